@@ -1,0 +1,76 @@
+/* The contract between emitted code, entry.S and C: which host register holds what, where the tables of a view lie, what a
+ * block's mode says. Included by assembly too, so only #defines outside the guard below.
+ *
+ *   RAX RCX RDX RBX RBP RSI RDI   guest EAX ECX EDX EBX EBP ESI EDI, upper halves junk
+ *   R12                           guest ESP
+ *   R13                           struct vcpu
+ *   R14                           tables of the current view, + ABI_TABLES_BIAS
+ *   R8-R11                        scratch within one guest instruction; at an indirect exit R8D is the target's EIP
+ *   R15                           spare
+ *   RSP                           return-prediction stack of the view: only a prediction, may be discarded at any moment
+ *   GS base                       the view's window; FS base stays the host's
+ *   RFLAGS                        guest status flags; DF clear, AC clear
+ */
+#ifndef BASE_ABI_H
+#define BASE_ABI_H
+
+/* R14 = base of the tables + 12: so its low six bits are 12, and `shrx r, ea, r14` is a flag-free shift by the page size. */
+#define ABI_TABLES_BIAS 12
+/* A view's tables, flat arrays indexed by gva >> 12. Zero means miss in all of them. */
+#define ABI_READ_TABLE 0x0000000  /* uint64_t [1 << 20]: addend, hva = gva + addend */
+#define ABI_WRITE_TABLE 0x0800000 /* uint64_t [1 << 20] */
+#define ABI_EXEC_TABLE 0x1000000  /* uint32_t [1 << 20]: gfn + 1 */
+#define ABI_TABLES_SIZE 0x1400000
+
+/* Why translated code was left, and for which C function: vcpu.exit_kind. */
+#define EXIT_CHAIN 0   /* a direct branch not yet linked; R11 = host PC of the slot's exit stub */
+#define EXIT_LOOKUP 1  /* an indirect branch that the inline lookup missed; R8D = target EIP */
+#define EXIT_CALLOUT 2 /* a sensitive instruction; R8, R9, R10 as base/callout.h says, R11 = host PC to go on at */
+#define EXIT_SOFT 3    /* a soft access that missed; R8D = linear address, R11 = host PC of the access's start */
+#define EXIT_STOP 4    /* entry.S's own: unused by emitted code */
+#define EXIT_HOST_FAULT 5 /* the signal handler brought us here: vcpu.host_fault, resume_pc = faulting host PC */
+#define EXIT_KICK 6    /* ditto, for a kick that hit translated code: resume_pc = interrupted host PC */
+#define EXIT_ENTER 7   /* a kick hit entry.S on its way in: guest state is still in the vCPU, resume_pc is where it was going */
+
+/* Offsets in struct vcpu that entry.S uses; asserted in runtime/entry.c. */
+#define VCPU_GPR 0
+#define VCPU_FLAGS 36
+#define VCPU_EXIT_KIND 46
+#define VCPU_KICK 52
+#define VCPU_SCRATCH 72
+#define VCPU_C_RSP 104
+#define VCPU_RETURN_RSP 112
+#define VCPU_TABLES 120
+#define VCPU_RESUME_PC 128
+#define VCPU_JUMP_MASK 136
+#define VCPU_XMM 448
+#define VCPU_JUMP 1664
+#define VCPU_JUMP_USER (VCPU_JUMP + 65536)
+
+#ifndef __ASSEMBLER__
+#include "base/vcpu.h"
+
+/* vcpu.mode, and a block's: everything that the meaning of a block depends on beside its bytes. */
+#define MODE_CPL 0x3u
+#define MODE_SOFT 0x4u     /* memory accesses in soft form */
+#define MODE_CS32 0x8u     /* CS.D */
+#define MODE_SS32 0x10u    /* SS.B */
+#define MODE_PE 0x20u
+#define MODE_VM 0x40u
+#define MODE_IOPL_OK 0x80u /* CPL <= IOPL */
+#define MODE_TF 0x100u
+#define MODE_AC 0x200u     /* EFLAGS.AC, CR0.AM and CPL 3: misaligned accesses raise #AC */
+#define MODE_FPU_NM 0x400u /* CR0.EM or TS: x87 and MMX raise #NM */
+#define MODE_FPU_WAIT_NM 0x800u /* CR0.TS and MP: WAIT raises #NM */
+#define MODE_SSE_UD 0x1000u /* CR0.EM or not CR4.OSFXSR: SSE raises #UD */
+#define MODE_MMX_UD 0x2000u /* CR0.EM: MMX raises #UD */
+#define MODE_TSD 0x4000u   /* CR4.TSD and CPL > 0: RDTSC raises #GP */
+#define MODE_DR7 0x8000u   /* a breakpoint register is enabled */
+#define MODE_SEG_SHIFT 16  /* two bits a segment, in enum seg's order */
+#define MODE_THUNK 0x10000000u /* one instruction whose write goes to vcpu.completion_hva without a lookup */
+#define MODE_ONE 0x20000000u   /* one instruction, then back to the dispatcher (TF, interrupt shadow) */
+enum { MODE_SEG_FLAT, MODE_SEG_BASE, MODE_SEG_GENERAL };
+#define MODE_SEG(mode, seg) (((mode) >> (MODE_SEG_SHIFT + 2 * (seg))) & 3u)
+
+#endif
+#endif

@@ -1,0 +1,41 @@
+/* The side table: for every host PC of a block, the guest EIP to go on at and what to undo first. The translator writes the rows,
+ * the cache keeps them, the runtime applies them when a fault or a kick stops translated code between two instructions. */
+#ifndef BASE_SIDE_TABLE_H
+#define BASE_SIDE_TABLE_H
+
+#include "base/types.h"
+
+enum undo {
+	UNDO_NONE,     /* nothing done yet: restart the instruction at eip */
+	UNDO_RCX,      /* guest ECX is parked in R10: put it back, restart at eip */
+	UNDO_ROTATE,   /* + register number: guest register was rotated right by 8 bits: rotate back, restart at eip */
+	UNDO_TARGET_R8 = UNDO_ROTATE + 8, /* the instruction is done; go on at R8D */
+	UNDO_TARGET_R8_RCX, /* ditto, and guest ECX is parked in R10 */
+	UNDO_RDI,      /* guest EDI is parked in R10: put it back, restart at eip */
+};
+
+/* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct exit has UNDO_NONE with the
+ * target's EIP. */
+struct side_row {
+	uint16_t host_offset;
+	uint8_t undo;       /* enum undo */
+	uint8_t access;     /* ROW_* : what the guest instruction does to memory, for faults */
+	uint32_t eip;
+};
+#define ROW_READ 1
+#define ROW_WRITE 2
+#define ROW_SOFT 4        /* the access itself: R9 = hva, R8D = gva. A soft lookup's own row, before it, has READ or WRITE and no SOFT */
+#define ROW_SIZE_SHIFT 3  /* bytes accessed, as an index into row_sizes */
+static const uint8_t row_sizes[] = {0, 1, 2, 4, 8, 16, 10, 6};
+
+/* A patchable branch of a block. */
+struct link_slot {
+	uint16_t rel32_offset;   /* of the rel32 to patch */
+	uint16_t unlinked_offset; /* where the branch goes while it is not linked: the slot's exit stub, which holds a row with the target */
+	uint16_t exec_offset;    /* of the imm32 compared with the exec table (a cross-page branch), or 0 */
+	uint8_t exec_negated;    /* the imm32 is a displacement: patch -(gfn + 1) instead of gfn + 1 */
+	uint8_t pad;
+	uint32_t target;         /* EIP */
+};
+
+#endif

@@ -1,0 +1,108 @@
+/* The virtual CPU: all guest-visible processor state, and the words that emitted code and entry.S share with C. A vCPU is passed
+ * along, never global. While C runs, every guest register is in this struct; while translated code runs, general registers, the
+ * status flags, x87 and XMM registers are in the host's (see base/abi.h). */
+#ifndef BASE_VCPU_H
+#define BASE_VCPU_H
+
+#include "base/stats.h"
+#include "base/types.h"
+#include "base/x86.h"
+
+struct segment {
+	uint16_t selector;
+	uint16_t pad;
+	uint32_t base;
+	uint32_t limit; /* in bytes, granularity applied */
+	uint32_t ar;    /* AR_* of base/x86.h */
+};
+
+struct table_register {
+	uint32_t base;
+	uint32_t limit;
+};
+
+/* A guest exception on its way to the guest: data, never an error. */
+struct guest_fault {
+	uint8_t vector;
+	bool has_error;
+	uint32_t error;
+	uint32_t cr2; /* for #PF */
+};
+
+/* One slot of the inline indirect-branch lookup. Both words are negated, so that a flag-free `lea` compares them: emitted code
+ * adds and tests for zero. An empty slot has host_pc of the lookup's miss stub and neg_eip that no index can match. */
+struct jump_slot {
+	uint32_t neg_eip;   /* -(linear address of the target) */
+	uint32_t neg_exec;  /* -(value of the exec table for the target's page) */
+	host_pc_t host_pc;
+};
+#define JUMP_SLOTS 4096u
+
+struct vcpu {
+	/* First 128 bytes: what emitted code touches most, in reach of a one-byte displacement. */
+	uint32_t gpr[8];
+	uint32_t eip;         /* offset in CS; of the current instruction while C handles it */
+	uint32_t flags;       /* EFL_ARITH bits only, valid while C runs */
+	uint32_t eflags;      /* every other flag but IF and DF: TF, IOPL, NT, RF, VM, AC, VIF, VIP, ID */
+	uint8_t if_flag;      /* virtual IF, 0 or 1: apart, so that cli and sti are one flag-free store */
+	uint8_t df_flag;      /* virtual DF, 0 or 1 */
+	uint8_t exit_kind;    /* enum exit_kind: why translated code was left */
+	uint8_t pad0;
+	uint32_t intr;        /* the interrupt controller's output, 0 or 1; written by any thread (relaxed atomics) */
+	uint32_t kick;        /* somebody wants the dispatcher's attention; written by any thread and by signal handlers */
+	uint32_t spill;       /* emitted code's: a value kept over the second memory access of an instruction */
+	uint64_t completion_hva; /* where a thunk's write goes: see MODE_THUNK */
+	uint64_t scratch[4];  /* host R8-R11 */
+	uint64_t c_rsp;       /* C stack pointer while translated code runs */
+	uint64_t return_rsp;  /* return-prediction stack pointer while C runs */
+	uint64_t tables;      /* R14: current view's tables, + ABI_TABLES_BIAS */
+	uint64_t resume_pc;   /* host PC to go on at */
+
+	uint64_t jump_mask;   /* which bits of an EIP index vcpu.jump: JUMP_SLOTS - 1 */
+	struct segment seg[SEG_COUNT];
+	struct segment ldtr, tr;
+	struct table_register gdtr, idtr;
+	uint32_t cr0, cr2, cr3, cr4;
+	uint32_t dr[8];
+	uint32_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t apic_base, pat, misc_enable; /* plain MSR storage */
+	uint32_t mode;        /* MODE_* of base/abi.h, kept by cpu_update_mode() */
+	uint8_t cpl;
+	bool shadow_interrupts; /* sti, mov ss, pop ss: the next instruction runs before an interrupt is taken */
+	bool halted;
+	struct guest_fault fault; /* set by whoever answers CALLOUT_FAULT */
+
+	/* What a host fault was, written by the signal handler for the exit that it arranges. */
+	struct {
+		uint64_t addr;
+		uint32_t trapno;
+		uint32_t error;
+	} host_fault;
+
+	_Alignas(64) uint8_t xmm[8][16]; /* guest XMM0-7 while C runs; x87, MMX and MXCSR stay live in the host's registers */
+	_Alignas(64) uint8_t bounce[1024]; /* where a completed access works; see runtime/access.c */
+
+	struct stats *stats;
+	void *runtime; /* struct runtime, opaque here */
+
+	/* Inline lookup, one for CPL 0-2 and one for CPL 3: dropped when any mode bit but CPL changes. */
+	_Alignas(64) struct jump_slot jump[2][JUMP_SLOTS];
+};
+
+/* The guest's EFLAGS as PUSHF would show it at IOPL 3; valid while C runs. */
+static inline uint32_t vcpu_eflags(const struct vcpu *v)
+{
+	return v->flags | v->eflags | EFL_FIXED | (v->if_flag ? EFL_IF : 0) | (v->df_flag ? EFL_DF : 0);
+}
+
+/* Set the bits of `mask` in EFLAGS from `value`. The caller calls cpu_update_mode() if TF, IOPL, VM or AC may change. */
+static inline void vcpu_set_eflags(struct vcpu *v, uint32_t value, uint32_t mask)
+{
+	uint32_t now = (vcpu_eflags(v) & ~mask) | (value & mask);
+	v->flags = now & EFL_ARITH;
+	v->if_flag = (now & EFL_IF) != 0;
+	v->df_flag = (now & EFL_DF) != 0;
+	v->eflags = now & ~(EFL_ARITH | EFL_IF | EFL_DF | EFL_FIXED);
+}
+
+#endif

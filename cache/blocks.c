@@ -1,0 +1,96 @@
+/* Blocks: committed, found by host PC, killed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/internal.h"
+
+static struct entry *allocate(struct region *r, const struct block *what)
+{
+	bool straddles = what->gfn2 != GFN_NONE && what->gfn2 != what->gpa >> PAGE_SHIFT;
+	size_t links = what->slot_count * sizeof(struct chain_link);
+	size_t straddle = straddles ? sizeof(struct frame_node) : 0;
+	size_t slots = what->slot_count * sizeof *what->slots;
+	size_t rows = what->row_count * sizeof *what->rows;
+	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + rows);
+	uint8_t *behind = (uint8_t *)e->chain + links;
+	e->b = *what;
+	e->straddle = straddles ? (struct frame_node *)(void *)behind : NULL;
+	e->b.slots = (struct link_slot *)(void *)(behind + straddle);
+	e->b.rows = (const struct side_row *)(void *)(behind + straddle + slots);
+	if (slots) memcpy(e->b.slots, what->slots, slots);
+	if (rows) memcpy(behind + straddle + slots, what->rows, rows);
+	return e;
+}
+
+struct block *cache_commit(struct cache *c, const struct block *what, uint32_t used)
+{
+	struct region *r = &c->regions[c->current];
+	if (used > c->reserved) {
+		LOG(LOG_CACHE, LOG_ERROR, "%u bytes of code in a space of %u", used, c->reserved);
+		abort();
+	}
+	struct entry *e = allocate(r, what);
+	e->b.host_pc = region_start(c, c->current) + r->used;
+	e->b.host_length = used;
+	e->b.dead = false;
+	links_init(e);
+	region_append(r, r->used, e);
+	r->used += used;
+	c->reserved = 0;
+	if (entry_is_thunk(e)) return &e->b;
+	struct block *old = cache_lookup(c, e->b.gva, entry_gfn(e), e->b.mode);
+	frames_insert(c, e);
+	hash_insert(c, e);
+	/* A new translation supersedes the old. It dies last, lest its frame be reported free in between. */
+	if (old) block_kill(c, (struct entry *)old);
+	return &e->b;
+}
+
+void block_kill(struct cache *c, struct entry *e)
+{
+	if (e->b.dead) return;
+	e->b.dead = true;
+	links_drop_incoming(c, e);
+	if (entry_is_thunk(e)) return;
+	hash_remove(c, e);
+	if (c->callbacks.block_dead) c->callbacks.block_dead(c->callbacks.ctx, &e->b);
+	frames_remove(c, e);
+}
+
+struct block *cache_find_host(struct cache *c, host_pc_t pc)
+{
+	if (!cache_contains(c, pc)) return NULL;
+	uint32_t offset = (uint32_t)(pc - c->exec);
+	const struct region *r = &c->regions[offset / c->region_size];
+	offset %= c->region_size;
+	uint32_t low = 0, high = r->count;
+	while (low < high) { /* the first block that starts behind pc */
+		uint32_t middle = (low + high) / 2;
+		if (r->starts[middle] <= offset) low = middle + 1;
+		else high = middle;
+	}
+	if (!low) return NULL;
+	struct block *b = &r->entries[low - 1]->b;
+	return pc < b->host_pc + b->host_length ? b : NULL;
+}
+
+const struct side_row *cache_find_row(const struct block *b, host_pc_t pc)
+{
+	uint64_t offset = pc - b->host_pc;
+	uint32_t low = 0, high = b->row_count;
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+		if (b->rows[middle].host_offset <= offset) low = middle + 1;
+		else high = middle;
+	}
+	return low && offset < b->host_length ? &b->rows[low - 1] : NULL;
+}
+
+void cache_each(struct cache *c, bool (*fn)(void *ctx, struct block *b), void *ctx)
+{
+	for (uint32_t i = 0; i < c->region_count; i++) {
+		const struct region *r = &c->regions[i];
+		for (uint32_t j = 0; j < r->count; j++)
+			if (!r->entries[j]->b.dead && !fn(ctx, &r->entries[j]->b)) return;
+	}
+}

@@ -1,0 +1,93 @@
+/* The cache's life, and the one way to write code: reserve, then commit or abort. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cache/internal.h"
+
+/* Every entry starts on a fetch boundary. */
+#define CODE_ALIGN 16u
+
+static int check_config(const struct cache_config *config)
+{
+	if (config->regions < 2 || !config->size || config->size % (config->regions * (uint64_t)PAGE_SIZE)) return -EINVAL;
+	/* Every branch within the cache must reach. */
+	return config->size > MIB(1024) ? -EINVAL : 0;
+}
+
+int cache_create(struct cache **out, const struct cache_config *config)
+{
+	int error = check_config(config);
+	if (error) return error;
+	struct cache *c = calloc(1, sizeof *c);
+	if (!c) return -ENOMEM;
+	c->size = config->size;
+	c->region_count = config->regions;
+	c->region_size = (uint32_t)(config->size / config->regions);
+	c->callbacks = config->callbacks;
+	c->stats = config->stats ? config->stats : &c->own_stats;
+	c->regions = calloc(c->region_count, sizeof *c->regions);
+	error = c->regions ? memory_map_code(c, config->near) : -ENOMEM;
+	if (error) {
+		cache_destroy(c);
+		return error;
+	}
+	hash_init(c);
+	*out = c;
+	return 0;
+}
+
+void cache_destroy(struct cache *c)
+{
+	if (!c) return;
+	memory_unmap_code(c);
+	for (uint32_t i = 0; c->regions && i < c->region_count; i++) region_free(&c->regions[i]);
+	for (uint32_t i = 0; i < c->frame_chunks; i++) free(c->frames[i]);
+	free(c->frames);
+	free(c->regions);
+	free(c->hash);
+	free(c);
+}
+
+bool cache_contains(const struct cache *c, host_pc_t pc)
+{
+	return pc - c->exec < c->size;
+}
+
+/* Regions are filled in turn, so that the one behind the current is always the oldest. */
+static void advance(struct cache *c)
+{
+	c->current = (c->current + 1) % c->region_count;
+	if (!c->regions[c->current].used) return;
+	c->stats->evictions++;
+	region_evict(c, c->current);
+}
+
+static uint32_t align_code(uint32_t offset)
+{
+	return (offset + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);
+}
+
+int cache_reserve(struct cache *c, uint32_t bytes, struct cache_space *space)
+{
+	if (bytes > c->region_size) return -ENOMEM;
+	if (align_code(c->regions[c->current].used) + (uint64_t)bytes > c->region_size) advance(c);
+	struct region *r = &c->regions[c->current];
+	r->used = align_code(r->used);
+	c->reserved = bytes;
+	space->exec = region_start(c, c->current) + r->used;
+	space->write = cache_writable(c, space->exec);
+	space->size = bytes;
+	return 0;
+}
+
+void cache_abort(struct cache *c)
+{
+	c->reserved = 0;
+}
+
+void cache_flush(struct cache *c)
+{
+	for (uint32_t i = 0; i < c->region_count; i++) region_evict(c, i);
+	c->current = 0;
+	c->stats->cache_flushes++;
+}

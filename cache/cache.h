@@ -1,0 +1,98 @@
+/* The translation cache: code memory and the blocks in it. Knows no instruction's meaning. Used by the vCPU's thread alone.
+ *
+ * Code memory is one memfd mapped twice, writable and executable; regions of equal size are filled in order and, when all are full,
+ * the oldest region is evicted with every block in it. Invalidated blocks are unlinked and unfindable at once; their code memory
+ * stays mapped and unchanged until its region is evicted, because a return pad or the interrupted code may still be in it. */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include "base/side_table.h"
+#include "base/stats.h"
+#include "base/types.h"
+
+struct cache;
+
+struct block {
+	gva_t gva;          /* linear address of the first instruction */
+	uint32_t eip;
+	gpa_t gpa;          /* physical address of the first byte */
+	gfn_t gfn2;         /* frame of the second page, if the block straddles, else GFN_NONE */
+	uint32_t guest_length;
+	uint32_t mode;
+	uint32_t instructions;
+	host_pc_t host_pc;  /* entry */
+	uint32_t host_length;
+	uint32_t row_count;
+	uint32_t slot_count;
+	bool dead;          /* invalidated: must not be entered any more */
+	const struct side_row *rows;
+	struct link_slot *slots;
+	/* cache's own links follow in its private struct */
+};
+
+struct cache_callbacks {
+	void *ctx;
+	/* The last live block with bytes in this frame is gone: its trace may be dropped. */
+	void (*frame_free)(void *ctx, gfn_t gfn);
+	/* Code memory [from, to) is about to be reused: forget every host PC in it (return stacks, inline lookup). */
+	void (*code_evicted)(void *ctx, host_pc_t from, host_pc_t to);
+	/* A block died (invalidated or evicted): drop it from the inline lookup. */
+	void (*block_dead)(void *ctx, const struct block *b);
+};
+
+struct cache_config {
+	uint64_t size;           /* bytes of code memory, a multiple of regions * 4096 */
+	uint32_t regions;        /* at least 2 */
+	host_pc_t near;          /* code memory is placed within 2 GiB of this address (the runtime's stubs) */
+	struct cache_callbacks callbacks;
+	struct stats *stats;
+};
+
+/* Returns 0 or a negative errno; *out is freed with cache_destroy. */
+int cache_create(struct cache **out, const struct cache_config *config);
+void cache_destroy(struct cache *c);
+
+/* Reserve, then commit or abort: the only way to write code. At most one reservation at a time. May evict a region (and so call
+ * back). `write` is valid until commit or abort; `exec` is where the same bytes run. Returns 0 or -ENOMEM if `bytes` exceeds a region. */
+struct cache_space {
+	uint8_t *write;
+	host_pc_t exec;
+	uint32_t size;
+};
+int cache_reserve(struct cache *c, uint32_t bytes, struct cache_space *space);
+void cache_abort(struct cache *c);
+
+/* What to commit: everything of struct block but host_pc, dead; rows and slots are copied. With row_count and guest_length 0 the code is a thunk:
+ * kept, found by host PC, not by cache_lookup. Never fails once reserved (side tables are allocated with xmalloc semantics: abort()). */
+struct block *cache_commit(struct cache *c, const struct block *what, uint32_t used);
+
+/* The live block for this identity, or NULL. gfn2 is not part of the key: the caller checks block->gfn2 against the exec table. */
+struct block *cache_lookup(struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode);
+
+/* The block (live or dead) whose code holds this host PC, or NULL; and the side-table row that holds for it. */
+struct block *cache_find_host(struct cache *c, host_pc_t pc);
+const struct side_row *cache_find_row(const struct block *b, host_pc_t pc);
+
+/* Is pc within code memory? Async-signal-safe. */
+bool cache_contains(const struct cache *c, host_pc_t pc);
+
+/* Link a slot to a block's entry, patching its rel32 and, where it has one, its exec check (value = gfn of `to` + 1; negated if the
+ * slot says so). Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */
+void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to);
+/* The slot of `b` whose exit stub begins at this host PC, or -1. */
+int cache_find_slot(const struct block *b, host_pc_t exit_stub);
+
+/* Kill every live block with guest bytes in [gpa, gpa + length). Returns how many died. */
+uint32_t cache_invalidate(struct cache *c, gpa_t gpa, uint32_t length);
+bool cache_frame_has_code(const struct cache *c, gfn_t gfn);
+/* Kill everything and start from the first region. */
+void cache_flush(struct cache *c);
+
+/* Walk every live block, for dumps and statistics; stops when fn returns false. */
+void cache_each(struct cache *c, bool (*fn)(void *ctx, struct block *b), void *ctx);
+
+/* Check every invariant (hash chains, per-frame lists, link lists both ways, patched branch targets, rows sorted, blocks within regions);
+ * returns NULL or a sentence saying what is broken. For tests and --chaos. */
+const char *cache_check(struct cache *c);
+
+#endif

@@ -1,0 +1,119 @@
+/* What the files of the cache share; nobody outside includes this. */
+#ifndef CACHE_INTERNAL_H
+#define CACHE_INTERNAL_H
+
+#include "base/log.h"
+#include "cache/cache.h"
+
+struct entry;
+
+/* Membership in the list of one frame. */
+struct frame_node {
+	struct frame_node *next, **at; /* `at`: the pointer that points here */
+	struct entry *owner;
+};
+
+/* A link slot's membership in its target's list of incoming links; `at` is NULL while it is not linked. */
+struct chain_link {
+	struct chain_link *next, **at;
+	struct entry *from;
+};
+
+/* A block with what the cache keeps for it: one allocation from its region's arena, with links, slots and rows behind it. */
+struct entry {
+	struct block b;
+	struct entry *hash_next;
+	struct chain_link *incoming;
+	struct frame_node frame;
+	struct frame_node *straddle; /* the second frame's node; NULL if there is none, or it is the same frame again */
+	struct chain_link chain[];   /* one for each slot */
+};
+
+/* The side memory of one region's blocks, freed whole when the region is evicted. */
+struct arena_chunk {
+	struct arena_chunk *next;
+	uint32_t used, size;
+	_Alignas(16) uint8_t bytes[];
+};
+
+struct region {
+	uint32_t used; /* bytes of code */
+	uint32_t count, capacity;
+	uint32_t *starts;      /* offsets from the region's start, ascending: apart, so that a search touches few cache lines */
+	struct entry **entries; /* in the same order */
+	struct arena_chunk *chunks;
+};
+
+/* The blocks of one frame. `lines` has a bit for each 64 bytes that may hold guest code: a store beside them kills nothing and
+ * needs no walk. It may have too many bits, never too few. */
+struct frame {
+	struct frame_node *blocks;
+	uint64_t lines;
+};
+#define FRAMES_SHIFT 10u
+
+struct cache {
+	uint8_t *write;  /* the writable mapping */
+	host_pc_t exec;  /* the executable one */
+	uint64_t size;
+	uint32_t region_size;
+	uint32_t region_count;
+	uint32_t current; /* the region being filled; the one behind it is the oldest */
+	uint32_t reserved; /* bytes at the current region's end, 0 if nothing is reserved */
+	struct region *regions;
+
+	struct entry **hash;
+	uint32_t hash_bits;
+	uint32_t live; /* blocks in it */
+
+	struct frame **frames; /* chunks of 1 << FRAMES_SHIFT frames, made on first use */
+	uint32_t frame_chunks;
+
+	struct cache_callbacks callbacks;
+	struct stats *stats;
+	struct stats own_stats; /* counted into if the owner wants none */
+};
+
+static inline gfn_t entry_gfn(const struct entry *e) { return (gfn_t)(e->b.gpa >> PAGE_SHIFT); }
+/* A thunk has no guest code: nothing looks it up or invalidates it. */
+static inline bool entry_is_thunk(const struct entry *e) { return e->b.guest_length == 0; }
+static inline uint8_t *cache_writable(const struct cache *c, host_pc_t pc) { return c->write + (pc - c->exec); }
+static inline host_pc_t region_start(const struct cache *c, uint32_t index)
+{
+	return c->exec + (uint64_t)index * c->region_size;
+}
+
+/* memory.c */
+int memory_map_code(struct cache *c, host_pc_t near);
+void memory_unmap_code(struct cache *c);
+void *memory_xalloc(void *old, size_t size); /* realloc that never fails */
+
+/* regions.c */
+void *region_alloc(struct region *r, size_t size);
+void region_append(struct region *r, uint32_t start, struct entry *e);
+void region_evict(struct cache *c, uint32_t index);
+void region_free(struct region *r);
+
+/* hash.c */
+void hash_init(struct cache *c);
+void hash_insert(struct cache *c, struct entry *e);
+void hash_remove(struct cache *c, struct entry *e);
+uint32_t hash_bucket(const struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode);
+
+/* frames.c */
+void frames_insert(struct cache *c, struct entry *e);
+void frames_remove(struct cache *c, struct entry *e); /* calls frame_free for what it empties */
+struct frame *frames_find(const struct cache *c, gfn_t gfn); /* NULL if the frame never had a block */
+uint64_t frames_lines(const struct entry *e, gfn_t gfn); /* the lines of this frame that the block was made from */
+
+/* links.c */
+void links_init(struct entry *e);
+void links_drop_incoming(struct cache *c, struct entry *e); /* every branch to e goes back to its exit stub */
+void links_drop_outgoing(struct entry *e);                 /* forget e's own branches; its code is left alone */
+host_pc_t links_target(const struct cache *c, const struct block *b, uint32_t slot);
+uint32_t links_exec_value(const struct link_slot *s, gfn_t gfn);
+
+/* blocks.c */
+void block_kill(struct cache *c, struct entry *e);
+
+#endif

@@ -1,0 +1,75 @@
+/* Regions: the unit of eviction. A region keeps its blocks in the order of their code, and all their side memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/internal.h"
+
+#define CHUNK_BYTES 32768u
+/* Evicted code is filled with INT3: whoever still has a host PC in it stops there. */
+#define TRAP_BYTE 0xCC
+
+static struct arena_chunk *add_chunk(struct region *r, uint32_t size)
+{
+	uint32_t bytes = size > CHUNK_BYTES ? size : CHUNK_BYTES;
+	struct arena_chunk *chunk = memory_xalloc(NULL, sizeof *chunk + bytes);
+	chunk->next = r->chunks;
+	chunk->used = 0;
+	chunk->size = bytes;
+	r->chunks = chunk;
+	return chunk;
+}
+
+void *region_alloc(struct region *r, size_t size)
+{
+	uint32_t bytes = (uint32_t)((size + 7) & ~(size_t)7);
+	struct arena_chunk *chunk = r->chunks;
+	if (!chunk || chunk->size - chunk->used < bytes) chunk = add_chunk(r, bytes);
+	void *p = chunk->bytes + chunk->used;
+	chunk->used += bytes;
+	return p;
+}
+
+void region_append(struct region *r, uint32_t start, struct entry *e)
+{
+	if (r->count == r->capacity) {
+		r->capacity = r->capacity ? r->capacity * 2 : 64;
+		r->starts = memory_xalloc(r->starts, r->capacity * sizeof *r->starts);
+		r->entries = memory_xalloc(r->entries, r->capacity * sizeof *r->entries);
+	}
+	r->starts[r->count] = start;
+	r->entries[r->count++] = e;
+}
+
+static void free_chunks(struct region *r)
+{
+	while (r->chunks) {
+		struct arena_chunk *next = r->chunks->next;
+		free(r->chunks);
+		r->chunks = next;
+	}
+}
+
+/* The callbacks come while the blocks can still be found by host PC. */
+void region_evict(struct cache *c, uint32_t index)
+{
+	struct region *r = &c->regions[index];
+	if (!r->used) return;
+	for (uint32_t i = 0; i < r->count; i++) {
+		struct entry *e = r->entries[i];
+		c->stats->blocks_evicted += !e->b.dead && !entry_is_thunk(e);
+		block_kill(c, e);
+		links_drop_outgoing(e);
+	}
+	host_pc_t start = region_start(c, index);
+	if (c->callbacks.code_evicted) c->callbacks.code_evicted(c->callbacks.ctx, start, start + c->region_size);
+	memset(cache_writable(c, start), TRAP_BYTE, r->used);
+	free_chunks(r);
+	r->used = r->count = 0;
+}
+
+void region_free(struct region *r)
+{
+	free_chunks(r);
+	free(r->starts);
+	free(r->entries);
+}

@@ -1,0 +1,119 @@
+/* Callouts that transfer control: INT n, IRET, far transfers, SYSENTER and SYSEXIT. */
+#include "base/log.h"
+#include "base/abi.h"
+#include "runtime/cpu_private.h"
+
+static enum callout_result left(bool ok)
+{
+	return ok ? CALLOUT_LEAVE : CALLOUT_FAULT;
+}
+
+/* `extra` tells INT3 and INTO from INT n, which only virtual-8086 mode does. */
+enum callout_result callout_int_n(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)extra;
+	return left(cpu_software_interrupt(v, (uint8_t)ea, cpu_next_eip(v, arg)));
+}
+
+enum callout_result callout_iret(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)ea, (void)extra;
+	return left(cpu_interrupt_return(v, CALLOUT_SIZE(arg)));
+}
+
+/* The far pointer that a callout names: immediate, or in memory as offset and selector. */
+static bool read_far_pointer(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra, uint16_t *selector, uint32_t *offset)
+{
+	uint8_t bytes[6];
+	*offset = ea;
+	*selector = (uint16_t)extra;
+	if (!CALLOUT_MEM(arg)) return true;
+	bool wide = CALLOUT_SIZE(arg) == 2;
+	if (!cpu_read_memory(v, arg, ea, bytes, wide ? 6 : 4)) return false;
+	uint32_t low = bytes[0] | (uint32_t)bytes[1] << 8;
+	uint32_t middle = bytes[2] | (uint32_t)bytes[3] << 8;
+	*offset = wide ? low | middle << 16 : low;
+	*selector = (uint16_t)(wide ? bytes[4] | (uint32_t)bytes[5] << 8 : middle);
+	return true;
+}
+
+enum callout_result callout_call_far(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	uint16_t selector;
+	uint32_t offset;
+	if (!read_far_pointer(v, arg, ea, extra, &selector, &offset)) return CALLOUT_FAULT;
+	return left(cpu_far_call(v, selector, offset, CALLOUT_SIZE(arg), cpu_next_eip(v, arg)));
+}
+
+enum callout_result callout_jmp_far(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	uint16_t selector;
+	uint32_t offset;
+	if (!read_far_pointer(v, arg, ea, extra, &selector, &offset)) return CALLOUT_FAULT;
+	return left(cpu_far_jump(v, selector, offset));
+}
+
+enum callout_result callout_ret_far(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)extra;
+	return left(cpu_far_return(v, CALLOUT_SIZE(arg), ea & 0xFFFFu));
+}
+
+enum callout_result callout_load_far_ptr(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	uint16_t selector;
+	uint32_t offset, mode = v->mode;
+	if (!CALLOUT_MEM(arg)) return cpu_raise(v, VEC_UD);
+	if (!read_far_pointer(v, arg, ea, 0, &selector, &offset)) return CALLOUT_FAULT;
+	if (!cpu_load_segment(v, (enum seg)extra, selector)) return CALLOUT_FAULT;
+	cpu_write_gpr(v, CALLOUT_REG(arg), offset, CALLOUT_SIZE(arg));
+	return cpu_finish(v, arg, mode);
+}
+
+static void load_flat(struct vcpu *v, enum seg seg, uint32_t selector, unsigned cpl)
+{
+	uint32_t ar = seg == SEG_CS ? AR_FLAT_CODE : AR_FLAT_DATA;
+	v->seg[seg] = (struct segment){ .selector = (uint16_t)selector, .limit = 0xFFFFFFFFu, .ar = ar | cpl << AR_DPL_SHIFT };
+}
+
+enum callout_result callout_sysenter(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)arg, (void)ea, (void)extra;
+	if (!(v->mode & MODE_PE) || selector_is_null((uint16_t)v->sysenter_cs)) return cpu_raise_error(v, VEC_GP, 0);
+	uint32_t cs = v->sysenter_cs & ~SELECTOR_RPL;
+	load_flat(v, SEG_CS, cs, 0);
+	load_flat(v, SEG_SS, cs + 8, 0);
+	v->eflags &= ~(EFL_VM | EFL_RF);
+	v->if_flag = 0;
+	v->gpr[ESP] = v->sysenter_esp;
+	v->eip = v->sysenter_eip;
+	cpu_update_mode(v);
+	return CALLOUT_LEAVE;
+}
+
+enum callout_result callout_sysexit(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)arg, (void)ea, (void)extra;
+	bool allowed = (v->mode & MODE_PE) && v->cpl == 0 && !selector_is_null((uint16_t)v->sysenter_cs);
+	if (!allowed) return cpu_raise_error(v, VEC_GP, 0);
+	load_flat(v, SEG_CS, (v->sysenter_cs + 16) | SELECTOR_RPL, 3);
+	load_flat(v, SEG_SS, (v->sysenter_cs + 24) | SELECTOR_RPL, 3);
+	v->gpr[ESP] = v->gpr[ECX];
+	v->eip = v->gpr[EDX];
+	cpu_update_mode(v);
+	return CALLOUT_LEAVE;
+}
+
+/* The exception that translation found in place of an instruction. */
+enum callout_result callout_raise(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	if (CALLOUT_REG(arg)) return cpu_raise_error(v, (uint8_t)ea, extra);
+	return cpu_raise(v, (uint8_t)ea);
+}
+
+enum callout_result callout_untranslatable(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)arg, (void)extra;
+	LOG(LOG_CPU, LOG_WARN, "instruction at %#x is not one that this build runs (reason %u): #UD", v->eip, ea);
+	return cpu_raise(v, VEC_UD);
+}

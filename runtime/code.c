@@ -1,0 +1,214 @@
+/* From the vCPU's EIP to a block: exec table, cache, translator. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/disasm.h"
+#include "base/log.h"
+#include "runtime/internal.h"
+
+static uint32_t *exec_table(const struct shadow_view *view)
+{
+	return (uint32_t *)(view->tables + ABI_EXEC_TABLE);
+}
+
+/* The frame behind a linear address for fetching, or GFN_NONE with v->fault set. */
+static gfn_t fetch_frame(struct runtime *r, gva_t gva)
+{
+	struct vcpu *v = r->v;
+	uint32_t entry = exec_table(r->view)[gva >> PAGE_SHIFT];
+
+	if (entry)
+		return entry - 1;
+	struct shadow_answer a = shadow_resolve(r->shadow, gva, ACCESS_FETCH | memory_user(v));
+	if (a.kind == SHADOW_FAULT) {
+		v->fault = (struct guest_fault){.vector = VEC_PF, .has_error = true, .error = a.error, .cr2 = gva};
+		return GFN_NONE;
+	}
+	if (a.kind == SHADOW_MMIO) {
+		/* Nothing answers: FFh, FFh is no instruction. */
+		v->fault = (struct guest_fault){.vector = VEC_UD};
+		return GFN_NONE;
+	}
+	return (gfn_t)(a.gpa >> PAGE_SHIFT);
+}
+
+static bool second_page_matches(struct runtime *r, const struct block *b)
+{
+	if (b->gfn2 == GFN_NONE)
+		return true;
+	return fetch_frame(r, (b->gva | PAGE_MASK) + 1) == b->gfn2;
+}
+
+static void dump_block(struct runtime *r, const struct translator_input *in, const struct block *b)
+{
+	fprintf(r->dump, "\nblock at %08x, frame %05x, mode %08x: %u instructions, %u bytes of host code\n", b->gva,
+		(unsigned)(b->gpa >> PAGE_SHIFT), b->mode, b->instructions, b->host_length);
+	disasm_print(r->dump, in->bytes, b->guest_length, in->eip, false);
+	fprintf(r->dump, "  --\n");
+	disasm_print(r->dump, (const uint8_t *)b->host_pc, b->host_length, b->host_pc, true);
+	fflush(r->dump);
+}
+
+static struct translator_stubs stubs_for(const struct runtime *r, uint32_t mode)
+{
+	bool inline_lookup = !r->observer && !(r->config.chaos & CHAOS_NO_CHAIN);
+	const char *lookup = (mode & MODE_CPL) == 3 ? entry_lookup_user : entry_lookup_kernel;
+
+	return (struct translator_stubs){
+		.chain = (host_pc_t)entry_chain,
+		.lookup = (host_pc_t)(inline_lookup ? lookup : entry_lookup_slow),
+		.lookup_slow = (host_pc_t)entry_lookup_slow,
+		.callout = (host_pc_t)entry_callout,
+		.soft = (host_pc_t)entry_soft,
+	};
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static struct block *commit(struct runtime *r, const struct translator_input *in, const struct translator_output *out, gfn_t gfn)
+{
+	gva_t gva = in->cs_base + in->eip;
+	struct block what = {
+		.gva = gva, .eip = in->eip, .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
+		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
+		.host_length = out->code_length, .row_count = out->row_count, .slot_count = out->slot_count,
+		.rows = out->rows, .slots = (struct link_slot *)out->slots,
+	};
+	struct block *b = cache_commit(r->cache, &what, out->code_length);
+
+	shadow_trace_code(r->shadow, gfn);
+	if (in->gfn2 != GFN_NONE)
+		shadow_trace_code(r->shadow, in->gfn2);
+	r->stats.blocks_translated++;
+	r->stats.guest_instructions_translated += out->instructions;
+	r->stats.host_bytes_emitted += out->code_length;
+	if (r->dump)
+		dump_block(r, in, b);
+	return b;
+}
+
+#define RESERVE 16384u
+
+/* Emit into reserved code memory; larger blocks than the first guess get what the translator can use at most. */
+static struct block *emit(struct runtime *r, struct translator_input *in, gfn_t gfn, int *err)
+{
+	static _Thread_local struct translator_output out;
+	struct cache_space space;
+
+	for (uint32_t bytes = RESERVE; bytes <= TRANSLATOR_MAX_BYTES; bytes *= 2) {
+		*err = cache_reserve(r->cache, bytes, &space);
+		if (*err)
+			return NULL;
+		in->code = space.write;
+		in->code_pc = space.exec;
+		in->capacity = space.size;
+		*err = translator_translate(in, &out);
+		if (*err == 0)
+			return commit(r, in, &out, gfn);
+		cache_abort(r->cache);
+		if (*err != -ENOSPC)
+			return NULL;
+		in->max_instructions = in->max_instructions / 2 ? in->max_instructions / 2 : 1;
+	}
+	return NULL;
+}
+
+/* An instruction that spans two pages: a block of its own, from bytes joined here. */
+static struct block *translate_straddling(struct runtime *r, struct translator_input *in, gfn_t gfn, int *err)
+{
+	uint8_t joined[32];
+	uint32_t first = in->length;
+	gfn_t gfn2 = fetch_frame(r, (in->cs_base + in->eip) + first);
+
+	if (gfn2 == GFN_NONE)
+		return NULL;
+	memcpy(joined, in->bytes, first);
+	memcpy(joined + first, r->ram + ((gpa_t)gfn2 << PAGE_SHIFT), 16);
+	in->bytes = joined;
+	in->length = first + 16;
+	in->max_instructions = 1;
+	in->gfn2 = gfn2;
+	return emit(r, in, gfn, err);
+}
+
+static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
+{
+	struct vcpu *v = r->v;
+	gva_t gva = v->seg[SEG_CS].base + v->eip;
+	struct translator_input in = {
+		.bytes = r->ram + ((gpa_t)gfn << PAGE_SHIFT) + (gva & PAGE_MASK),
+		.length = PAGE_SIZE - (gva & PAGE_MASK),
+		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .mode = mode,
+		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
+		.soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r, mode),
+	};
+	uint64_t start = now_ns();
+	int err = 0;
+	struct block *b = emit(r, &in, gfn, &err);
+
+	if (!b && err == -ENODATA) {
+		err = 0;
+		b = translate_straddling(r, &in, gfn, &err);
+	}
+	r->stats.translate_ns += now_ns() - start;
+	if (!b && err) {
+		LOG(LOG_RUNTIME, LOG_ERROR, "block at %08x could not be translated (error %d)", gva, err);
+		r->failure = "a block could not be translated";
+		dispatch_end(r, RUNTIME_HOST_FAILURE);
+		v->fault.vector = 0xFF;
+	}
+	return b;
+}
+
+struct block *code_find(struct runtime *r, uint32_t extra)
+{
+	struct vcpu *v = r->v;
+	gva_t gva = v->seg[SEG_CS].base + v->eip;
+	uint32_t mode = v->mode | extra | (r->view->window ? 0 : MODE_SOFT);
+	gfn_t gfn = fetch_frame(r, gva);
+
+	if (gfn == GFN_NONE)
+		return NULL;
+	struct block *b = cache_lookup(r->cache, gva, gfn, mode);
+	if (!b)
+		return translate(r, gfn, mode);
+	if (!second_page_matches(r, b)) {
+		/* Another second page than it was made from, or a fault that re-translating will find. */
+		cache_invalidate(r->cache, b->gpa, 1);
+		return translate(r, gfn, mode);
+	}
+	return b;
+}
+
+void code_make_soft(struct runtime *r, gva_t gva)
+{
+	gfn_t gfn = fetch_frame(r, gva);
+	uint32_t offset = gva & PAGE_MASK;
+
+	if (gfn == GFN_NONE)
+		return;
+	if (!r->soft_bits[gfn])
+		r->soft_bits[gfn] = calloc(1, PAGE_SIZE / 8);
+	if (!r->soft_bits[gfn])
+		return;
+	r->soft_bits[gfn][offset / 8] |= (uint8_t)(1u << offset % 8);
+	r->stats.made_soft++;
+	cache_invalidate(r->cache, ((gpa_t)gfn << PAGE_SHIFT) | offset, 1);
+}
+
+void code_forget_jumps(struct runtime *r)
+{
+	for (int user = 0; user < 2; user++) {
+		memset(r->v->jump[user], 0, sizeof(r->v->jump[user]));
+		/* Index 0 is where EIP 0 belongs, which an empty slot would match: -1's index is another. */
+		r->v->jump[user][0].neg_eip = 1;
+	}
+}

@@ -1,0 +1,52 @@
+/* What the processor does besides plain instructions: segments, gates, exceptions, interrupts, control registers, MSRs, CPUID.
+ * Works on struct vcpu and guest memory; knows nothing of emitted code. Intel SDM vol. 3, chapters 2-6. */
+#ifndef RUNTIME_CPU_H
+#define RUNTIME_CPU_H
+
+#include "base/callout.h"
+#include "base/vcpu.h"
+
+/* State after RESET as far as it is guest-visible (vol. 3, 9.1), in protected mode flat if `flat32` (what boot protocols want).
+ * x87, MMX and MXCSR live in the host's registers and are the caller's. */
+void cpu_reset(struct vcpu *v, bool flat32);
+
+/* Recompute v->mode and v->cpl from the architectural state. Call after anything they depend on changes. The form of accesses (MODE_SOFT)
+ * is the dispatcher's business and is left as it is. */
+void cpu_update_mode(struct vcpu *v);
+
+/* Deliver v->fault as an exception (restartable: v->eip is the faulting instruction), with double and triple faults. Returns false on a triple fault. */
+bool cpu_deliver_fault(struct vcpu *v);
+/* Deliver an external interrupt. Returns false on a triple fault. */
+bool cpu_deliver_interrupt(struct vcpu *v, uint8_t vector);
+/* Deliver an exception that is reported after its instruction: v->eip is the next one already. #DB is a single step and sets
+ * DR6.BS. Returns false on a triple fault. */
+bool cpu_deliver_trap(struct vcpu *v, uint8_t vector);
+
+/* Raise: set v->fault. Return CALLOUT_FAULT, so that callouts can `return cpu_raise(...)`. */
+enum callout_result cpu_raise(struct vcpu *v, uint8_t vector);
+enum callout_result cpu_raise_error(struct vcpu *v, uint8_t vector, uint32_t error);
+
+/* Linear address of [seg:ea], `size` bytes, with all segment checks; false with v->fault set. */
+bool cpu_linear(struct vcpu *v, enum seg seg, uint32_t ea, uint32_t size, bool write, gva_t *gva);
+
+/* May this port be accessed (CPL <= IOPL, or the TSS's permission bitmap allows it)? False with v->fault set. */
+bool cpu_io_allowed(struct vcpu *v, uint16_t port, unsigned size);
+
+/* CPUID: the one place that says what this processor is. Leaves in EAX/ECX of v, as the instruction. */
+void cpu_cpuid(struct vcpu *v);
+
+/* Hooks into the rest of the runtime, which owns the shadow and the devices. */
+void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4 were written */
+void runtime_invlpg(struct vcpu *v, gva_t gva);
+uint64_t runtime_read_tsc(struct vcpu *v);
+uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size);  /* size 1, 2, 4 */
+void runtime_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t value);
+
+/* All callouts, by enum callout_id. */
+typedef enum callout_result callout_fn(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra);
+#define CALLOUT(name, what) callout_fn callout_##name;
+#include "base/callout.def"
+#undef CALLOUT
+extern callout_fn *const callout_table[CALLOUT_COUNT];
+
+#endif

@@ -1,0 +1,201 @@
+/* Exceptions, interrupts and INT n: through the gates of the IDT (Intel SDM vol. 3, ch. 6), and what happens when that fails. */
+#include "base/log.h"
+#include "base/x86.h"
+#include "runtime/cpu_private.h"
+
+#define DR6_BS 0x4000u
+#define DR7_GD 0x2000u
+#define ERROR_IDT 2u
+
+enum event_kind { EVENT_FAULT, EVENT_TRAP, EVENT_INTERRUPT, EVENT_SOFTWARE };
+
+/* What is to be delivered. */
+struct event {
+	enum event_kind kind;
+	uint8_t vector;
+	bool has_error;
+	uint32_t error;
+	uint32_t return_eip;
+};
+
+struct gate {
+	uint16_t selector;
+	uint32_t offset;
+	unsigned size;  /* log2 of the words pushed */
+	bool interrupt; /* clears IF */
+};
+
+/* The EXT bit of error codes: the event came from outside the program. */
+static uint32_t event_ext(const struct event *e)
+{
+	return e->kind != EVENT_SOFTWARE;
+}
+
+static bool refuse_task_gate(struct vcpu *v, uint32_t error)
+{
+	LOG(LOG_CPU, LOG_ERROR, "task gate in the IDT: hardware task switches are not built");
+	return cpu_fail(v, VEC_GP, error);
+}
+
+static bool read_gate(struct vcpu *v, const struct event *e, struct gate *g)
+{
+	uint32_t at = 8u * e->vector;
+	uint32_t error = at | ERROR_IDT | event_ext(e);
+	struct descriptor d;
+	if (at + 7 > v->idtr.limit) return cpu_fail(v, VEC_GP, error);
+	if (!memory_read(v, v->idtr.base + at, &d, sizeof(d), ACCESS_READ)) return false;
+	unsigned type = descriptor_ar(d) & (AR_TYPE | AR_S);
+	bool wide = type == SYS_INT_GATE32 || type == SYS_TRAP_GATE32;
+	bool narrow = type == SYS_INT_GATE16 || type == SYS_TRAP_GATE16;
+	if (!wide && !narrow && type != SYS_TASK_GATE) return cpu_fail(v, VEC_GP, error);
+	if (e->kind == EVENT_SOFTWARE && descriptor_dpl(d) < v->cpl) return cpu_fail(v, VEC_GP, error);
+	if (!descriptor_present(d)) return cpu_fail(v, VEC_NP, error);
+	if (type == SYS_TASK_GATE) return refuse_task_gate(v, error);
+	g->selector = (uint16_t)(d.low >> 16);
+	g->offset = (d.low & 0xFFFFu) | (wide ? d.high & 0xFFFF0000u : 0);
+	g->size = wide ? 2 : 1;
+	g->interrupt = type == SYS_INT_GATE32 || type == SYS_INT_GATE16;
+	return true;
+}
+
+/* The handler's code segment; its RPL is the privilege that the handler runs at. */
+static bool read_handler(struct vcpu *v, const struct gate *g, uint32_t ext, struct segment *cs)
+{
+	uint32_t error = (g->selector & ~SELECTOR_RPL) | ext;
+	if (selector_is_null(g->selector)) return cpu_fail(v, VEC_GP, ext);
+	struct descriptor d;
+	if (!cpu_read_descriptor(v, g->selector, &d, VEC_GP, ext)) return false;
+	uint32_t ar = descriptor_ar(d);
+	unsigned dpl = descriptor_dpl(d);
+	if ((ar & (AR_S | AR_CODE)) != (AR_S | AR_CODE) || dpl > v->cpl) return cpu_fail(v, VEC_GP, error);
+	unsigned cpl = ar & AR_CONFORMING ? v->cpl : dpl;
+	return cpu_check_code(v, g->selector, d, cpl, g->offset, ext, cs);
+}
+
+/* RF in the pushed image makes a restarted instruction run past its own breakpoint; an instruction that is done has cleared it. */
+static uint32_t flags_image(const struct vcpu *v, const struct event *e)
+{
+	uint32_t flags = vcpu_eflags(v);
+	if (e->kind == EVENT_FAULT && e->vector != VEC_DB) return flags | EFL_RF;
+	return e->kind == EVENT_TRAP || e->kind == EVENT_SOFTWARE ? flags & ~EFL_RF : flags;
+}
+
+static bool push_frame(struct vcpu *v, const struct event *e, const struct gate *g, bool inner, const struct segment *ss, unsigned cpl,
+	uint32_t *esp)
+{
+	uint32_t words[6];
+	unsigned n = 0;
+	if (inner) {
+		words[n++] = v->seg[SEG_SS].selector;
+		words[n++] = v->gpr[ESP];
+	}
+	words[n++] = flags_image(v, e);
+	words[n++] = v->seg[SEG_CS].selector;
+	words[n++] = e->return_eip;
+	if (e->has_error) words[n++] = e->error;
+	uint32_t error = (inner ? ss->selector & ~SELECTOR_RPL : 0) | event_ext(e);
+	return cpu_push(v, ss, esp, words, n, g->size, cpl == 3 ? ACCESS_USER : 0, error);
+}
+
+static bool deliver_protected(struct vcpu *v, const struct event *e)
+{
+	struct gate g = { 0 };
+	struct segment cs, ss = v->seg[SEG_SS];
+	uint32_t esp = v->gpr[ESP];
+	if (!read_gate(v, e, &g) || !read_handler(v, &g, event_ext(e), &cs)) return false;
+	unsigned cpl = cs.selector & SELECTOR_RPL;
+	bool inner = cpl != v->cpl;
+	if (inner && !cpu_inner_stack(v, cpl, event_ext(e), &ss, &esp)) return false;
+	if (!push_frame(v, e, &g, inner, &ss, cpl, &esp)) return false;
+	v->seg[SEG_CS] = cs;
+	v->seg[SEG_SS] = ss;
+	v->gpr[ESP] = esp;
+	v->eip = g.offset;
+	v->eflags &= ~(EFL_TF | EFL_NT | EFL_RF);
+	if (g.interrupt) v->if_flag = 0;
+	return true;
+}
+
+/* Real-address mode: the vector table of far pointers (vol. 3, 20.1.4). */
+static bool deliver_real(struct vcpu *v, const struct event *e)
+{
+	uint32_t at = 4u * e->vector;
+	uint32_t pointer;
+	uint32_t words[3] = { flags_image(v, e), v->seg[SEG_CS].selector, e->return_eip };
+	uint32_t esp = v->gpr[ESP];
+	if (at + 3 > v->idtr.limit) return cpu_fail(v, VEC_GP, at | ERROR_IDT | event_ext(e));
+	if (!memory_read32(v, v->idtr.base + at, &pointer, ACCESS_READ)) return false;
+	if (!cpu_push(v, &v->seg[SEG_SS], &esp, words, 3, 1, 0, 0)) return false;
+	v->gpr[ESP] = esp;
+	v->eip = pointer & 0xFFFFu;
+	cpu_load_real(v, SEG_CS, (uint16_t)(pointer >> 16));
+	v->eflags &= ~(EFL_TF | EFL_RF | EFL_AC);
+	v->if_flag = 0;
+	return true;
+}
+
+/* One try. On failure v->fault is the exception met on the way, and nothing else has changed. */
+static bool deliver(struct vcpu *v, const struct event *e)
+{
+	bool protected_mode = (v->cr0 & CR0_PE) != 0;
+	if (v->eflags & EFL_VM) {
+		LOG(LOG_CPU, LOG_ERROR, "event %u in virtual-8086 mode: not built", e->vector);
+		return cpu_fail(v, VEC_GP, event_ext(e));
+	}
+	if (!(protected_mode ? deliver_protected(v, e) : deliver_real(v, e))) return false;
+	v->halted = v->shadow_interrupts = false;
+	if (e->vector == VEC_DB && e->kind != EVENT_SOFTWARE) v->dr[7] &= ~DR7_GD;
+	cpu_update_mode(v);
+	return true;
+}
+
+static bool is_contributory(uint8_t vector)
+{
+	return vector == VEC_DE || (vector >= VEC_TS && vector <= VEC_GP);
+}
+
+/* Vol. 3, table 6-5: does `second`, met while `first` was being delivered, make a double fault? */
+static bool makes_double_fault(uint8_t first, uint8_t second)
+{
+	if (first == VEC_PF) return second == VEC_PF || is_contributory(second);
+	return is_contributory(first) && is_contributory(second);
+}
+
+bool cpu_deliver_fault(struct vcpu *v)
+{
+	for (;;) {
+		struct guest_fault f = v->fault;
+		struct event e = { EVENT_FAULT, f.vector, f.has_error && (v->cr0 & CR0_PE), f.error, v->eip };
+		if (f.vector == VEC_PF) v->cr2 = f.cr2;
+		if (deliver(v, &e)) return true;
+		uint8_t second = v->fault.vector;
+		LOG(LOG_CPU, LOG_DEBUG, "exception %u (error %#x) while delivering exception %u", second, v->fault.error, f.vector);
+		if (second == VEC_PF) v->cr2 = v->fault.cr2;
+		if (f.vector == VEC_DF) return false;
+		if (makes_double_fault(f.vector, second)) v->fault = (struct guest_fault){ .vector = VEC_DF, .has_error = true };
+	}
+}
+
+static bool deliver_or_fault(struct vcpu *v, const struct event *e)
+{
+	return deliver(v, e) || cpu_deliver_fault(v);
+}
+
+bool cpu_deliver_interrupt(struct vcpu *v, uint8_t vector)
+{
+	struct event e = { .kind = EVENT_INTERRUPT, .vector = vector, .return_eip = v->eip };
+	return deliver_or_fault(v, &e);
+}
+
+bool cpu_deliver_trap(struct vcpu *v, uint8_t vector)
+{
+	struct event e = { .kind = EVENT_TRAP, .vector = vector, .return_eip = v->eip };
+	if (vector == VEC_DB) v->dr[6] |= DR6_BS;
+	return deliver_or_fault(v, &e);
+}
+
+bool cpu_software_interrupt(struct vcpu *v, uint8_t vector, uint32_t return_eip)
+{
+	struct event e = { .kind = EVENT_SOFTWARE, .vector = vector, .return_eip = return_eip };
+	return deliver(v, &e);
+}

@@ -1,0 +1,123 @@
+/* The state as a whole: reset, the mode word, raising exceptions. */
+#include <string.h>
+
+#include "base/abi.h"
+#include "runtime/cpu_private.h"
+
+/* What vol. 3 table 9-1 leaves in EDX: the CPUID signature. */
+#define RESET_EDX 0x000106CAu
+#define DR6_FIXED 0xFFFF0FF0u
+#define DR7_FIXED 0x400u
+#define PAT_RESET 0x0007040600070406ull
+#define MISC_ENABLE_FAST_STRINGS 1u
+
+/* Selectors that the Linux boot protocol promises; Multiboot leaves them open. */
+#define BOOT_CS 0x10
+#define BOOT_DS 0x18
+
+static void reset_segments(struct vcpu *v, bool flat32)
+{
+	struct segment data = { .limit = 0xFFFF, .ar = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED };
+	struct segment code = { .selector = 0xF000, .base = 0xFFFF0000u, .limit = 0xFFFF, .ar = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED };
+	if (flat32) {
+		data = (struct segment){ .selector = BOOT_DS, .limit = 0xFFFFFFFFu, .ar = AR_FLAT_DATA };
+		code = (struct segment){ .selector = BOOT_CS, .limit = 0xFFFFFFFFu, .ar = AR_FLAT_CODE };
+	}
+	for (unsigned i = 0; i < SEG_COUNT; i++) v->seg[i] = i == SEG_CS ? code : data;
+	v->ldtr = (struct segment){ .limit = 0xFFFF, .ar = AR_P | SYS_LDT };
+	v->tr = (struct segment){ .limit = 0xFFFF, .ar = AR_P | SYS_TSS32_BUSY };
+	v->gdtr = v->idtr = (struct table_register){ .base = 0, .limit = 0xFFFF };
+}
+
+void cpu_reset(struct vcpu *v, bool flat32)
+{
+	memset(v->gpr, 0, sizeof(v->gpr));
+	memset(v->xmm, 0, sizeof(v->xmm));
+	memset(v->dr, 0, sizeof(v->dr));
+	v->gpr[EDX] = RESET_EDX;
+	v->eip = flat32 ? 0 : 0xFFF0;
+	v->flags = v->eflags = 0;
+	v->if_flag = v->df_flag = 0;
+	/* A boot loader runs with caches on. */
+	v->cr0 = flat32 ? CR0_ET | CR0_PE : CR0_ET | CR0_NW | CR0_CD;
+	v->cr2 = v->cr3 = v->cr4 = 0;
+	v->dr[6] = DR6_FIXED;
+	v->dr[7] = DR7_FIXED;
+	v->sysenter_cs = v->sysenter_esp = v->sysenter_eip = 0;
+	v->apic_base = 0;
+	v->pat = PAT_RESET;
+	v->misc_enable = MISC_ENABLE_FAST_STRINGS;
+	v->shadow_interrupts = v->halted = false;
+	v->fault = (struct guest_fault){ 0 };
+	reset_segments(v, flat32);
+	cpu_update_mode(v);
+}
+
+#define AR_DATA_MASK (AR_UNUSABLE | AR_S | AR_CODE | AR_EXPAND_DOWN | AR_WRITABLE)
+
+unsigned cpu_segment_class(const struct segment *s, bool cs)
+{
+	/* An execute-only CS is general, so that reads through it are checked. */
+	uint32_t wrong = cs ? ~s->ar & AR_READABLE : (s->ar & AR_DATA_MASK) ^ (AR_S | AR_WRITABLE);
+	if ((wrong | ~s->limit) != 0) return MODE_SEG_GENERAL;
+	return s->base != 0 ? MODE_SEG_BASE : MODE_SEG_FLAT;
+}
+
+static uint32_t segment_bits(const struct vcpu *v)
+{
+	uint32_t bits = 0;
+	for (unsigned i = 0; i < SEG_COUNT; i++) bits |= cpu_segment_class(&v->seg[i], i == SEG_CS) << (MODE_SEG_SHIFT + 2 * i);
+	return bits;
+}
+
+static uint32_t fpu_bits(const struct vcpu *v)
+{
+	uint32_t cr0 = v->cr0;
+	uint32_t bits = cr0 & CR0_EM ? MODE_FPU_NM | MODE_MMX_UD | MODE_SSE_UD : 0;
+	if (cr0 & CR0_TS) bits |= MODE_FPU_NM | (cr0 & CR0_MP ? MODE_FPU_WAIT_NM : 0);
+	if (!(v->cr4 & CR4_OSFXSR)) bits |= MODE_SSE_UD;
+	return bits;
+}
+
+static unsigned current_cpl(const struct vcpu *v)
+{
+	if (!(v->cr0 & CR0_PE)) return 0;
+	if (v->eflags & EFL_VM) return 3;
+	/* SS's and not CS's: between MOV CR0 and the far jump after it, CS still holds a real-mode selector. */
+	return (v->seg[SEG_SS].ar & AR_DPL) >> AR_DPL_SHIFT;
+}
+
+void cpu_update_mode(struct vcpu *v)
+{
+	unsigned cpl = current_cpl(v);
+	uint32_t mode = (v->mode & MODE_SOFT) | cpl | segment_bits(v) | fpu_bits(v);
+	if (v->seg[SEG_CS].ar & AR_DB) mode |= MODE_CS32;
+	if (v->seg[SEG_SS].ar & AR_DB) mode |= MODE_SS32;
+	if (v->cr0 & CR0_PE) mode |= MODE_PE;
+	if (v->eflags & EFL_VM) mode |= MODE_VM;
+	if (cpl <= cpu_iopl(v)) mode |= MODE_IOPL_OK;
+	if (v->eflags & EFL_TF) mode |= MODE_TF;
+	if (cpl == 3 && (v->eflags & EFL_AC) && (v->cr0 & CR0_AM)) mode |= MODE_AC;
+	if (cpl != 0 && (v->cr4 & CR4_TSD)) mode |= MODE_TSD;
+	if (v->dr[7] & 0xFFu) mode |= MODE_DR7;
+	v->mode = mode;
+	v->cpl = (uint8_t)cpl;
+}
+
+enum callout_result cpu_raise(struct vcpu *v, uint8_t vector)
+{
+	v->fault = (struct guest_fault){ .vector = vector };
+	return CALLOUT_FAULT;
+}
+
+enum callout_result cpu_raise_error(struct vcpu *v, uint8_t vector, uint32_t error)
+{
+	v->fault = (struct guest_fault){ .vector = vector, .has_error = true, .error = error };
+	return CALLOUT_FAULT;
+}
+
+bool cpu_fail(struct vcpu *v, uint8_t vector, uint32_t error)
+{
+	cpu_raise_error(v, vector, error);
+	return false;
+}

@@ -1,0 +1,365 @@
+/* The one exit switch, and the dispatcher: what translated code could not do by itself. */
+#include <string.h>
+
+#include "base/log.h"
+#include "runtime/internal.h"
+
+void dispatch_end(struct runtime *r, enum runtime_end why)
+{
+	if (!r->ended) {
+		r->ended = true;
+		r->end = why;
+	}
+}
+
+void dispatch_undo(struct vcpu *v, const struct side_row *row)
+{
+	uint32_t r8 = (uint32_t)v->scratch[0], r10 = (uint32_t)v->scratch[2];
+
+	v->eip = row->eip;
+	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX)
+		v->gpr[ECX] = r10;
+	if (row->undo == UNDO_RDI)
+		v->gpr[EDI] = r10;
+	if (row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX)
+		v->eip = r8;
+	if (row->undo >= UNDO_ROTATE && row->undo < UNDO_ROTATE + 8) {
+		uint32_t *gpr = &v->gpr[row->undo - UNDO_ROTATE];
+		*gpr = *gpr << 8 | *gpr >> 24;
+	}
+}
+
+static void set_gs_base(uint8_t *base)
+{
+	__asm__ volatile("wrgsbase %0" : : "r"(base));
+}
+
+/* Make the view of the current privilege level the one that translated code runs in. */
+void dispatch_use_view(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+	struct shadow_view *view = shadow_view(r->shadow, v->cpl == 3);
+
+	if (view != r->view) {
+		if (r->view)
+			r->view->return_rsp = v->return_rsp;
+		r->view = view;
+		if (!view->return_top)
+			return_stack_reset(r, view);
+		v->return_rsp = view->return_rsp;
+	}
+	v->tables = (uint64_t)view->tables + ABI_TABLES_BIAS;
+	if (view->window != r->window) {
+		r->window = view->window;
+		set_gs_base(view->window);
+	}
+}
+
+/* Landing pads and inline lookup slots stand for one mode: forget them when another begins. */
+static void match_mode(struct runtime *r, uint32_t mode)
+{
+	unsigned user = (mode & MODE_CPL) == 3;
+
+	if (r->jump_mode[user] != mode) {
+		struct jump_slot *slots = r->v->jump[user];
+		memset(slots, 0, sizeof(r->v->jump[user]));
+		slots[0].neg_eip = 1;
+		r->jump_mode[user] = mode;
+	}
+	if (r->view->return_mode != mode) {
+		return_stack_reset(r, r->view);
+		r->view->return_mode = mode;
+	}
+}
+
+static bool may_chain(const struct runtime *r, const struct block *b)
+{
+	return !r->observer && !(r->config.chaos & CHAOS_NO_CHAIN) && !(b->mode & (MODE_ONE | MODE_THUNK));
+}
+
+/* An interrupt may have come between; and a branch within a page has no exec check. */
+static bool may_link(const struct block *from, int slot, const struct block *b)
+{
+	const struct link_slot *s = &from->slots[slot];
+
+	return from->mode == b->mode && s->target == b->eip &&
+	       (s->exec_offset || from->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT);
+}
+
+static void connect(struct runtime *r, struct block *b)
+{
+	struct block *from = r->link_from;
+
+	if (from && may_link(from, r->link_slot, b) && may_chain(r, b))
+		cache_link(r->cache, from, (uint32_t)r->link_slot, b);
+	if (r->fill_jump && may_chain(r, b)) {
+		struct jump_slot *slot = &r->v->jump[(b->mode & MODE_CPL) == 3][b->eip & (JUMP_SLOTS - 1)];
+		slot->neg_eip = 0u - b->eip;
+		slot->neg_exec = 0u - ((uint32_t)(b->gpa >> PAGE_SHIFT) + 1);
+		slot->host_pc = b->host_pc;
+		r->stats.jump_fills++;
+	}
+}
+
+static bool deliver(struct runtime *r, bool delivered)
+{
+	if (!delivered)
+		dispatch_end(r, RUNTIME_TRIPLE_FAULT);
+	return delivered;
+}
+
+static bool deliver_fault(struct runtime *r)
+{
+	if (r->v->fault.vector == 0xFF)
+		return false;
+	r->stats.exceptions++;
+	LOG(LOG_CPU, LOG_DEBUG, "exception %u error %x cr2 %08x at %04x:%08x", r->v->fault.vector, r->v->fault.error, r->v->fault.cr2,
+	    r->v->seg[SEG_CS].selector, r->v->eip);
+	if (r->v->fault.vector == VEC_PF)
+		r->stats.true_faults++;
+	return deliver(r, cpu_deliver_fault(r->v));
+}
+
+static bool interrupt_waits(const struct vcpu *v)
+{
+	return v->intr && v->if_flag && !v->shadow_interrupts;
+}
+
+static void take_interrupt(struct runtime *r)
+{
+	int vector = r->machine ? machine_acknowledge(r->machine) : -1;
+
+	if (vector < 0)
+		return;
+	r->v->halted = false;
+	r->stats.interrupts++;
+	LOG(LOG_CPU, LOG_DEBUG, "interrupt %d at %08x", vector, r->v->eip);
+	deliver(r, cpu_deliver_interrupt(r->v, (uint8_t)vector));
+}
+
+static void halt(struct runtime *r)
+{
+	r->stats.halts++;
+	if (!r->machine || !machine_halt(r->machine, r->v->if_flag))
+		dispatch_end(r, RUNTIME_STUCK);
+}
+
+/* A user view that keeps the processor busy earns a window: two samples are some milliseconds. */
+static void sample(struct runtime *r)
+{
+	struct shadow_view *view = r->view;
+
+	if (!view || !view->user || view->window || (r->config.chaos & CHAOS_ALL_SOFT))
+		return;
+	view->used_ns += SAMPLE_NS;
+	if (view->used_ns > SAMPLE_NS && shadow_make_direct(r->shadow, view)) {
+		r->stats.views_direct++;
+		view->used_ns = 0;
+	}
+}
+
+static void answer_kick(struct runtime *r)
+{
+	uint32_t value;
+
+	__atomic_store_n(&r->v->kick, 0, __ATOMIC_SEQ_CST);
+	r->kick_deferred = false;
+	if (r->machine && machine_ended(r->machine, &value) != MACHINE_RUNS)
+		dispatch_end(r, RUNTIME_MACHINE_ENDED);
+	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST))
+		sample(r);
+}
+
+static bool observe_before(struct runtime *r, struct block *b)
+{
+	if (!r->observer)
+		return true;
+	r->observed = b;
+	r->observer->before(r->observer->ctx, r->v, b);
+	return !b->dead;
+}
+
+static host_pc_t enter(struct runtime *r, struct block *b)
+{
+	r->history[r->history_at++ % HISTORY] = b->gva;
+	connect(r, b);
+	r->link_from = NULL;
+	r->fill_jump = false;
+	r->single_step = (b->mode & MODE_TF) != 0;
+	return b->host_pc;
+}
+
+host_pc_t dispatch(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+
+	for (;;) {
+		if (v->kick || r->kick_deferred)
+			answer_kick(r);
+		if (r->ended)
+			return 0;
+		if (interrupt_waits(v))
+			take_interrupt(r);
+		if (v->halted) {
+			r->link_from = NULL;
+			halt(r);
+			continue;
+		}
+		if (r->ended)
+			return 0;
+		dispatch_use_view(r);
+		if ((r->config.chaos & CHAOS_ALL_DIRECT) && !r->view->window)
+			shadow_make_direct(r->shadow, r->view);
+		uint32_t one = v->shadow_interrupts || (v->mode & MODE_TF) ? MODE_ONE : 0;
+		struct block *b = code_find(r, one);
+		if (!b) {
+			r->link_from = NULL;
+			r->fill_jump = false;
+			v->shadow_interrupts = false;
+			if (!r->ended)
+				deliver_fault(r);
+			continue;
+		}
+		v->shadow_interrupts = false;
+		match_mode(r, b->mode & ~MODE_ONE);
+		if (observe_before(r, b))
+			return enter(r, b);
+	}
+}
+
+/* A callout. Most come straight back; anything that may have changed what host PCs mean goes through the dispatcher. */
+static host_pc_t answer_callout(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+	uint32_t arg = (uint32_t)v->scratch[1], mode = v->mode;
+	uint64_t epoch = r->code_epoch;
+	enum callout_id id = CALLOUT_ID(arg);
+
+	r->stats.callouts[id]++;
+	enum callout_result result = callout_table[id](v, arg, (uint32_t)v->scratch[0], (uint32_t)v->scratch[2]);
+	switch (result) {
+	case CALLOUT_NEXT:
+		if (id == CALLOUT_check_segment)
+			return v->scratch[3];
+		v->eip += CALLOUT_LEN(arg);
+		if (v->mode == mode && epoch == r->code_epoch && !v->kick && !interrupt_waits(v) && !r->observer && !(mode & MODE_TF) &&
+		    !v->shadow_interrupts)
+			return v->scratch[3];
+		break;
+	case CALLOUT_FAULT:
+		r->single_step = false;
+		deliver_fault(r);
+		break;
+	case CALLOUT_AGAIN:
+		r->single_step = false;
+		break;
+	case CALLOUT_LEAVE:
+		break;
+	}
+	return 0;
+}
+
+static bool in_lookup(host_pc_t pc, const char *from, const char *to)
+{
+	return pc >= (host_pc_t)from && pc < (host_pc_t)to;
+}
+
+/* A kick hit translated code, the lookup, or entry.S on its way in. The guest's state goes to an instruction boundary. Returns the host
+ * PC to go on at where that must wait: a thunk's write is finished first. */
+static host_pc_t answer_interruption(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+	host_pc_t pc = v->resume_pc;
+	struct side_row at = {.undo = UNDO_TARGET_R8};
+	const struct side_row *row = &at;
+
+	r->stats.kicks++;
+	if (in_lookup(pc, entry_lookup_kernel_parked, entry_lookup_kernel_unparked) ||
+	    in_lookup(pc, entry_lookup_user_parked, entry_lookup_user_unparked)) {
+		at.undo = UNDO_TARGET_R8_RCX;
+	} else if (cache_contains(r->cache, pc)) {
+		struct block *b = cache_find_host(r->cache, pc);
+		if (b->mode & MODE_THUNK) {
+			/* At most one instruction away from its exit. */
+			return pc;
+		}
+		row = cache_find_row(b, pc);
+	}
+	dispatch_undo(v, row);
+	if (r->completion.active)
+		r->completion.active = false;
+	return 0;
+}
+
+static void note_chain(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+	host_pc_t pc = v->scratch[3];
+	struct block *b = cache_find_host(r->cache, pc);
+	int slot = cache_find_slot(b, pc);
+
+	v->eip = b->slots[slot].target;
+	r->link_from = b;
+	r->link_slot = slot;
+}
+
+static bool observe_after(struct runtime *r)
+{
+	const struct block *b = r->observed;
+
+	r->observed = NULL;
+	if (b && !r->observer->after(r->observer->ctx, r->v, b)) {
+		dispatch_end(r, RUNTIME_OBSERVER);
+		return false;
+	}
+	return true;
+}
+
+/* #DB after each instruction that was entered with TF set. */
+static void trap_single_step(struct runtime *r)
+{
+	r->single_step = false;
+	deliver(r, cpu_deliver_trap(r->v, VEC_DB));
+}
+
+host_pc_t runtime_leave(struct vcpu *v)
+{
+	struct runtime *r = runtime_of(v);
+	host_pc_t pc = 0;
+
+	r->stats.exits[v->exit_kind]++;
+	if (r->completion.active && (v->exit_kind == EXIT_CHAIN || v->exit_kind == EXIT_LOOKUP))
+		completion_finish(r);
+	switch (v->exit_kind) {
+	case EXIT_CHAIN:
+		note_chain(r);
+		break;
+	case EXIT_LOOKUP:
+		v->eip = (uint32_t)v->scratch[0];
+		r->fill_jump = v->seg[SEG_CS].base == 0;
+		break;
+	case EXIT_CALLOUT:
+		pc = answer_callout(r);
+		break;
+	case EXIT_SOFT:
+		pc = fault_soft(r);
+		break;
+	case EXIT_HOST_FAULT:
+		pc = fault_host(r);
+		break;
+	default:
+		pc = answer_interruption(r);
+		r->single_step = r->single_step && pc;
+		if (pc) {
+			r->kick_deferred = true;
+			__atomic_store_n(&v->kick, 0, __ATOMIC_SEQ_CST);
+		}
+	}
+	if (pc)
+		return pc;
+	if (r->observed && !observe_after(r))
+		return 0;
+	if (r->single_step)
+		trap_single_step(r);
+	return dispatch(r);
+}

@@ -1,0 +1,180 @@
+/* The border between C and translated code, and the inline lookup of indirect branches. base/abi.h says what is where.
+ *
+ * A stub is jumped to by emitted code (or put into a signal frame by the handler); it saves the guest's state in the vCPU, runs runtime_leave on
+ * the C stack, and goes on at the host PC that this returns, or ends entry_run if that is 0. */
+#include "base/abi.h"
+
+	.text
+
+	/* void entry_run(struct vcpu *v, host_pc_t pc) */
+	.globl entry_run
+	.type entry_run, @function
+entry_run:
+	push %rbx
+	push %rbp
+	push %r12
+	push %r13
+	push %r14
+	push %r15
+	sub $8, %rsp
+	mov %rdi, %r13
+	mov %rsp, VCPU_C_RSP(%r13)
+	mov %rsi, %rax
+	jmp resume
+
+	.macro stub name, kind
+	.globl \name
+\name:
+	movb $\kind, VCPU_EXIT_KIND(%r13)
+	jmp leave
+	.endm
+
+	stub entry_chain, EXIT_CHAIN
+	stub entry_lookup_slow, EXIT_LOOKUP
+	stub entry_soft, EXIT_SOFT
+	stub entry_host_fault, EXIT_HOST_FAULT
+	stub entry_kick, EXIT_KICK
+
+	.globl entry_callout
+	.p2align 4
+entry_callout:
+	movb $EXIT_CALLOUT, VCPU_EXIT_KIND(%r13)
+leave:
+	mov %eax, VCPU_GPR + 0(%r13)
+	mov %ecx, VCPU_GPR + 4(%r13)
+	mov %edx, VCPU_GPR + 8(%r13)
+	mov %ebx, VCPU_GPR + 12(%r13)
+	mov %r12d, VCPU_GPR + 16(%r13)
+	mov %ebp, VCPU_GPR + 20(%r13)
+	mov %esi, VCPU_GPR + 24(%r13)
+	mov %edi, VCPU_GPR + 28(%r13)
+	lahf
+	seto %al
+	mov %r8, VCPU_SCRATCH + 0(%r13)
+	mov %r9, VCPU_SCRATCH + 8(%r13)
+	mov %r10, VCPU_SCRATCH + 16(%r13)
+	mov %r11, VCPU_SCRATCH + 24(%r13)
+	movzbl %ah, %ecx
+	movzbl %al, %edx
+	and $(0x80 | 0x40 | 0x10 | 0x04 | 0x01), %ecx
+	shl $11, %edx
+	or %edx, %ecx
+	mov %ecx, VCPU_FLAGS(%r13)
+	movaps %xmm0, VCPU_XMM + 0(%r13)
+	movaps %xmm1, VCPU_XMM + 16(%r13)
+	movaps %xmm2, VCPU_XMM + 32(%r13)
+	movaps %xmm3, VCPU_XMM + 48(%r13)
+	movaps %xmm4, VCPU_XMM + 64(%r13)
+	movaps %xmm5, VCPU_XMM + 80(%r13)
+	movaps %xmm6, VCPU_XMM + 96(%r13)
+	movaps %xmm7, VCPU_XMM + 112(%r13)
+	mov %rsp, VCPU_RETURN_RSP(%r13)
+leave_saved:
+	mov VCPU_C_RSP(%r13), %rsp
+	mov %r13, %rdi
+	call runtime_leave
+resume:
+	test %rax, %rax
+	jz done
+	mov %rax, VCPU_RESUME_PC(%r13)
+
+	/* From here to entry_restore_end everything is still in the vCPU: the kick's handler starts over at entry_interrupted. The test
+	 * catches a kick that came after the dispatcher looked and before this line. */
+	.globl entry_restore_begin
+entry_restore_begin:
+	cmpl $0, VCPU_KICK(%r13)
+	jne entry_interrupted
+	movaps VCPU_XMM + 0(%r13), %xmm0
+	movaps VCPU_XMM + 16(%r13), %xmm1
+	movaps VCPU_XMM + 32(%r13), %xmm2
+	movaps VCPU_XMM + 48(%r13), %xmm3
+	movaps VCPU_XMM + 64(%r13), %xmm4
+	movaps VCPU_XMM + 80(%r13), %xmm5
+	movaps VCPU_XMM + 96(%r13), %xmm6
+	movaps VCPU_XMM + 112(%r13), %xmm7
+	mov VCPU_TABLES(%r13), %r14
+	mov VCPU_FLAGS(%r13), %eax
+	mov %eax, %ecx
+	shr $11, %ecx
+	and $1, %ecx
+	mov %al, %ah
+	mov %cl, %al
+	add $127, %al
+	sahf
+	mov VCPU_RETURN_RSP(%r13), %rsp
+	mov VCPU_SCRATCH + 0(%r13), %r8
+	mov VCPU_SCRATCH + 8(%r13), %r9
+	mov VCPU_SCRATCH + 16(%r13), %r10
+	mov VCPU_SCRATCH + 24(%r13), %r11
+	mov VCPU_GPR + 4(%r13), %ecx
+	mov VCPU_GPR + 8(%r13), %edx
+	mov VCPU_GPR + 12(%r13), %ebx
+	mov VCPU_GPR + 16(%r13), %r12d
+	mov VCPU_GPR + 20(%r13), %ebp
+	mov VCPU_GPR + 24(%r13), %esi
+	mov VCPU_GPR + 28(%r13), %edi
+	mov VCPU_GPR + 0(%r13), %eax
+	jmp *VCPU_RESUME_PC(%r13)
+	.globl entry_restore_end
+entry_restore_end:
+
+	.globl entry_interrupted
+entry_interrupted:
+	movb $EXIT_ENTER, VCPU_EXIT_KIND(%r13)
+	jmp leave_saved
+
+done:
+	add $8, %rsp
+	pop %r15
+	pop %r14
+	pop %r13
+	pop %r12
+	pop %rbp
+	pop %rbx
+	ret
+
+	/* The inline lookup: R8D = EIP in a flat CS. Flag-free: guest ECX is parked in R10, slots hold negated words and jecxz decides. */
+	.macro lookup name, slots
+	.p2align 4
+	.globl \name
+\name:
+	mov %rcx, %r10
+	.globl \name\()_parked
+\name\()_parked:
+	pextl VCPU_JUMP_MASK(%r13), %r8d, %r9d
+	lea (%r9, %r9), %r9
+	mov \slots(%r13, %r9, 8), %ecx
+	lea (%rcx, %r8), %ecx
+	jecxz 1f
+2:	mov %r10, %rcx
+	jmp entry_lookup_slow
+1:	shrx %r14d, %r8d, %r11d
+	mov ABI_EXEC_TABLE - ABI_TABLES_BIAS(%r14, %r11, 4), %ecx
+	mov \slots + 4(%r13, %r9, 8), %r11d
+	lea (%rcx, %r11), %ecx
+	jecxz 3f
+	jmp 2b
+3:	mov %r10, %rcx
+	.globl \name\()_unparked
+\name\()_unparked:
+	jmp *\slots + 8(%r13, %r9, 8)
+	.globl \name\()_end
+\name\()_end:
+	.endm
+
+	lookup entry_lookup_kernel, VCPU_JUMP
+	lookup entry_lookup_user, VCPU_JUMP_USER
+
+	/* The bottom of a return stack: the prediction ran out. Stay on it. */
+	.globl entry_underflow_kernel
+entry_underflow_kernel:
+	lea -8(%rsp), %rsp
+	jmp entry_lookup_kernel
+	.globl entry_underflow_user
+entry_underflow_user:
+	lea -8(%rsp), %rsp
+	jmp entry_lookup_user
+	.globl entry_end
+entry_end:
+
+	.section .note.GNU-stack, "", @progbits

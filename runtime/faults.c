@@ -1,0 +1,239 @@
+/* Accesses that emitted code could not do alone: soft misses, host faults in the window, and the completion of writes. */
+#include <string.h>
+
+#include "base/log.h"
+#include "runtime/internal.h"
+
+static host_pc_t raise_fault(struct runtime *r, struct guest_fault fault)
+{
+	struct vcpu *v = r->v;
+
+	v->fault = fault;
+	r->completion.active = false;
+	r->single_step = false;
+	r->stats.exceptions++;
+	if (fault.vector == VEC_PF)
+		r->stats.true_faults++;
+	LOG(LOG_CPU, LOG_DEBUG, "exception %u error %x cr2 %08x at %08x", fault.vector, fault.error, fault.cr2, v->eip);
+	if (!cpu_deliver_fault(v))
+		dispatch_end(r, RUNTIME_TRIPLE_FAULT);
+	return 0;
+}
+
+static host_pc_t raise_page_fault(struct runtime *r, gva_t gva, uint32_t error)
+{
+	return raise_fault(r, (struct guest_fault){.vector = VEC_PF, .has_error = true, .error = error, .cr2 = gva});
+}
+
+/* --- completion --- */
+
+static void tell_written(struct runtime *r, gpa_t gpa, uint32_t length)
+{
+	shadow_frame_written(r->shadow, gpa, length);
+	cache_invalidate(r->cache, gpa, length);
+}
+
+static void piece_gather(struct runtime *r, unsigned i, uint8_t *to)
+{
+	struct completion *c = &r->completion;
+	gpa_t gpa = c->piece[i].gpa;
+	uint32_t length = c->piece[i].length;
+
+	if (!c->piece[i].mmio) {
+		memcpy(to, r->ram + gpa, length);
+		return;
+	}
+	memset(to, 0xFF, length);
+	if (r->machine && length <= 8) {
+		uint64_t value = machine_mmio_read(r->machine, gpa, length);
+		memcpy(to, &value, length);
+	}
+}
+
+static void piece_scatter(struct runtime *r, unsigned i, const uint8_t *from)
+{
+	struct completion *c = &r->completion;
+	gpa_t gpa = c->piece[i].gpa;
+	uint32_t length = c->piece[i].length;
+
+	if (!c->piece[i].mmio) {
+		memcpy(r->ram + gpa, from, length);
+		tell_written(r, gpa, length);
+	} else if (r->machine && length <= 8) {
+		uint64_t value = 0;
+		memcpy(&value, from, length);
+		machine_mmio_write(r->machine, gpa, length, value);
+	}
+}
+
+void completion_finish(struct runtime *r)
+{
+	struct completion *c = &r->completion;
+
+	c->active = false;
+	if (!c->bounced) {
+		tell_written(r, c->piece[0].gpa, c->size);
+		return;
+	}
+	piece_scatter(r, 0, r->v->bounce);
+	if (c->pieces == 2)
+		piece_scatter(r, 1, r->v->bounce + c->piece[0].length);
+}
+
+/* Describe the access piece by piece. Returns false with the page fault raised. */
+static bool resolve_pieces(struct runtime *r, gva_t gva, uint32_t size, unsigned access, bool *all_ram)
+{
+	struct completion *c = &r->completion;
+	uint32_t first = PAGE_SIZE - (gva & PAGE_MASK);
+
+	c->gva = gva;
+	c->size = size;
+	c->pieces = size > first ? 2 : 1;
+	*all_ram = true;
+	for (unsigned i = 0; i < c->pieces; i++) {
+		gva_t at = i ? (gva | PAGE_MASK) + 1 : gva;
+		struct shadow_answer a = shadow_resolve(r->shadow, at, access);
+
+		if (a.kind == SHADOW_FAULT) {
+			raise_page_fault(r, at, a.error);
+			return false;
+		}
+		c->piece[i].gpa = a.gpa;
+		c->piece[i].length = c->pieces == 1 ? size : i ? size - first : first;
+		c->piece[i].mmio = a.kind == SHADOW_MMIO;
+		*all_ram &= a.kind == SHADOW_RAM;
+		if (a.kind == SHADOW_MMIO)
+			r->stats.completions_mmio++;
+		if (a.kind == SHADOW_TRACED)
+			r->stats.completions_traced++;
+	}
+	r->stats.completions_crossing += c->pieces == 2;
+	return true;
+}
+
+static void gather(struct runtime *r)
+{
+	struct completion *c = &r->completion;
+
+	piece_gather(r, 0, r->v->bounce);
+	if (c->pieces == 2)
+		piece_gather(r, 1, r->v->bounce + c->piece[0].length);
+}
+
+/* A read: the data waits in the bounce buffer, the instruction goes on with R9 pointing there. */
+static host_pc_t complete_read(struct runtime *r, const struct block *b, const struct side_row *row)
+{
+	const struct side_row *end = b->rows + b->row_count;
+
+	gather(r);
+	while (row < end && !(row->access & ROW_SOFT))
+		row++;
+	r->v->scratch[1] = (uint64_t)r->v->bounce;
+	return b->host_pc + row->host_offset;
+}
+
+/* A write: a thunk runs the same instruction on RAM itself, or on the bounce buffer; what is left is done when it exits. */
+static host_pc_t complete_write(struct runtime *r, const struct side_row *row)
+{
+	struct completion *c = &r->completion;
+	struct vcpu *v = r->v;
+
+	c->bounced = c->pieces == 2 || c->piece[0].mmio;
+	if (c->bounced)
+		gather(r);
+	v->completion_hva = (uint64_t)(c->bounced ? v->bounce : r->ram + c->piece[0].gpa);
+	v->eip = row->eip;
+	c->active = true;
+	r->link_from = NULL;
+	struct block *b = code_find(r, MODE_THUNK | MODE_SOFT);
+	if (!b) {
+		c->active = false;
+		return r->ended ? 0 : raise_fault(r, v->fault);
+	}
+	return b->host_pc;
+}
+
+host_pc_t fault_soft(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+	host_pc_t pc = v->scratch[3];
+	gva_t gva = (gva_t)v->scratch[0];
+	struct block *b = cache_find_host(r->cache, pc);
+	const struct side_row *row = cache_find_row(b, pc);
+	bool write = row->access & ROW_WRITE, all_ram;
+	uint32_t size = row_sizes[row->access >> ROW_SIZE_SHIFT];
+	unsigned access = (write ? ACCESS_WRITE : ACCESS_READ) | memory_user(v);
+
+	r->stats.soft_misses++;
+	v->eip = row->eip;
+	if (!resolve_pieces(r, gva, size, access, &all_ram))
+		return 0;
+	if (all_ram && r->completion.pieces == 1)
+		return pc;
+	r->stats.completions++;
+	return write ? complete_write(r, row) : complete_read(r, b, row);
+}
+
+/* --- host faults --- */
+
+static host_pc_t internal_error(struct runtime *r, const char *what)
+{
+	LOG(LOG_RUNTIME, LOG_ERROR, "%s: trap %u error %x address %lx at host pc %lx", what, r->v->host_fault.trapno,
+	    r->v->host_fault.error, (unsigned long)r->v->host_fault.addr, (unsigned long)r->v->resume_pc);
+	r->failure = what;
+	dispatch_end(r, RUNTIME_HOST_FAILURE);
+	return 0;
+}
+
+/* The direct form met something its window does not show: a hidden fault, a true one, or a page that only the soft form can serve. */
+static host_pc_t window_fault(struct runtime *r, const struct side_row *row)
+{
+	struct vcpu *v = r->v;
+	uint64_t offset = v->host_fault.addr - (uint64_t)r->window;
+	unsigned access = (v->host_fault.error & ACCESS_WRITE) | memory_user(v);
+	bool mapped = false;
+
+	if (offset < WINDOW_SIZE) {
+		struct shadow_answer a = shadow_map(r->shadow, (gva_t)offset, access, &mapped);
+		if (a.kind == SHADOW_FAULT) {
+			dispatch_undo(v, row);
+			return raise_page_fault(r, (gva_t)offset, a.error);
+		}
+		if (mapped) {
+			r->stats.hidden_faults++;
+			return v->resume_pc;
+		}
+	}
+	dispatch_undo(v, row);
+	code_make_soft(r, v->seg[SEG_CS].base + v->eip);
+	return 0;
+}
+
+static host_pc_t exception_from_host(struct runtime *r, const struct side_row *row, uint8_t vector, bool has_error)
+{
+	dispatch_undo(r->v, row);
+	return raise_fault(r, (struct guest_fault){.vector = vector, .has_error = has_error});
+}
+
+host_pc_t fault_host(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+	struct block *b = cache_contains(r->cache, v->resume_pc) ? cache_find_host(r->cache, v->resume_pc) : NULL;
+
+	if (!b)
+		return internal_error(r, "a host fault outside any block");
+	const struct side_row *row = cache_find_row(b, v->resume_pc);
+	uint64_t address = v->host_fault.addr;
+	switch (v->host_fault.trapno) {
+	case VEC_PF:
+		if (r->window && address >= (uint64_t)r->window && address < (uint64_t)r->window + WINDOW_SIZE + PAGE_SIZE)
+			return window_fault(r, row);
+		return internal_error(r, "translated code touched memory outside the window");
+	case VEC_GP: /* misaligned SSE, reserved MXCSR bits */
+		return exception_from_host(r, row, VEC_GP, true);
+	case VEC_DE: case VEC_UD: case VEC_MF: case VEC_XM:
+		return exception_from_host(r, row, (uint8_t)v->host_fault.trapno, false);
+	default:
+		return internal_error(r, "an unexpected host trap in translated code");
+	}
+}

@@ -1,0 +1,120 @@
+/* What the files of the run loop share. */
+#ifndef RUNTIME_INTERNAL_H
+#define RUNTIME_INTERNAL_H
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "base/abi.h"
+#include "runtime/cpu.h"
+#include "runtime/memory.h"
+#include "runtime/options.h"
+#include "runtime/runtime.h"
+#include "translator/translator.h"
+
+/* entry.S */
+void entry_run(struct vcpu *v, host_pc_t pc);
+host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exit switch */
+extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
+	entry_restore_begin[], entry_restore_end[], entry_interrupted[], entry_end[], entry_underflow_kernel[], entry_underflow_user[],
+	entry_lookup_kernel[], entry_lookup_kernel_parked[], entry_lookup_kernel_unparked[], entry_lookup_kernel_end[],
+	entry_lookup_user[], entry_lookup_user_parked[], entry_lookup_user_unparked[], entry_lookup_user_end[];
+
+/* A write that a thunk does on RAM or on a bounce buffer, to be finished when it comes back. */
+struct completion {
+	bool active;
+	gva_t gva;
+	uint32_t size;
+	unsigned pieces;       /* 1, or 2 for a page crossing */
+	struct {
+		gpa_t gpa;
+		uint32_t length;
+		bool mmio;
+	} piece[2];
+	bool bounced;          /* the thunk worked on vcpu.bounce */
+};
+
+#define HISTORY 16u
+#define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
+
+struct runtime {
+	struct vcpu *v;
+	struct stats stats;
+	struct runtime_config config;
+	struct cache *cache;
+	struct shadow *shadow;
+	struct machine *machine;
+	const struct runtime_observer *observer;
+	FILE *dump;
+
+	uint8_t *ram;
+	uint64_t ram_size;
+	int ram_fd;
+	uint8_t *low_guard;        /* the first 4 GiB of host addresses, reserved: no guest address means anything there */
+
+	struct shadow_view *view;  /* the one whose state the vCPU carries */
+	uint8_t *window;           /* GS base as loaded */
+	uint32_t jump_mode[2];     /* the mode whose targets are in vcpu.jump[] */
+	uint64_t code_epoch;       /* grows when blocks die or a view loses code pages: host PCs held across a callout are void */
+
+	uint8_t **soft_bits;       /* per frame: instructions that are emitted soft, or NULL */
+	gfn_t frames;
+
+	struct block *link_from;   /* the exit that the dispatcher may link to what it finds */
+	int link_slot;
+	bool fill_jump;            /* ... or the inline lookup that missed */
+	struct completion completion;
+	bool kick_deferred;        /* a kick came while a thunk ran */
+	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
+	bool single_step;          /* the running block was entered with TF */
+	const struct block *observed;
+
+	enum runtime_end end;
+	bool ended;
+	gva_t history[HISTORY];    /* the last dispatched blocks */
+	unsigned history_at;
+
+	pthread_t thread;
+	int tid;
+	bool running;
+	timer_t sampler;
+	bool has_sampler;
+	void *alt_stack;
+	sigjmp_buf host_failure;
+	const char *failure;
+};
+
+static inline struct runtime *runtime_of(struct vcpu *v) { return v->runtime; }
+
+/* code.c: the block at the vCPU's EIP under its mode, translated if need be; NULL with v->fault set. `extra` adds MODE_THUNK or MODE_ONE. */
+struct block *code_find(struct runtime *r, uint32_t extra);
+/* Emit the instruction at this linear address in soft form from now on. */
+void code_make_soft(struct runtime *r, gva_t gva);
+void code_forget_jumps(struct runtime *r);
+
+/* dispatch.c */
+host_pc_t dispatch(struct runtime *r);
+void dispatch_end(struct runtime *r, enum runtime_end why);
+void dispatch_use_view(struct runtime *r);
+/* Put the vCPU's saved registers back to the start (or the end) of the instruction that the row describes. */
+void dispatch_undo(struct vcpu *v, const struct side_row *row);
+
+/* faults.c: each returns the host PC to go on at, or 0 to dispatch at the vCPU's EIP. */
+host_pc_t fault_soft(struct runtime *r);
+host_pc_t fault_host(struct runtime *r);
+void completion_finish(struct runtime *r);
+
+/* views.c: windows, tables and return stacks as host memory; the operations shadow/ calls. */
+struct shadow_ops host_ops(struct runtime *r);
+void return_stack_reset(struct runtime *r, struct shadow_view *view);
+void return_stack_free(void *ctx, struct shadow_view *view);
+bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t address);
+
+/* signals.c */
+int signals_install(struct runtime *r);
+void signals_remove(struct runtime *r);
+
+#endif

@@ -1,0 +1,252 @@
+/* The machine: which devices there are, and the vCPU's way to them. One lock covers all of them. */
+#include "runtime/machine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "runtime/machine_internal.h"
+
+static int64_t read_clock(clockid_t id)
+{
+	struct timespec t;
+	clock_gettime(id, &t);
+	return t.tv_sec * NS_PER_SECOND + t.tv_nsec;
+}
+
+static int64_t monotonic(void *ctx)
+{
+	(void)ctx;
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+static int64_t wall(void *ctx)
+{
+	(void)ctx;
+	return read_clock(CLOCK_REALTIME);
+}
+
+/* --- the run's end, and INTR --- */
+
+static void attract_vcpu(struct machine *m)
+{
+	if (m->halted)
+		pthread_cond_broadcast(&m->wake);
+	else if (m->config.kick)
+		m->config.kick(m->config.ctx);
+}
+
+void machine_end_locked(struct machine *m, enum machine_end why, uint32_t value)
+{
+	if (machine_has_ended(m))
+		return; /* the first reason stands */
+	atomic_store(&m->end_value, value);
+	atomic_store(&m->end, why);
+	pthread_cond_broadcast(&m->drained);
+	attract_vcpu(m);
+}
+
+static void end_by_device(void *ctx, enum machine_end why, uint32_t value)
+{
+	machine_end_locked(ctx, why, value);
+}
+
+static void set_intr(void *ctx, bool asserted)
+{
+	struct machine *m = ctx;
+	if (m->config.set_intr)
+		m->config.set_intr(m->config.ctx, asserted);
+	if (asserted)
+		attract_vcpu(m);
+}
+
+static void time_out(void *ctx, int64_t now)
+{
+	(void)now;
+	machine_end_locked(ctx, MACHINE_TIMEOUT, 0);
+}
+
+enum machine_end machine_ended(struct machine *m, uint32_t *value)
+{
+	enum machine_end why = (enum machine_end)atomic_load(&m->end);
+	if (value)
+		*value = atomic_load(&m->end_value);
+	return why;
+}
+
+void machine_end_run(struct machine *m, enum machine_end why, uint32_t value)
+{
+	pthread_mutex_lock(&m->lock);
+	machine_end_locked(m, why, value);
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* --- the vCPU's accesses --- */
+
+uint32_t machine_io_read(struct machine *m, uint16_t port, unsigned size)
+{
+	pthread_mutex_lock(&m->lock);
+	uint32_t value = board_read(&m->board, port, size);
+	machine_thread_rearm(m);
+	pthread_mutex_unlock(&m->lock);
+	return value;
+}
+
+void machine_io_write(struct machine *m, uint16_t port, unsigned size, uint32_t value)
+{
+	pthread_mutex_lock(&m->lock);
+	board_write(&m->board, port, size, value & UINT32_MAX >> (32 - 8 * size));
+	machine_thread_rearm(m);
+	pthread_mutex_unlock(&m->lock);
+}
+
+uint64_t machine_mmio_read(struct machine *m, gpa_t gpa, unsigned size)
+{
+	(void)m, (void)gpa;
+	return UINT64_MAX >> (64 - 8 * size); /* no device is mapped into memory */
+}
+
+void machine_mmio_write(struct machine *m, gpa_t gpa, unsigned size, uint64_t value)
+{
+	(void)m, (void)gpa, (void)size, (void)value;
+}
+
+int machine_acknowledge(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	int vector = m->pic.intr ? pic_acknowledge(&m->pic) : -1;
+	pthread_mutex_unlock(&m->lock);
+	return vector;
+}
+
+/* Is there any device that could interrupt a guest which does nothing itself? */
+static bool can_wake(const struct machine *m)
+{
+	for (unsigned i = 0; i < m->board.timer_count; i++) {
+		const struct board_timer *t = m->board.timers[i];
+		if (t->deadline != TIMER_NEVER && t->irq >= 0 && pic_accepts(&m->pic, (unsigned)t->irq))
+			return true;
+	}
+	bool input = uart_wants_input(&m->com1) && machine_console_has_input(m);
+	return (input || m->com1.blocked) && pic_accepts(&m->pic, m->com1.irq);
+}
+
+bool machine_halt(struct machine *m, bool interrupts_on)
+{
+	bool hope = true;
+	pthread_mutex_lock(&m->lock);
+	m->halted = true;
+	while (!machine_has_ended(m) && !(interrupts_on && m->pic.intr)) {
+		hope = interrupts_on && can_wake(m);
+		if (!hope)
+			break;
+		pthread_cond_wait(&m->wake, &m->lock);
+	}
+	m->halted = false;
+	pthread_mutex_unlock(&m->lock);
+	return hope;
+}
+
+/* --- composition --- */
+
+static void init_devices(struct machine *m)
+{
+	struct board *b = &m->board;
+	const struct uart_line line = machine_console_line(m);
+	m->pic.set_intr = set_intr;
+	m->pic.ctx = m;
+	pic_init(&m->pic, b); /* first: the others drive its lines */
+	pit_init(&m->pit, b);
+	uart_init(&m->com1, b, 0x3F8, 4, &line);
+	rtc_init(&m->rtc, b, m->config.ram_size);
+	i8042_init(&m->i8042, b);
+	system_control_init(&m->system_control, b);
+	pci_init(&m->pci, b);
+	acpi_init(&m->acpi, b);
+	dma_init(&m->dma, b);
+	debug_init(&m->debug, b, machine_console_send, m);
+}
+
+void machine_reset(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	pic_reset(&m->pic);
+	pit_reset(&m->pit);
+	uart_reset(&m->com1);
+	rtc_reset(&m->rtc);
+	i8042_reset(&m->i8042);
+	system_control_reset(&m->system_control);
+	pci_reset(&m->pci);
+	acpi_reset(&m->acpi);
+	dma_reset(&m->dma);
+	unsigned expected = MACHINE_RESET;
+	atomic_compare_exchange_strong(&m->end, &expected, MACHINE_RUNS);
+	machine_thread_rearm(m);
+	pthread_mutex_unlock(&m->lock);
+}
+
+static int claim_exit_port(struct machine *m, const char **why)
+{
+	if (!m->config.debug_exit)
+		return 0;
+	if (!board_is_free(&m->board, m->config.debug_exit_port, 4)) {
+		*why = "the debug-exit device needs four ports that no other device has";
+		return -EINVAL;
+	}
+	debug_claim_exit(&m->debug, m->config.debug_exit_port);
+	return 0;
+}
+
+int machine_create(struct machine **out, const struct machine_config *config, const char **why)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	*out = m;
+	if (!m) {
+		*why = "not enough memory for the machine's devices";
+		return -ENOMEM;
+	}
+	m->config = *config;
+	pthread_mutex_init(&m->lock, NULL);
+	pthread_cond_init(&m->wake, NULL);
+	pthread_cond_init(&m->drained, NULL);
+	m->board.clock = (struct board_clock) { .monotonic = monotonic, .wall = wall };
+	m->board.end = end_by_device;
+	m->board.ctx = m;
+	m->timeout = (struct board_timer) { .fire = time_out, .ctx = m, .irq = -1 };
+	board_add_timer(&m->board, &m->timeout);
+	m->output.fd = -1;
+	init_devices(m);
+	int error = machine_thread_create(m, why);
+	if (!error)
+		error = claim_exit_port(m, why);
+	if (!error)
+		error = machine_console_create(m, why);
+	if (error) {
+		machine_destroy(m);
+		*out = NULL;
+	}
+	return error;
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (!m)
+		return;
+	machine_thread_destroy(m);
+	machine_console_destroy(m);
+	pthread_sigmask(SIG_SETMASK, &m->old_mask, NULL);
+	pthread_cond_destroy(&m->drained);
+	pthread_cond_destroy(&m->wake);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+}
+
+void machine_install_tables(struct machine *m)
+{
+	uint8_t *ram = m->config.ram;
+	acpi_write_tables(ram);
+	/* BIOS data area: where COM1 is, how many serial ports there are, KiB of conventional memory. */
+	ram[0x400] = 0xF8, ram[0x401] = 0x03;
+	ram[0x410] = 0x02, ram[0x411] = 0x02;
+	ram[0x413] = 640 & 0xFF, ram[0x414] = 640 >> 8;
+}

@@ -1,0 +1,166 @@
+/* The thread that serves timers, the terminal, signals and the time limit, so that the vCPU's never waits for anything. It sleeps until the
+ * earliest deadline; an idle machine wakes it for nothing else. */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "runtime/machine_internal.h"
+
+static const int owned_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT };
+
+void machine_thread_rearm(struct machine *m)
+{
+	int64_t next = board_next_deadline(&m->board);
+	if (next >= m->armed)
+		return; /* waking too early once is cheaper than setting the timer at every change */
+	m->armed = next > 0 ? next : 1;
+	struct itimerspec at = { .it_value = { .tv_sec = m->armed / NS_PER_SECOND, .tv_nsec = m->armed % NS_PER_SECOND } };
+	timerfd_settime(m->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+void machine_thread_notify(struct machine *m)
+{
+	uint64_t one = 1;
+	if (write(m->event_fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: it is awake */
+}
+
+/* SIGTSTP from outside, as Ctrl-Z belongs to the guest: stop for real, with the terminal as it was. */
+static void stop_process(void)
+{
+	machine_restore_terminal();
+	kill(getpid(), SIGSTOP);
+}
+
+static void handle_signal(struct machine *m, uint32_t number)
+{
+	if (number == SIGTSTP) {
+		stop_process();
+	} else if (number == SIGCONT) {
+		if (!machine_has_ended(m))
+			machine_terminal_resume();
+		machine_console_continue(m);
+	} else {
+		machine_end_locked(m, MACHINE_SIGNAL, number);
+	}
+}
+
+static void read_signals(struct machine *m)
+{
+	struct signalfd_siginfo info;
+	while (read(m->signal_fd, &info, sizeof(info)) == sizeof(info))
+		handle_signal(m, info.ssi_signo);
+}
+
+static void clear_counter(int fd)
+{
+	uint64_t count;
+	if (read(fd, &count, sizeof(count)) < 0)
+		return; /* somebody set it anew in between */
+}
+
+static void serve_once(struct machine *m)
+{
+	struct epoll_event events[8];
+	bool input = false, output = false;
+	int n = epoll_wait(m->epoll_fd, events, ARRAY_LEN(events), -1);
+	pthread_mutex_lock(&m->lock);
+	for (int i = 0; i < n; i++) {
+		int fd = events[i].data.fd;
+		if (fd == m->timer_fd) {
+			m->armed = TIMER_NEVER;
+			clear_counter(fd);
+		} else if (fd == m->event_fd) {
+			clear_counter(fd);
+		} else if (fd == m->signal_fd) {
+			read_signals(m);
+		} else {
+			input |= fd == m->input.fd;
+			output |= fd == m->output.fd;
+		}
+	}
+	board_run_timers(&m->board, board_now(&m->board));
+	machine_console_serve(m, input, output);
+	machine_thread_rearm(m);
+	pthread_mutex_unlock(&m->lock);
+}
+
+static void *serve(void *arg)
+{
+	struct machine *m = arg;
+	bool quit = false;
+	while (!quit) {
+		serve_once(m);
+		pthread_mutex_lock(&m->lock);
+		quit = m->quit;
+		pthread_mutex_unlock(&m->lock);
+	}
+	return NULL;
+}
+
+static int watch_own(struct machine *m, int fd)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.fd = fd };
+	return fd < 0 || epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, fd, &e) ? -errno : 0;
+}
+
+int machine_thread_create(struct machine *m, const char **why)
+{
+	sigset_t owned;
+	sigemptyset(&owned);
+	for (size_t i = 0; i < ARRAY_LEN(owned_signals); i++)
+		sigaddset(&owned, owned_signals[i]);
+	pthread_sigmask(SIG_BLOCK, &owned, &m->old_mask);
+	signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write() */
+	m->armed = TIMER_NEVER;
+	m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	m->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	m->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	m->signal_fd = signalfd(-1, &owned, SFD_NONBLOCK | SFD_CLOEXEC);
+	int error = watch_own(m, m->timer_fd);
+	if (!error)
+		error = watch_own(m, m->event_fd);
+	if (!error)
+		error = watch_own(m, m->signal_fd);
+	if (error)
+		*why = "cannot create timer, event and signal descriptors";
+	return error;
+}
+
+int machine_start(struct machine *m)
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	for (const int *s = (const int[]) { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, 0 }; *s; s++)
+		sigdelset(&all, *s);
+	pthread_mutex_lock(&m->lock);
+	if (m->config.timeout_seconds)
+		m->timeout.deadline = board_now(&m->board) + m->config.timeout_seconds * NS_PER_SECOND;
+	machine_thread_rearm(m);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int error = pthread_create(&m->thread, NULL, serve, m);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	m->started = !error;
+	pthread_mutex_unlock(&m->lock);
+	machine_thread_notify(m); /* input that cannot be waited for is read from the start */
+	return -error;
+}
+
+void machine_thread_destroy(struct machine *m)
+{
+	if (m->started) {
+		pthread_mutex_lock(&m->lock);
+		m->quit = true;
+		pthread_mutex_unlock(&m->lock);
+		machine_thread_notify(m);
+		pthread_join(m->thread, NULL);
+		m->started = false;
+	}
+	machine_console_drain(m);
+	for (const int *fd = (const int[]) { m->epoll_fd, m->timer_fd, m->event_fd, m->signal_fd, -2 }; *fd != -2; fd++)
+		if (*fd >= 0)
+			close(*fd);
+}

@@ -1,0 +1,142 @@
+/* Guest memory as C sees it: the soft tables first, the shadow on a miss. */
+#include "runtime/memory.h"
+
+#include <string.h>
+
+#include "runtime/internal.h"
+
+static uint8_t *table_hit(struct shadow_view *view, gva_t gva, bool write)
+{
+	const uint64_t *table = (const uint64_t *)(view->tables + (write ? ABI_WRITE_TABLE : ABI_READ_TABLE));
+	uint64_t addend = table[gva >> PAGE_SHIFT];
+
+	return addend ? (uint8_t *)(addend + gva) : NULL;
+}
+
+/* One access within a page. */
+struct piece {
+	uint8_t *hva;   /* plain RAM or traced RAM; NULL for MMIO */
+	gpa_t gpa;      /* where traced or MMIO */
+	bool traced;
+};
+
+static bool resolve(struct vcpu *v, gva_t gva, unsigned access, struct piece *p)
+{
+	struct runtime *r = runtime_of(v);
+	struct shadow_view *view = shadow_view(r->shadow, access & ACCESS_USER);
+
+	*p = (struct piece){.hva = table_hit(view, gva, access & ACCESS_WRITE)};
+	if (p->hva)
+		return true;
+	struct shadow_answer a = shadow_resolve(r->shadow, gva, access);
+	if (a.kind == SHADOW_FAULT) {
+		v->fault = (struct guest_fault){.vector = VEC_PF, .has_error = true, .error = a.error, .cr2 = gva};
+		return false;
+	}
+	p->gpa = a.gpa;
+	p->traced = a.kind == SHADOW_TRACED;
+	if (a.kind != SHADOW_MMIO)
+		p->hva = r->ram + a.gpa;
+	return true;
+}
+
+static void piece_read(struct vcpu *v, const struct piece *p, void *to, uint32_t size)
+{
+	struct runtime *r = runtime_of(v);
+
+	if (p->hva) {
+		memcpy(to, p->hva, size);
+		return;
+	}
+	memset(to, 0xFF, size);
+	if (r->machine && size <= 8) {
+		uint64_t value = machine_mmio_read(r->machine, p->gpa, size);
+		memcpy(to, &value, size);
+	}
+}
+
+static void piece_write(struct vcpu *v, const struct piece *p, const void *from, uint32_t size)
+{
+	struct runtime *r = runtime_of(v);
+
+	if (p->hva) {
+		memcpy(p->hva, from, size);
+		if (p->traced) {
+			shadow_frame_written(r->shadow, p->gpa, size);
+			cache_invalidate(r->cache, p->gpa, size);
+		}
+	} else if (r->machine && size <= 8) {
+		uint64_t value = 0;
+		memcpy(&value, from, size);
+		machine_mmio_write(r->machine, p->gpa, size, value);
+	}
+}
+
+static uint32_t left_in_page(gva_t gva)
+{
+	return PAGE_SIZE - (gva & PAGE_MASK);
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Every page of the range, before anything is transferred. */
+static bool probe(struct vcpu *v, gva_t gva, uint32_t size, unsigned access)
+{
+	struct piece p;
+
+	for (uint32_t done = 0; done < size; done += left_in_page(gva + done))
+		if (!resolve(v, gva + done, access, &p))
+			return false;
+	return true;
+}
+
+bool memory_read(struct vcpu *v, gva_t gva, void *to, uint32_t size, unsigned access)
+{
+	struct piece p;
+
+	if (size > left_in_page(gva) && !probe(v, gva, size, access))
+		return false;
+	for (uint32_t done = 0, length; done < size; done += length) {
+		length = min_u32(size - done, left_in_page(gva + done));
+		if (!resolve(v, gva + done, access, &p))
+			return false;
+		piece_read(v, &p, (uint8_t *)to + done, length);
+	}
+	return true;
+}
+
+bool memory_write(struct vcpu *v, gva_t gva, const void *from, uint32_t size, unsigned access)
+{
+	struct piece p;
+
+	access |= ACCESS_WRITE;
+	if (size > left_in_page(gva) && !probe(v, gva, size, access))
+		return false;
+	for (uint32_t done = 0, length; done < size; done += length) {
+		length = min_u32(size - done, left_in_page(gva + done));
+		if (!resolve(v, gva + done, access, &p))
+			return false;
+		piece_write(v, &p, (const uint8_t *)from + done, length);
+	}
+	return true;
+}
+
+bool memory_probe_write(struct vcpu *v, gva_t gva, uint32_t size, unsigned access)
+{
+	return probe(v, gva, size, access | ACCESS_WRITE);
+}
+
+uint8_t *memory_page(struct vcpu *v, gva_t gva, unsigned access)
+{
+	struct piece p;
+
+	if (!resolve(v, gva, access, &p))
+		return NULL;
+	if (p.hva && !p.traced)
+		return p.hva;
+	v->fault.vector = 0xFF;
+	return NULL;
+}

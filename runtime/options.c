@@ -1,0 +1,381 @@
+#include "runtime/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MEMORY_MIN MIB(8)
+#define MEMORY_MAX MIB(3072) /* above lies the hole for devices */
+#define TC_MIN MIB(1)
+#define TC_MAX MIB(1024)
+#define TIMEOUT_MAX 31536000u /* a year */
+
+struct parser {
+	struct options *o;
+	char *why;
+	size_t why_size;
+	unsigned seen; /* by index in option_list */
+};
+
+static int refuse(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int refuse(struct parser *p, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	vsnprintf(p->why, p->why_size, format, args);
+	va_end(args);
+	return EXIT_USAGE;
+}
+
+/* A whole number, decimal or 0x. False if it is none or above `max`. */
+static bool parse_number(const char *text, uint64_t max, uint64_t *value)
+{
+	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+	const char *digits = hex ? text + 2 : text;
+	if (hex ? !isxdigit((unsigned char)*digits) : !isdigit((unsigned char)*digits)) return false;
+	char *end;
+	errno = 0;
+	uint64_t n = strtoull(digits, &end, hex ? 16 : 10);
+	if (errno || *end || n > max) return false;
+	*value = n;
+	return true;
+}
+
+static bool parse_size(const char *text, uint64_t *bytes)
+{
+	static const char suffixes[] = "KMG";
+	if (!isdigit((unsigned char)*text)) return false;
+	char *end;
+	errno = 0;
+	uint64_t n = strtoull(text, &end, 10);
+	if (errno) return false;
+	unsigned shift = 0;
+	if (*end) {
+		const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
+		if (!suffix || end[1]) return false;
+		shift = 10 * (unsigned)(suffix - suffixes + 1);
+	}
+	if (n > UINT64_MAX >> shift) return false;
+	*bytes = n << shift;
+	return true;
+}
+
+static int parse_kernel(struct parser *p, const char *value)
+{
+	p->o->kernel = value;
+	return 0;
+}
+
+static int parse_initrd(struct parser *p, const char *value)
+{
+	if (p->o->initrd_count == ARRAY_LEN(p->o->initrd))
+		return refuse(p, "--initrd can be given at most %zu times", ARRAY_LEN(p->o->initrd));
+	p->o->initrd[p->o->initrd_count++] = value;
+	return 0;
+}
+
+static int parse_append(struct parser *p, const char *value)
+{
+	p->o->append = value;
+	return 0;
+}
+
+static int parse_memory(struct parser *p, const char *value)
+{
+	if (!parse_size(value, &p->o->memory)) return refuse(p, "--memory '%s' is not a size: write it like 512M or 1G", value);
+	if (p->o->memory < MEMORY_MIN || p->o->memory > MEMORY_MAX)
+		return refuse(p, "--memory '%s' is out of range: give 8M to 3G (512M for a Linux)", value);
+	if (p->o->memory % PAGE_SIZE)
+		return refuse(p, "--memory '%s' is not a multiple of the page size: give a multiple of 4K", value);
+	return 0;
+}
+
+static int parse_serial(struct parser *p, const char *value)
+{
+	if (!strcmp(value, "stdio")) {
+		p->o->serial = SERIAL_STDIO;
+	} else if (!strcmp(value, "none")) {
+		p->o->serial = SERIAL_NONE;
+	} else if (!strncmp(value, "file:", 5) && value[5]) {
+		p->o->serial = SERIAL_FILE;
+		p->o->serial_file = value + 5;
+	} else {
+		return refuse(p, "--serial '%s' is unknown: give stdio, file:NAME or none", value);
+	}
+	return 0;
+}
+
+static int parse_no_reboot(struct parser *p, const char *value)
+{
+	(void)value;
+	p->o->no_reboot = true;
+	return 0;
+}
+
+static int parse_debug_exit(struct parser *p, const char *value)
+{
+	uint64_t port = 0xF4;
+	if (value && !parse_number(value, 0xFFFC, &port))
+		return refuse(p, "--debug-exit '%s' is not a port: give a number from 0 to 0xfffc", value);
+	p->o->debug_exit = true;
+	p->o->debug_exit_port = (uint16_t)port;
+	return 0;
+}
+
+static int parse_timeout(struct parser *p, const char *value)
+{
+	uint64_t seconds;
+	if (!parse_number(value, TIMEOUT_MAX, &seconds) || !seconds) {
+		return refuse(p, "--timeout '%s' is no number of seconds from 1 to %u", value, TIMEOUT_MAX);
+	}
+	p->o->timeout = (uint32_t)seconds;
+	return 0;
+}
+
+static int parse_stats(struct parser *p, const char *value)
+{
+	if (value && strcmp(value, "json")) return refuse(p, "--stats '%s' is unknown: give --stats or --stats=json", value);
+	p->o->stats = true;
+	p->o->stats_json = value != NULL;
+	return 0;
+}
+
+static int parse_log(struct parser *p, const char *value)
+{
+	p->o->log = value;
+	return 0;
+}
+
+static int parse_tc_size(struct parser *p, const char *value)
+{
+	if (!parse_size(value, &p->o->tc_size)) return refuse(p, "--tc-size '%s' is not a size: write it like 64M", value);
+	if (p->o->tc_size < TC_MIN || p->o->tc_size > TC_MAX)
+		return refuse(p, "--tc-size '%s' is out of range: give 1M to 1G", value);
+	if (p->o->tc_size % MIB(1)) return refuse(p, "--tc-size '%s' is not a multiple of 1M", value);
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	unsigned bit;
+} chaos_names[] = {
+	{ "tiny-cache", CHAOS_TINY_CACHE },
+	{ "one-instruction", CHAOS_ONE_INSTRUCTION },
+	{ "few-windows", CHAOS_FEW_WINDOWS },
+	{ "no-chain", CHAOS_NO_CHAIN },
+	{ "all-soft", CHAOS_ALL_SOFT },
+	{ "all-direct", CHAOS_ALL_DIRECT },
+	{ "kicks", CHAOS_KICKS },
+	{ "check", CHAOS_CHECK },
+};
+
+static unsigned find_chaos(const char *word, size_t length)
+{
+	for (size_t i = 0; i < ARRAY_LEN(chaos_names); i++) {
+		if (strlen(chaos_names[i].name) == length && !memcmp(chaos_names[i].name, word, length)) return chaos_names[i].bit;
+	}
+	return 0;
+}
+
+static int parse_chaos(struct parser *p, const char *value)
+{
+	for (;;) {
+		size_t length = strcspn(value, ",");
+		unsigned bit = find_chaos(value, length);
+		if (!bit) {
+			return refuse(p,
+				"--chaos '%.*s' is unknown: the names are tiny-cache, one-instruction, few-windows, no-chain, all-soft, "
+				"all-direct, "
+				"kicks, check",
+				(int)length, value);
+		}
+		if (p->o->chaos & bit) return refuse(p, "--chaos names '%.*s' twice", (int)length, value);
+		p->o->chaos |= bit;
+		if (!value[length]) return 0;
+		value += length + 1;
+	}
+}
+
+static int parse_verify(struct parser *p, const char *value)
+{
+	(void)value;
+	p->o->verify = true;
+	return 0;
+}
+
+static int parse_dump(struct parser *p, const char *value)
+{
+	p->o->dump = value;
+	return 0;
+}
+
+enum value_kind { VALUE_NEVER, VALUE_OPTIONAL, VALUE_NEEDED };
+
+/* --x=v and --x v; an optional value only with `=`, since the next word may be anything. */
+static const struct option_rule {
+	const char *name;
+	enum value_kind value;
+	bool repeatable;
+	bool for_check; /* means something to `bt-vmm check` too */
+	const char *wants;
+	int (*parse)(struct parser *p, const char *value);
+} option_list[] = {
+	{ "--kernel", VALUE_NEEDED, false, false, "a file", parse_kernel },
+	{ "--initrd", VALUE_NEEDED, true, false, "a file", parse_initrd },
+	{ "--append", VALUE_NEEDED, false, false, "a kernel command line", parse_append },
+	{ "--memory", VALUE_NEEDED, false, true, "a size, like 512M", parse_memory },
+	{ "--serial", VALUE_NEEDED, false, false, "stdio, file:NAME or none", parse_serial },
+	{ "--no-reboot", VALUE_NEVER, false, false, NULL, parse_no_reboot },
+	{ "--debug-exit", VALUE_OPTIONAL, false, false, "a port", parse_debug_exit },
+	{ "--timeout", VALUE_NEEDED, false, false, "a number of seconds", parse_timeout },
+	{ "--stats", VALUE_OPTIONAL, false, false, "json", parse_stats },
+	{ "--log", VALUE_NEEDED, false, false, "part:level, like shadow:debug", parse_log },
+	{ "--tc-size", VALUE_NEEDED, false, false, "a size, like 64M", parse_tc_size },
+	{ "--chaos", VALUE_NEEDED, false, false, "names, like all-soft,no-chain", parse_chaos },
+	{ "--verify", VALUE_NEVER, false, false, NULL, parse_verify },
+	{ "--dump", VALUE_NEEDED, false, false, "a file", parse_dump },
+};
+_Static_assert(ARRAY_LEN(option_list) <= 8 * sizeof(((struct parser *)0)->seen), "a bit for each option");
+
+static int find_option(const char *word, size_t length)
+{
+	for (size_t i = 0; i < ARRAY_LEN(option_list); i++) {
+		if (strlen(option_list[i].name) == length && !memcmp(option_list[i].name, word, length)) return (int)i;
+	}
+	return -1;
+}
+
+static bool is_help(const char *word)
+{
+	return !strcmp(word, "--help") || !strcmp(word, "-h");
+}
+
+static int check_rule(struct parser *p, const struct option_rule *rule, unsigned bit)
+{
+	if (p->o->command == COMMAND_CHECK && !rule->for_check) return refuse(p, "bt-vmm check takes no option %s", rule->name);
+	if (p->seen & bit && !rule->repeatable) return refuse(p, "%s is given twice", rule->name);
+	p->seen |= bit;
+	return 0;
+}
+
+/* One option at argv[0] of `argc` left. Sets *used to the words that it takes. */
+static int parse_option(struct parser *p, int argc, char **argv, int *used)
+{
+	const char *word = argv[0];
+	size_t length = strcspn(word, "=");
+	*used = 1;
+	if (word[0] != '-') return refuse(p, "'%s' is no option: a kernel is given by --kernel FILE", word);
+	int index = find_option(word, length);
+	if (index < 0) return refuse(p, "the option '%.*s' is unknown: bt-vmm --help lists them", (int)length, word);
+	const struct option_rule *rule = &option_list[index];
+	int error = check_rule(p, rule, 1u << index);
+	if (error) return error;
+	const char *value = word[length] ? word + length + 1 : NULL;
+	if (value && rule->value == VALUE_NEVER) return refuse(p, "%s takes no value, but is given '%s'", rule->name, value);
+	if (!value && rule->value == VALUE_NEEDED) {
+		if (argc < 2 || find_option(argv[1], strcspn(argv[1], "=")) >= 0)
+			return refuse(p, "%s needs %s", rule->name, rule->wants);
+		value = argv[1];
+		*used = 2;
+	}
+	/* --append "" is a way to say that there is none. */
+	if (value && !*value && rule->parse != parse_append)
+		return refuse(p, "%s is given an empty value: it needs %s", rule->name, rule->wants);
+	return rule->parse(p, value);
+}
+
+static int check_together(struct parser *p)
+{
+	const struct options *o = p->o;
+	if (o->command == COMMAND_RUN && !o->kernel) return refuse(p, "no kernel is given: say --kernel FILE");
+	if ((o->chaos & CHAOS_ALL_SOFT) && (o->chaos & CHAOS_ALL_DIRECT))
+		return refuse(p, "--chaos names all-soft and all-direct, which contradict each other");
+	if ((o->chaos & CHAOS_ALL_SOFT) && (o->chaos & CHAOS_FEW_WINDOWS)) {
+		return refuse(p, "--chaos names all-soft and few-windows, which contradict each other: all-soft has no windows");
+	}
+	if ((o->chaos & CHAOS_TINY_CACHE) && (p->seen & 1u << find_option("--tc-size", 9))) {
+		return refuse(p, "--tc-size and --chaos=tiny-cache contradict each other: both set the size of the translation cache");
+	}
+	return 0;
+}
+
+static int parse_options(struct parser *p, int argc, char **argv)
+{
+	for (int i = 0, used; i < argc; i += used) {
+		if (is_help(argv[i])) {
+			p->o->command = COMMAND_HELP;
+			return 0;
+		}
+		int error = parse_option(p, argc - i, argv + i, &used);
+		if (error) return error;
+	}
+	return check_together(p);
+}
+
+int options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size)
+{
+	struct parser p = { .o = o, .why = why, .why_size = why_size };
+	*o = (struct options){ .append = "", .memory = MIB(512), .tc_size = MIB(64), .debug_exit_port = 0xF4 };
+	if (argc < 2) return refuse(&p, "no command is given: bt-vmm --help shows what there is");
+	const char *command = argv[1];
+	if (!strcmp(command, "run")) {
+		o->command = COMMAND_RUN;
+	} else if (!strcmp(command, "check")) {
+		o->command = COMMAND_CHECK;
+	} else if (is_help(command) || !strcmp(command, "--version")) {
+		o->command = is_help(command) ? COMMAND_HELP : COMMAND_VERSION;
+		return argc == 2 ? 0 : refuse(&p, "%s stands alone, without '%s'", command, argv[2]);
+	} else {
+		return refuse(&p, "the command '%s' is unknown: give run, check, --help or --version", command);
+	}
+	return parse_options(&p, argc - 2, argv + 2);
+}
+
+void options_print_help(void)
+{
+	fputs(
+		"bt-vmm runs an unmodified 32-bit x86 operating system in an ordinary process, by binary translation.\n"
+		"\n"
+		"  bt-vmm run --kernel FILE [OPTION...]   boot a Linux bzImage or a Multiboot kernel\n"
+		"  bt-vmm check [--memory SIZE]           what this host has and lacks for running guests\n"
+		"  bt-vmm --version\n"
+		"\n"
+		"What to boot\n"
+		"  --kernel FILE        Linux bzImage (i386) or Multiboot 1 ELF\n"
+		"  --initrd FILE        Linux: its initrd; Multiboot: a module, \"FILE ARGUMENTS\", may be repeated\n"
+		"  --append STRING      kernel command line\n"
+		"  --memory SIZE        guest memory, 8M to 3G (512M)\n"
+		"\n"
+		"How it runs\n"
+		"  --serial WHERE       first serial line: stdio, file:NAME or none (stdio)\n"
+		"  --no-reboot          end when the guest reboots\n"
+		"  --timeout SECONDS    end after this time\n"
+		"  --debug-exit[=PORT]  a guest's write to this port (0xf4) ends the run with exit code (value << 1 | 1) & 255\n"
+		"\n"
+		"Looking inside\n"
+		"  --stats[=json]       counters at the end\n"
+		"  --log=PART:LEVEL,..  parts: base translator cache shadow runtime cpu devices boot all;\n"
+		"                       levels: error warn info debug trace\n"
+		"  --dump=FILE          guest and host code of each block as it is translated\n"
+		"  --verify             compare each block with a reference processor (slow; in builds that have it)\n"
+		"  --tc-size SIZE       size of the translation cache, 1M to 1G (64M)\n"
+		"  --chaos=NAME,...     make life hard: tiny-cache one-instruction few-windows no-chain all-soft all-direct kicks check\n"
+		"\n"
+		"On the terminal, Ctrl-A x quits, Ctrl-A h shows the other keys, Ctrl-A Ctrl-A sends a Ctrl-A.\n"
+		"\n"
+		"Exit codes: 0 guest power-off, reset under --no-reboot, or Ctrl-A x; 2 bad usage or input; 4 triple fault, or a guest\n"
+		"halted for ever; 6 host failure; 8 --timeout; 128 + N signal N; odd codes as --debug-exit says.\n"
+		"\n"
+		"Examples\n"
+		"  bt-vmm check\n"
+		"  bt-vmm run --kernel vmlinuz --initrd initrd.gz --append 'console=ttyS0'\n"
+		"  bt-vmm run --kernel vmlinuz --initrd initrd.gz --append 'console=ttyS0 panic=-1' --no-reboot --timeout 60 --stats\n"
+		"  bt-vmm run --kernel my-kernel.elf --append 'verbose' --memory 64M --serial file:log --debug-exit\n"
+		"\n"
+		"The manual is bt-vmm(1).\n",
+		stdout);
+}

@@ -1,0 +1,331 @@
+/* Putting a runtime together, and running it. */
+#include "runtime/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/disasm.h"
+#include "base/log.h"
+#include "runtime/internal.h"
+
+_Static_assert(offsetof(struct vcpu, gpr) == VCPU_GPR, "entry.S");
+_Static_assert(offsetof(struct vcpu, flags) == VCPU_FLAGS, "entry.S");
+_Static_assert(offsetof(struct vcpu, exit_kind) == VCPU_EXIT_KIND, "entry.S");
+_Static_assert(offsetof(struct vcpu, kick) == VCPU_KICK, "entry.S");
+_Static_assert(offsetof(struct vcpu, scratch) == VCPU_SCRATCH, "entry.S");
+_Static_assert(offsetof(struct vcpu, c_rsp) == VCPU_C_RSP, "entry.S");
+_Static_assert(offsetof(struct vcpu, return_rsp) == VCPU_RETURN_RSP, "entry.S");
+_Static_assert(offsetof(struct vcpu, tables) == VCPU_TABLES, "entry.S");
+_Static_assert(offsetof(struct vcpu, resume_pc) == VCPU_RESUME_PC, "entry.S");
+_Static_assert(offsetof(struct vcpu, jump_mask) == VCPU_JUMP_MASK, "entry.S");
+_Static_assert(offsetof(struct vcpu, xmm) == VCPU_XMM, "entry.S");
+_Static_assert(offsetof(struct vcpu, jump) == VCPU_JUMP, "entry.S");
+_Static_assert(sizeof(struct jump_slot) == 16 && sizeof(struct jump_slot[JUMP_SLOTS]) == VCPU_JUMP_USER - VCPU_JUMP, "entry.S");
+
+#define LOW_GUARD_START 0x10000u
+
+static void say(char *why, size_t size, const char *format, const char *detail)
+{
+	snprintf(why, size, format, detail);
+}
+
+/* An empty soft table entry is zero: the access would go to the low 4 GiB of the host. Nothing may ever be there. */
+static int guard_low_memory(struct runtime *r)
+{
+	void *p = mmap((void *)(uintptr_t)LOW_GUARD_START, WINDOW_SIZE + MIB(1) - LOW_GUARD_START, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	r->low_guard = p;
+	return 0;
+}
+
+static int allocate_ram(struct runtime *r)
+{
+	r->ram_fd = memfd_create("guest-ram", MFD_CLOEXEC);
+	if (r->ram_fd < 0 || ftruncate(r->ram_fd, (off_t)r->ram_size))
+		return -errno;
+	/* All of it now, with a page behind: a memory limit met later would be a SIGBUS in the middle of the guest. */
+	if (fallocate(r->ram_fd, 0, 0, (off_t)r->ram_size))
+		return -errno;
+	uint8_t *p = mmap(NULL, r->ram_size + MIB(2), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	r->ram = p + MIB(1);
+	p = mmap(r->ram, r->ram_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, r->ram_fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, r->ram_size, MADV_DONTDUMP);
+	return 0;
+}
+
+static void frame_free(void *ctx, gfn_t gfn)
+{
+	struct runtime *r = ctx;
+
+	shadow_untrace_code(r->shadow, gfn);
+}
+
+static void forget_returns(void *ctx, struct shadow_view *view)
+{
+	if (view->return_top)
+		return_stack_reset(ctx, view);
+}
+
+/* Host PCs in this code are about to mean something else. */
+static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
+{
+	struct runtime *r = ctx;
+
+	r->code_epoch++;
+	if (r->link_from && r->link_from->host_pc >= from && r->link_from->host_pc < to)
+		r->link_from = NULL;
+	code_forget_jumps(r);
+	for (int user = 0; user < 2; user++)
+		r->jump_mode[user] = 0;
+	shadow_each_view(r->shadow, forget_returns, r);
+}
+
+static void block_dead(void *ctx, const struct block *b)
+{
+	struct runtime *r = ctx;
+	struct jump_slot *slot = &r->v->jump[(b->mode & MODE_CPL) == 3][b->eip & (JUMP_SLOTS - 1)];
+
+	r->code_epoch++;
+	if (slot->host_pc == b->host_pc)
+		*slot = (struct jump_slot){.neg_eip = (b->eip & (JUMP_SLOTS - 1)) == 0};
+}
+
+static int make_cache(struct runtime *r)
+{
+	bool tiny = r->config.chaos & CHAOS_TINY_CACHE;
+	struct cache_config config = {
+		.size = tiny ? KIB(256) : r->config.tc_size, .regions = tiny ? 4 : 8, .near = (host_pc_t)entry_chain,
+		.callbacks = {.ctx = r, .frame_free = frame_free, .code_evicted = code_evicted, .block_dead = block_dead},
+		.stats = &r->stats,
+	};
+
+	return cache_create(&r->cache, &config);
+}
+
+/* Half of the host's default for vm.max_map_count: the rest is for the host's own needs and for traces that must not fail. */
+#define MAP_BUDGET 40000u
+
+static int make_shadow(struct runtime *r)
+{
+	bool few = r->config.chaos & CHAOS_FEW_WINDOWS;
+	struct shadow_config config = {
+		.ram = r->ram, .ram_size = r->ram_size, .hole_start = 0xA0000, .hole_end = 0xC0000,
+		.max_views = few ? 3 : 64, .max_windows = few ? 1 : 16, .map_budget = few ? 400 : MAP_BUDGET, .ops = host_ops(r), .stats = &r->stats,
+	};
+
+	return shadow_create(&r->shadow, &config);
+}
+
+static int make_parts(struct runtime *r, char *why, size_t size)
+{
+	int err;
+
+	if ((err = guard_low_memory(r)) < 0) {
+		say(why, size, "the first 4 GiB of address space could not be reserved (%s): run bt-vmm without address-space limits", strerror(-err));
+		return err;
+	}
+	if ((err = allocate_ram(r)) < 0) {
+		say(why, size, "guest memory could not be allocated (%s): give a smaller --memory", strerror(-err));
+		return err;
+	}
+	r->soft_bits = calloc(r->frames, sizeof(*r->soft_bits));
+	if (!r->soft_bits || (err = make_cache(r)) < 0) {
+		say(why, size, "code memory could not be allocated (%s): give a smaller --tc-size", strerror(-err));
+		return err ? err : -ENOMEM;
+	}
+	if ((err = make_shadow(r)) < 0) {
+		say(why, size, "shadow tables could not be allocated (%s)", strerror(-err));
+		return err;
+	}
+	if ((err = signals_install(r)) < 0) {
+		say(why, size, "signal handlers could not be installed (%s)", strerror(-err));
+		return err;
+	}
+	if (r->config.dump && !(r->dump = fopen(r->config.dump, "w"))) {
+		say(why, size, "the dump file could not be opened (%s)", strerror(errno));
+		return -errno;
+	}
+	return 0;
+}
+
+int runtime_create(struct runtime **out, const struct runtime_config *config, char *why, size_t why_size)
+{
+	struct runtime *r = calloc(1, sizeof(*r));
+	int err;
+
+	*out = NULL;
+	if (!r || !(r->v = aligned_alloc(64, (sizeof(*r->v) + 63) & ~(size_t)63))) {
+		free(r);
+		say(why, why_size, "out of memory%s", "");
+		return -ENOMEM;
+	}
+	memset(r->v, 0, sizeof(*r->v));
+	r->config = *config;
+	r->ram_size = config->ram_size;
+	r->frames = (gfn_t)(config->ram_size >> PAGE_SHIFT);
+	r->ram_fd = -1;
+	r->v->stats = &r->stats;
+	r->v->runtime = r;
+	r->v->jump_mask = JUMP_SLOTS - 1;
+	code_forget_jumps(r);
+	err = make_parts(r, why, why_size);
+	if (err < 0) {
+		runtime_destroy(r);
+		return err;
+	}
+	*out = r;
+	return 0;
+}
+
+void runtime_destroy(struct runtime *r)
+{
+	signals_remove(r);
+	if (r->shadow) {
+		shadow_each_view(r->shadow, return_stack_free, NULL);
+		shadow_destroy(r->shadow);
+	}
+	if (r->cache)
+		cache_destroy(r->cache);
+	for (gfn_t i = 0; r->soft_bits && i < r->frames; i++)
+		free(r->soft_bits[i]);
+	free(r->soft_bits);
+	if (r->ram)
+		munmap(r->ram - MIB(1), r->ram_size + MIB(2));
+	if (r->ram_fd >= 0)
+		close(r->ram_fd);
+	if (r->low_guard)
+		munmap(r->low_guard, WINDOW_SIZE + MIB(1) - LOW_GUARD_START);
+	if (r->dump)
+		fclose(r->dump);
+	free(r->v);
+	free(r);
+}
+
+struct vcpu *runtime_vcpu(struct runtime *r) { return r->v; }
+uint8_t *runtime_ram(struct runtime *r) { return r->ram; }
+struct stats *runtime_stats(struct runtime *r) { return &r->stats; }
+struct cache *runtime_cache(struct runtime *r) { return r->cache; }
+struct shadow *runtime_shadow(struct runtime *r) { return r->shadow; }
+void runtime_set_machine(struct runtime *r, struct machine *m) { r->machine = m; }
+void runtime_set_observer(struct runtime *r, const struct runtime_observer *o) { r->observer = o; }
+
+/* What the guest finds in the FPU after reset, and what C needs back afterwards. */
+static void fpu_reset(void)
+{
+	uint32_t mxcsr = 0x1F80;
+
+	__asm__ volatile("fninit; ldmxcsr %0" : : "m"(mxcsr));
+}
+
+enum runtime_end runtime_run(struct runtime *r)
+{
+	r->ended = false;
+	r->view = NULL;
+	r->window = NULL;
+	cpu_update_mode(r->v);
+	shadow_set_paging(r->shadow, r->v->cr0, r->v->cr3, r->v->cr4);
+	dispatch_use_view(r);
+	if (sigsetjmp(r->host_failure, 1)) {
+		dispatch_end(r, RUNTIME_HOST_FAILURE);
+	} else {
+		r->running = true;
+		fpu_reset();
+		host_pc_t pc = dispatch(r);
+		if (pc)
+			entry_run(r->v, pc);
+	}
+	r->running = false;
+	fpu_reset();
+	return r->end;
+}
+
+void runtime_paging_changed(struct vcpu *v)
+{
+	struct runtime *r = runtime_of(v);
+
+	r->code_epoch++;
+	shadow_set_paging(r->shadow, v->cr0, v->cr3, v->cr4);
+}
+
+void runtime_invlpg(struct vcpu *v, gva_t gva)
+{
+	shadow_invalidate_page(runtime_of(v)->shadow, gva);
+}
+
+uint64_t runtime_read_tsc(struct vcpu *v)
+{
+	(void)v;
+	return __builtin_ia32_rdtsc();
+}
+
+uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size)
+{
+	struct runtime *r = runtime_of(v);
+	uint32_t value = r->machine ? machine_io_read(r->machine, port, size) : 0xFFFFFFFFu >> (32 - 8 * size);
+
+	r->stats.io_accesses++;
+	if (r->observer && r->observer->io_read)
+		r->observer->io_read(r->observer->ctx, port, size, value);
+	return value;
+}
+
+void runtime_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t value)
+{
+	struct runtime *r = runtime_of(v);
+
+	r->stats.io_accesses++;
+	if (r->machine) {
+		machine_io_write(r->machine, port, size, value);
+	} else if (port == 0xF4) {
+		dispatch_end(r, RUNTIME_MACHINE_ENDED);
+		runtime_kick(r);
+	}
+}
+
+static void dump_segment(FILE *out, const char *name, const struct segment *s)
+{
+	fprintf(out, "  %s %04x base %08x limit %08x rights %05x\n", name, s->selector, s->base, s->limit, s->ar);
+}
+
+static bool dump_one(void *ctx, struct block *b)
+{
+	FILE *out = ctx;
+
+	fprintf(out, "block %08x (frame %05x, mode %08x), guest code then host code:\n", b->gva, (unsigned)(b->gpa >> PAGE_SHIFT), b->mode);
+	disasm_print(out, (const uint8_t *)b->host_pc, b->host_length, b->host_pc, true);
+	return true;
+}
+
+void runtime_dump(struct runtime *r, FILE *out, bool code)
+{
+	static const char *const names[] = {"es", "cs", "ss", "ds", "fs", "gs"};
+	const struct vcpu *v = r->v;
+
+	if (r->failure)
+		fprintf(out, "failure: %s\n", r->failure);
+	fprintf(out, "  eax %08x ecx %08x edx %08x ebx %08x\n  esp %08x ebp %08x esi %08x edi %08x\n  eip %08x eflags %08x cpl %u mode %08x\n",
+		v->gpr[EAX], v->gpr[ECX], v->gpr[EDX], v->gpr[EBX], v->gpr[ESP], v->gpr[EBP], v->gpr[ESI], v->gpr[EDI], v->eip,
+		vcpu_eflags(v), v->cpl, v->mode);
+	fprintf(out, "  cr0 %08x cr2 %08x cr3 %08x cr4 %08x\n", v->cr0, v->cr2, v->cr3, v->cr4);
+	for (int i = 0; i < SEG_COUNT; i++)
+		dump_segment(out, names[i], &v->seg[i]);
+	fprintf(out, "  gdt %08x/%x idt %08x/%x tr %04x\n", v->gdtr.base, v->gdtr.limit, v->idtr.base, v->idtr.limit, v->tr.selector);
+	fprintf(out, "  last exception: vector %u error %x\n  last blocks:", v->fault.vector, v->fault.error);
+	for (unsigned i = 0; i < HISTORY; i++)
+		fprintf(out, " %08x", r->history[(r->history_at + i) % HISTORY]);
+	fprintf(out, "\n");
+	struct block *b = code && cache_contains(r->cache, v->resume_pc) ? cache_find_host(r->cache, v->resume_pc) : NULL;
+	if (b)
+		dump_one(out, b);
+}

@@ -1,0 +1,58 @@
+/* The composer: one vCPU, its shadow, its translation cache, and the loop that joins them. */
+#ifndef RUNTIME_RUNTIME_H
+#define RUNTIME_RUNTIME_H
+
+#include "base/vcpu.h"
+#include "cache/cache.h"
+#include "runtime/machine.h"
+#include "shadow/shadow.h"
+
+struct runtime;
+
+/* Sees every block before and after it runs; for the reference comparison (--verify) and for tests. With an observer set, blocks are not
+ * chained and the inline lookup is off, so that every block goes through the dispatcher. */
+struct runtime_observer {
+	void *ctx;
+	/* All guest state is in `v` (and RAM). */
+	void (*before)(void *ctx, struct vcpu *v, const struct block *b);
+	/* The block was left, for whatever reason (its end, a callout, a fault: v->eip says where to). Called before faults are delivered. Return false to end the run. */
+	bool (*after)(void *ctx, struct vcpu *v, const struct block *b);
+	/* A port read gave this value. */
+	void (*io_read)(void *ctx, uint16_t port, unsigned size, uint32_t value);
+};
+
+struct runtime_config {
+	uint64_t ram_size;
+	uint64_t tc_size;
+	unsigned chaos;           /* enum chaos of runtime/options.h */
+	const char *dump;         /* file for guest and host code of each block, or NULL */
+	bool no_reset;            /* a guest reset ends the run */
+};
+
+enum runtime_end { RUNTIME_MACHINE_ENDED, RUNTIME_TRIPLE_FAULT, RUNTIME_STUCK, RUNTIME_HOST_FAILURE, RUNTIME_OBSERVER };
+
+/* Set up host memory, signal handlers, cache and shadow; at most one runtime per thread at a time. 0 or negative errno with a sentence in why. */
+int runtime_create(struct runtime **out, const struct runtime_config *config, char *why, size_t why_size);
+void runtime_destroy(struct runtime *r);
+
+struct vcpu *runtime_vcpu(struct runtime *r);
+uint8_t *runtime_ram(struct runtime *r);
+struct stats *runtime_stats(struct runtime *r);
+struct cache *runtime_cache(struct runtime *r);
+struct shadow *runtime_shadow(struct runtime *r);
+
+/* The machine to do I/O with; NULL: ports read all ones, an OUT of any size to port 0xF4 ends the run with RUNTIME_MACHINE_ENDED (for unit tests). */
+void runtime_set_machine(struct runtime *r, struct machine *m);
+void runtime_set_observer(struct runtime *r, const struct runtime_observer *o);
+
+/* For machine_config.set_intr and .kick: any thread. ctx is the runtime. */
+void runtime_set_intr(void *ctx, bool asserted);
+void runtime_kick(void *ctx);
+
+/* Run the guest from the vCPU's state until something ends it. */
+enum runtime_end runtime_run(struct runtime *r);
+
+/* Registers, the last blocks and, with `code`, guest and host code side by side. */
+void runtime_dump(struct runtime *r, FILE *out, bool code);
+
+#endif

@@ -1,0 +1,147 @@
+/* Host signals of the vCPU's thread: faults of translated code, kicks, and the processor-time sampler. A handler only writes down what
+ * happened and where translated code shall go on; the work is done outside, on the C stack. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "runtime/internal.h"
+
+#define KICK_SIGNAL SIGUSR1
+#define SAMPLE_SIGNAL SIGUSR2
+#define ALT_STACK KIB(128)
+
+/* Signal handlers have no argument of ours: the thread's runtime. */
+static _Thread_local struct runtime *current __attribute__((tls_model("initial-exec")));
+
+static bool between(uint64_t pc, const char *from, const char *to)
+{
+	return pc >= (uint64_t)from && pc < (uint64_t)to;
+}
+
+static void leave_by(struct runtime *r, ucontext_t *uc, const char *stub)
+{
+	r->v->resume_pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)stub;
+}
+
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+	struct runtime *r = current;
+	ucontext_t *uc = context;
+	greg_t *regs = uc->uc_mcontext.gregs;
+	uint64_t pc = (uint64_t)regs[REG_RIP];
+	bool in_lookup = between(pc, entry_lookup_kernel, entry_end);
+
+	if (r && (cache_contains(r->cache, pc) || in_lookup)) {
+		if (regs[REG_TRAPNO] == VEC_PF && return_stack_guard_hit(r, (uint64_t)regs[REG_RSP], (uint64_t)info->si_addr)) {
+			/* The return stack is full: a prediction is only that. */
+			regs[REG_RSP] = (greg_t)(r->view->return_top - 8);
+			r->stats.return_stack_drops++;
+			return;
+		}
+		r->v->host_fault.addr = (uint64_t)info->si_addr;
+		r->v->host_fault.trapno = (uint32_t)regs[REG_TRAPNO];
+		r->v->host_fault.error = (uint32_t)regs[REG_ERR];
+		leave_by(r, uc, entry_host_fault);
+		return;
+	}
+	if (r && r->running) {
+		LOG(LOG_RUNTIME, LOG_ERROR, "signal %d in the monitor itself: pc %lx (entry_run at %lx), address %p", signal, (unsigned long)pc,
+		    (unsigned long)entry_run, info->si_addr);
+		r->failure = "the monitor itself faulted";
+		siglongjmp(r->host_failure, 1);
+	}
+	struct sigaction fatal = {.sa_handler = SIG_DFL};
+	sigaction(signal, &fatal, NULL);
+}
+
+static void on_kick(int signal, siginfo_t *info, void *context)
+{
+	struct runtime *r = current;
+	ucontext_t *uc = context;
+	uint64_t pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+
+	(void)info;
+	if (!r)
+		return;
+	if (signal == SAMPLE_SIGNAL)
+		__atomic_store_n(&r->sampled, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&r->v->kick, 1, __ATOMIC_SEQ_CST);
+	if (!r->running)
+		return;
+	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
+	if (cache_contains(r->cache, pc) || between(pc, entry_lookup_kernel, entry_end))
+		leave_by(r, uc, entry_kick);
+	else if (between(pc, entry_restore_begin, entry_restore_end))
+		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)entry_interrupted;
+}
+
+static int start_sampler(struct runtime *r)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SAMPLE_SIGNAL};
+	bool chaos = r->config.chaos & CHAOS_KICKS;
+	struct itimerspec every = {
+		.it_interval.tv_nsec = chaos ? 97000 : SAMPLE_NS, .it_value.tv_nsec = chaos ? 97000 : SAMPLE_NS,
+	};
+
+	event._sigev_un._tid = r->tid;
+	if (timer_create(chaos ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &event, &r->sampler))
+		return -errno;
+	r->has_sampler = true;
+	return timer_settime(r->sampler, 0, &every, NULL) ? -errno : 0;
+}
+
+int signals_install(struct runtime *r)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+	struct sigaction fault = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+	struct sigaction kick = {.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+	stack_t alt = {.ss_sp = malloc(ALT_STACK), .ss_size = ALT_STACK};
+
+	if (!alt.ss_sp)
+		return -ENOMEM;
+	current = r;
+	r->thread = pthread_self();
+	r->tid = (int)syscall(SYS_gettid);
+	r->alt_stack = alt.ss_sp;
+	if (sigaltstack(&alt, NULL))
+		return -errno;
+	for (size_t i = 0; i < ARRAY_LEN(faults); i++)
+		if (sigaction(faults[i], &fault, NULL))
+			return -errno;
+	if (sigaction(KICK_SIGNAL, &kick, NULL) || sigaction(SAMPLE_SIGNAL, &kick, NULL))
+		return -errno;
+	return start_sampler(r);
+}
+
+void signals_remove(struct runtime *r)
+{
+	stack_t off = {.ss_flags = SS_DISABLE};
+
+	if (r->has_sampler)
+		timer_delete(r->sampler);
+	r->has_sampler = false;
+	current = NULL;
+	sigaltstack(&off, NULL);
+	free(r->alt_stack);
+	r->alt_stack = NULL;
+}
+
+void runtime_kick(void *ctx)
+{
+	struct runtime *r = ctx;
+
+	__atomic_store_n(&r->v->kick, 1, __ATOMIC_SEQ_CST);
+	if (r->tid && !pthread_equal(pthread_self(), r->thread))
+		syscall(SYS_tgkill, getpid(), r->tid, KICK_SIGNAL);
+}
+
+void runtime_set_intr(void *ctx, bool asserted)
+{
+	struct runtime *r = ctx;
+
+	__atomic_store_n(&r->v->intr, asserted, __ATOMIC_SEQ_CST);
+}

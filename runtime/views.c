@@ -1,0 +1,140 @@
+/* Windows, tables and return stacks as host memory: what the shadow asks of the host. */
+#include <errno.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "runtime/internal.h"
+
+/* A window is followed by this much that is never mapped: an access that begins below 4 GiB may end above. */
+#define WINDOW_GUARD MIB(1)
+#define RETURN_STACK KIB(64)
+
+static void *reserve(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, size, MADV_DONTDUMP);
+	madvise(p, size, MADV_DONTFORK);
+	return p;
+}
+
+static void *tables_alloc(void *ctx, size_t size)
+{
+	uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	(void)ctx;
+	if (p == MAP_FAILED)
+		return NULL;
+	/* Sparse by design: a huge page would fill it with 2 MiB for each entry. */
+	madvise(p, size, MADV_NOHUGEPAGE);
+	return p;
+}
+
+static void tables_free(void *ctx, void *p, size_t size)
+{
+	(void)ctx;
+	munmap(p, size);
+}
+
+static void *window_alloc(void *ctx)
+{
+	(void)ctx;
+	return reserve(WINDOW_SIZE + WINDOW_GUARD);
+}
+
+static void window_free(void *ctx, void *window)
+{
+	struct runtime *r = ctx;
+
+	if (r->window == window)
+		r->window = NULL;
+	munmap(window, WINDOW_SIZE + WINDOW_GUARD);
+}
+
+static int map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable)
+{
+	struct runtime *r = ctx;
+	int protection = PROT_READ | (writable ? PROT_WRITE : 0);
+	void *p = mmap(at, (size_t)count << PAGE_SHIFT, protection, MAP_SHARED | MAP_FIXED, r->ram_fd, (off_t)gfn << PAGE_SHIFT);
+
+	r->stats.window_maps++;
+	r->stats.window_pages += count;
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+static int protect(void *ctx, uint8_t *at, uint32_t count, bool writable)
+{
+	(void)ctx;
+	return mprotect(at, (size_t)count << PAGE_SHIFT, PROT_READ | (writable ? PROT_WRITE : 0)) ? -errno : 0;
+}
+
+/* Never munmap inside a window: the hole would take the next mapping that the host makes. */
+static int reset(void *ctx, uint8_t *at, uint64_t count)
+{
+	void *p = mmap(at, (size_t)count << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+	(void)ctx;
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+/* The bottom entry, which every empty stack returns to. */
+static void plant_underflow(const struct shadow_view *view)
+{
+	uint64_t *bottom = (uint64_t *)view->return_top - 1;
+
+	*bottom = (uint64_t)(view->user ? entry_underflow_user : entry_underflow_kernel);
+}
+
+void return_stack_reset(struct runtime *r, struct shadow_view *view)
+{
+	if (!view->return_top) {
+		uint8_t *base = reserve(RETURN_STACK + PAGE_SIZE);
+		if (!base || mprotect(base + PAGE_SIZE, RETURN_STACK, PROT_READ | PROT_WRITE)) {
+			r->failure = "no memory for a return stack";
+			dispatch_end(r, RUNTIME_HOST_FAILURE);
+			return;
+		}
+		view->return_top = (uint64_t)base + PAGE_SIZE + RETURN_STACK;
+		plant_underflow(view);
+	} else {
+		r->stats.return_stack_drops++;
+	}
+	view->return_rsp = view->return_top - 8;
+	if (r->view == view)
+		r->v->return_rsp = view->return_rsp;
+}
+
+void return_stack_free(void *ctx, struct shadow_view *view)
+{
+	(void)ctx;
+	if (view->return_top)
+		munmap((uint8_t *)view->return_top - RETURN_STACK - PAGE_SIZE, RETURN_STACK + PAGE_SIZE);
+	view->return_top = 0;
+}
+
+static void view_reset(void *ctx, struct shadow_view *view)
+{
+	struct runtime *r = ctx;
+
+	r->code_epoch++;
+	if (view->return_top)
+		return_stack_reset(r, view);
+}
+
+bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t address)
+{
+	uint64_t bottom = r->view ? r->view->return_top - RETURN_STACK : 0;
+
+	return bottom && address < bottom && address >= bottom - PAGE_SIZE && rsp <= bottom + 8;
+}
+
+struct shadow_ops host_ops(struct runtime *r)
+{
+	return (struct shadow_ops){
+		.ctx = r, .tables_alloc = tables_alloc, .tables_free = tables_free, .window_alloc = window_alloc,
+		.window_free = window_free, .map = map, .protect = protect, .reset = reset, .view_reset = view_reset,
+	};
+}

@@ -1,0 +1,154 @@
+/* Around the page that a hidden fault asked for: what else to show with the same host call. */
+#include "shadow/internal.h"
+
+#define BATCH_PAGES 16u
+
+static uint32_t as_shown(gfn_t gfn, bool writable)
+{
+	return gfn << SHOWN_FRAME_SHIFT | SHOWN | (writable ? SHOWN_WRITABLE : 0);
+}
+
+/* Runs of a large slot's frames that are alike: all RAM or none, all traced or none. Indices within the slot. */
+static uint32_t end_of_ram(const struct shadow *s, gfn_t base, uint32_t from)
+{
+	uint32_t to = from + 1;
+	while (to < SLOT_PAGES && frame_is_ram(s, base + to) == frame_is_ram(s, base + from)) to++;
+	return to;
+}
+
+static uint32_t end_of_traced(const struct shadow *s, gfn_t base, uint32_t from, uint32_t end)
+{
+	uint32_t to = from + 1;
+	while (to < end && frame_is_traced(&s->frames[base + to]) == frame_is_traced(&s->frames[base + from])) to++;
+	return to;
+}
+
+/* Mappings that the slot may take at most. */
+static uint32_t count_large_maps(const struct shadow *s, gfn_t base)
+{
+	uint32_t maps = 2;
+	for (uint32_t from = 0, to; from < SLOT_PAGES; from = to) {
+		to = end_of_ram(s, base, from);
+		if (!frame_is_ram(s, base + from)) continue;
+		for (uint32_t i = from; i < to; i = end_of_traced(s, base, i, to)) maps++;
+	}
+	return maps;
+}
+
+/* One run of RAM of a large slot: mapped in one piece, then its traced frames protected. */
+static bool show_extent(struct shadow *s, struct view *v, uint32_t first, gfn_t base, uint32_t from, uint32_t to, bool writable)
+{
+	if (!window_map(s, v, first + from, base + from, to - from, writable)) return false;
+	if (!writable) return true;
+	for (uint32_t i = from, end; i < to; i = end) {
+		end = end_of_traced(s, base, i, to);
+		if (frame_is_traced(&s->frames[base + i]) && !window_protect(s, v, first + i, end - i, false)) return false;
+	}
+	return true;
+}
+
+/* Show all RAM of a 4 MiB guest page, or of a 4 MiB piece of the identity mapping. */
+static bool show_large(struct shadow *s, struct view *v, uint32_t slot, const struct walk *w)
+{
+	gfn_t base = w->gfn & ~(SLOT_PAGES - 1);
+	bool writable = w->writable && w->dirty;
+	if (!(v->flags[slot] & SLOT_LARGE)) window_drop_slot(s, v, slot);
+	window_set_large(s, v, slot, writable ? SLOT_LARGE | SLOT_LARGE_WRITABLE : SLOT_LARGE);
+	for (uint32_t from = 0, to; from < SLOT_PAGES; from = to) {
+		to = end_of_ram(s, base, from);
+		if (frame_is_ram(s, base + from) && !show_extent(s, v, slot << SLOT_SHIFT, base, from, to, writable)) return false;
+	}
+	return true;
+}
+
+/* A frame in a large slot lost its trace: make it writable again, with neighbours that did so too. */
+static bool heal_large(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn)
+{
+	uint32_t first = page & ~(BATCH_PAGES - 1), from = page, to = page + 1;
+	gfn_t base = gfn - page;
+	while (from > first && v->shows[from - 1] == as_shown(base + from - 1, false) && !frame_is_traced(&s->frames[base + from - 1])) from--;
+	while (to < first + BATCH_PAGES && v->shows[to] == as_shown(base + to, false) && !frame_is_traced(&s->frames[base + to])) to++;
+	return window_protect(s, v, from, to - from, true);
+}
+
+/* May the neighbour `page` go into the same call as the page that w is the walk of? Nobody asked for it: it must have been used before. */
+static bool joins_run(const struct shadow *s, const struct view *v, uint32_t page, const struct walk *w, gfn_t gfn, bool writable)
+{
+	const uint32_t *table = (const uint32_t *)((uintptr_t)w->leaf_at & ~(uintptr_t)PAGE_MASK);
+	uint32_t leaf = table[page & (SLOT_PAGES - 1)];
+	if (((leaf ^ w->leaf) & (PTE_P | PTE_US | PTE_RW | PTE_A)) || leaf >> PAGE_SHIFT != gfn || !frame_is_ram(s, gfn)) return false;
+	if (v->shows[page] && (!writable || (v->shows[page] & SHOWN_WRITABLE))) return false;
+	return writable == (w->writable && (leaf & PTE_D) && !frame_is_traced(&s->frames[gfn]));
+}
+
+static bool show_small(struct shadow *s, struct view *v, uint32_t page, const struct walk *w)
+{
+	bool writable = walk_may_write(s, w);
+	uint32_t first = page & ~(BATCH_PAGES - 1), from = page, to = page + 1;
+	gfn_t base = w->gfn - page;
+	while (w->leaf_at && from > first && joins_run(s, v, from - 1, w, base + from - 1, writable)) from--;
+	while (w->leaf_at && to < first + BATCH_PAGES && joins_run(s, v, to, w, base + to, writable)) to++;
+	if (!window_make_room(s, v, 2)) return false;
+	return window_map(s, v, from, base + from, to - from, writable);
+}
+
+bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w)
+{
+	uint32_t slot = page >> SLOT_SHIFT;
+	bool writable = walk_may_write(s, w);
+	if (v->shows[page] && (!writable || (v->shows[page] & SHOWN_WRITABLE))) return true;
+	if (!w->large) return show_small(s, v, page, w);
+	if (v->shows[page] && (v->flags[slot] & SLOT_LARGE_WRITABLE)) return heal_large(s, v, page, w->gfn);
+	if (window_make_room(s, v, count_large_maps(s, w->gfn & ~(SLOT_PAGES - 1)))) return show_large(s, v, slot, w);
+	return !(v->flags[slot] & SLOT_LARGE) && show_small(s, v, page, w);
+}
+
+/* The pages that the soft tables list from `page` on as one run of frames, with the same rights. */
+static uint32_t end_of_filled(const struct shadow *s, const struct view *v, uint32_t page, uint32_t limit)
+{
+	gfn_t gfn = tables_frame(s, v, page);
+	uint32_t to = page + 1;
+	while (to < limit && v->read[to] && tables_frame(s, v, to) == gfn + (to - page) && !v->write[to] == !v->write[page]) to++;
+	return to;
+}
+
+static bool show_filled_slot(struct shadow *s, struct view *v, uint32_t slot)
+{
+	uint32_t limit = (slot + 1) << SLOT_SHIFT;
+	for (uint32_t page = slot << SLOT_SHIFT, to; page < limit; page = to) {
+		to = page + 1;
+		if (!(v->filled[page / 64] >> (page % 64) & 1)) continue;
+		to = end_of_filled(s, v, page, limit);
+		if (s->map_count + 2 > s->map_limit) return false;
+		if (!window_map(s, v, page, tables_frame(s, v, page), to - page, v->write[page] != 0)) return false;
+	}
+	return true;
+}
+
+/* At most max_windows user views have one: the one used longest ago gives way. */
+static void drop_old_windows(struct shadow *s)
+{
+	while (s->config.max_windows && s->user_windows >= s->config.max_windows) {
+		struct view *oldest = NULL;
+		for (uint32_t i = 1; i < s->view_count; i++) {
+			struct view *v = s->views[i];
+			if (v->shows && v != s->user && (!oldest || v->last_used < oldest->last_used)) oldest = v;
+		}
+		if (!oldest) return;
+		window_lose(s, oldest);
+	}
+}
+
+bool shadow_make_direct(struct shadow *s, struct shadow_view *view)
+{
+	struct view *v = (struct view *)view;
+	if (v->shows) return true;
+	if (v->pub.user) drop_old_windows(s);
+	if (!window_make_room(s, v, 3) || !window_open(s, v)) return false;
+	s->stats->views_direct++;
+	for (uint32_t slot = 0; slot < SLOTS; slot++) {
+		bool shown = v->shown[slot / 64] >> (slot % 64) & 1;
+		if (shown && !(v->flags[slot] & SLOT_VOLATILE) && !show_filled_slot(s, v, slot)) break;
+	}
+	return v->shows != NULL;
+}

@@ -1,0 +1,231 @@
+/* What shadow/'s files share. Three layers: rmap.c and walk.c know no views; tables.c and windows.c hold what one view shows; views.c and
+ * traces.c keep that coherent with the guest's tables; access.c joins them for the callers.
+ *
+ * Words: a "slot" is the 4 MiB that one page-directory entry covers, and that entry is the slot's "top". A view "shows" a slot once something
+ * in it is in a table or in the window; from then on top[] holds the entry it was shown through, and the page table that the entry names is traced. */
+#ifndef SHADOW_INTERNAL_H
+#define SHADOW_INTERNAL_H
+
+#include "base/abi.h"
+#include "base/log.h"
+#include "base/x86.h"
+#include "shadow/shadow.h"
+
+#define SLOTS 1024u
+#define SLOT_PAGES 1024u
+#define SLOT_SHIFT 10u
+#define PAGES (1u << 20)
+#define FILL_MAP_SIZE (PAGES / 8)
+#define MAX_VIEWS 4095u
+#define SUPERVISOR_ID 0u
+
+#define ROOT_UNPAGED (GFN_NONE - 1) /* the root while paging is off; GFN_NONE is that of a view not in use */
+
+/* Per guest frame. It is traced while any of users, root, code is set. */
+struct frame {
+	uint32_t writers; /* links (view, page): in the view's write table, or writable through a 4 KiB entry of its window */
+	uint32_t users;   /* links (view, slot): shown through this page table */
+	uint16_t root;    /* id of the user view whose page directory it is, or 0 */
+	uint8_t code;     /* code was translated from it */
+};
+
+/* Lists are kept as indices into one pool; 0 ends a list. The key is view id << 20 | page or slot. */
+struct link {
+	uint32_t next;
+	uint32_t key;
+};
+
+struct link_pool {
+	struct link *links;
+	uint32_t size;
+	uint32_t free;
+	uint32_t used;
+};
+
+/* What a window shows at a page: 0 for nothing, else gfn << 2 | SHOWN | SHOWN_WRITABLE. Two neighbours are one host mapping if both
+ * are 0 or the second exceeds the first by one frame. */
+#define SHOWN 1u
+#define SHOWN_WRITABLE 2u
+#define SHOWN_FRAME_SHIFT 2u
+
+#define SLOT_LARGE 1u          /* the window shows the slot as one run of frames, recorded in the list of its 4 MiB chunk of RAM */
+#define SLOT_LARGE_WRITABLE 2u /* ... and a page in it is read-only only because it is or was traced */
+#define SLOT_VOLATILE 4u       /* supervisor view: differs between address spaces, not worth a mapping */
+
+struct view {
+	struct shadow_view pub;
+	uint16_t id;
+	gfn_t root;               /* user views; the supervisor view follows the current one */
+	uint64_t last_used;
+	uint32_t directory_writes; /* since it was current last */
+	uint64_t *read, *write;   /* into pub.tables */
+	uint32_t *exec;
+	uint64_t *filled;         /* one bit a page with an entry in any table: makes dropping cost what was filled */
+	uint32_t *shows;          /* one word a page of the window; NULL without one */
+	uint32_t maps;            /* host mappings that the window consists of; 0 without one */
+	uint64_t shown[SLOTS / 64];
+	uint32_t top[SLOTS];      /* 0 in slots not shown */
+	uint16_t mapped[SLOTS];   /* pages of the slot in the window */
+	uint8_t quiet_writes[SLOTS]; /* writes to the slot's page table since something was filled through it */
+	uint8_t differed[SLOTS];
+	uint8_t flags[SLOTS];
+};
+
+/* The outcome of a walk. */
+struct walk {
+	uint32_t *top_at, *leaf_at; /* the guest's entries; leaf_at is NULL in a 4 MiB page, both without paging */
+	uint32_t top, leaf;
+	gfn_t gfn;
+	bool large;    /* the whole slot is one run of frames */
+	bool writable; /* by rights */
+	bool dirty;
+	uint32_t error;
+};
+
+/* One walker for each paging mode. Returns false with w->error set on a true fault. No side effects. */
+typedef bool walk_fn(const struct shadow *s, gfn_t root, gva_t gva, unsigned access, struct walk *w);
+
+struct shadow {
+	struct shadow_config config;
+	struct stats *stats;
+	uint8_t *ram;
+	gfn_t frames_end;
+	gfn_t hole_start, hole_end;
+	struct frame *frames;
+	uint32_t *large;          /* per 4 MiB chunk of RAM: links (view, slot) of windows that show it as SLOT_LARGE */
+	struct link_pool pool;
+
+	uint32_t cr0, cr3, cr4;
+	gfn_t root;
+	walk_fn *walk;
+
+	struct view *supervisor, *user; /* current */
+	struct view **views;      /* by id */
+	uint32_t view_count;
+	uint64_t clock;
+	uint32_t user_windows;
+	uint32_t map_count;       /* host mappings of all windows */
+	uint32_t map_limit;       /* what showing more may use; the rest of the budget is for splits by traces and drops */
+};
+
+static inline bool frame_is_ram(const struct shadow *s, gfn_t gfn)
+{
+	return gfn < s->frames_end && (gfn < s->hole_start || gfn >= s->hole_end);
+}
+
+static inline bool frame_is_traced(const struct frame *f)
+{
+	return (f->users | f->root | f->code) != 0;
+}
+
+/* A guest page table as C sees it, or NULL where there is no RAM (such a table reads as not present). */
+static inline uint32_t *table_at(const struct shadow *s, gfn_t gfn)
+{
+	return frame_is_ram(s, gfn) ? (uint32_t *)(void *)(s->ram + ((uint64_t)gfn << PAGE_SHIFT)) : NULL;
+}
+
+static inline uint32_t link_key(const struct view *v, uint32_t index)
+{
+	return (uint32_t)v->id << 20 | index;
+}
+
+static inline struct view *key_view(const struct shadow *s, uint32_t key)
+{
+	return s->views[key >> 20];
+}
+
+static inline uint32_t key_index(uint32_t key)
+{
+	return key & (PAGES - 1);
+}
+
+static inline bool view_is_current(const struct shadow *s, const struct view *v)
+{
+	return v == s->user || v == s->supervisor;
+}
+
+static inline gfn_t view_root(const struct shadow *s, const struct view *v)
+{
+	return v->pub.user ? v->root : s->root;
+}
+
+static inline gfn_t shown_frame(uint32_t shows)
+{
+	return shows >> SHOWN_FRAME_SHIFT;
+}
+
+/* Is the page writable through an entry of the window that the frame's writers list has to know? */
+static inline bool window_writes_page(const struct view *v, uint32_t page)
+{
+	return v->shows && (v->shows[page] & SHOWN_WRITABLE) && !(v->flags[page >> SLOT_SHIFT] & SLOT_LARGE);
+}
+
+static inline bool walk_may_write(const struct shadow *s, const struct walk *w)
+{
+	return w->writable && w->dirty && !frame_is_traced(&s->frames[w->gfn]);
+}
+
+/* rmap.c: the pool and its lists. Running out of memory aborts. */
+void links_add(struct link_pool *p, uint32_t *head, uint32_t key);
+bool links_remove(struct link_pool *p, uint32_t *head, uint32_t key);
+bool links_contain(const struct link_pool *p, uint32_t head, uint32_t key);
+
+/* walk.c */
+walk_fn *walk_choose(uint32_t cr0, uint32_t cr4);
+/* Set A and D in the entries that the walk used. */
+void walk_mark(struct walk *w, unsigned access);
+/* The bits of a directory entry that decide what its slot shows, A and D apart. */
+uint32_t walk_top_bits(const struct shadow *s, uint32_t top);
+bool walk_is_large(const struct shadow *s, uint32_t top);
+/* Does everything shown through `shown` also hold for `now`? */
+bool walk_top_covers(const struct shadow *s, uint32_t shown, uint32_t now);
+
+/* tables.c: soft tables of one view. Dropping returns whether an exec entry was lost: the caller owes a view_reset then. */
+bool tables_init(struct shadow *s, struct view *v);
+/* Returns whether the page is in the write table now. */
+bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct walk *w, unsigned access);
+gfn_t tables_frame(const struct shadow *s, const struct view *v, uint32_t page);
+void tables_drop_write(struct shadow *s, struct view *v, uint32_t page);
+bool tables_drop_page(struct shadow *s, struct view *v, uint32_t page);
+bool tables_drop_slot(struct shadow *s, struct view *v, uint32_t slot);
+
+/* windows.c: what a window shows, kept within the budget. */
+bool window_open(struct shadow *s, struct view *v);
+void window_close(struct shadow *s, struct view *v);
+/* Show nothing any more, but keep the window. */
+void window_clear(struct shadow *s, struct view *v);
+/* Give up what the window shows: it is closed, or cleared if the view is current. */
+void window_lose(struct shadow *s, struct view *v);
+/* Make room for `maps` more host mappings on behalf of v, at the expense of other windows, then of v's own. */
+bool window_make_room(struct shadow *s, struct view *v, uint32_t maps);
+/* Both return false when the host refused; the window is lost then. */
+bool window_map(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn, uint32_t count, bool writable);
+bool window_protect(struct shadow *s, struct view *v, uint32_t page, uint32_t count, bool writable);
+void window_drop_page(struct shadow *s, struct view *v, uint32_t page);
+void window_drop_slot(struct shadow *s, struct view *v, uint32_t slot);
+/* Enter or leave the list of windows that show a chunk of RAM as one run. */
+void window_set_large(struct shadow *s, struct view *v, uint32_t slot, unsigned flags);
+/* Host mappings that begin at one of the pages [page, page + count]. */
+uint32_t window_count_edges(const struct view *v, uint32_t page, uint32_t count);
+
+/* direct.c: what to show around a page that a hidden fault asked for. */
+bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w);
+
+/* views.c */
+struct view *view_create(struct shadow *s, bool user);
+void view_destroy(struct shadow *s, struct view *v);
+/* Drop all that it shows; it stays what it is. */
+void view_clear(struct shadow *s, struct view *v);
+/* Drop all, and forget whose address space it was. */
+void view_release(struct shadow *s, struct view *v);
+void view_lost_exec(struct shadow *s, struct view *v);
+void slot_show(struct shadow *s, struct view *v, uint32_t slot, const struct walk *w);
+void slot_drop(struct shadow *s, struct view *v, uint32_t slot);
+
+/* traces.c */
+void trace_add_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32_t slot);
+void trace_remove_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32_t slot);
+void trace_set_root(struct shadow *s, gfn_t gfn, const struct view *v);
+void trace_clear_root(struct shadow *s, gfn_t gfn);
+
+#endif

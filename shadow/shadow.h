@@ -1,0 +1,119 @@
+/* Shadow page tables: walks the guest's page tables and keeps, per guest address space, what emitted code may access: flat soft
+ * tables, an exec table, and a window of host memory. Coherent with the guest's tables by traces: a frame that a walk used as page table is
+ * write-protected everywhere, and its owner is told of every store. Used by the vCPU's thread alone.
+ *
+ * Views: one supervisor view (CPL 0-2), kept across CR3 loads: on a load only top-level slots whose entry differs from the one
+ * shown are dropped. One user view (CPL 3) per CR3, kept while others run, recycled least recently used first. Changing CR0.PG, CR0.WP or
+ * CR4.PSE/PAE drops all. With paging off, linear = physical for both.
+ *
+ * A user view never shows a supervisor page. A page is in the write table, or writable in a window, only if the walk allows the write, its
+ * D bit is set and its frame is not traced. A walk sets A and D as hardware would. */
+#ifndef SHADOW_SHADOW_H
+#define SHADOW_SHADOW_H
+
+#include "base/stats.h"
+#include "base/types.h"
+
+struct shadow;
+
+/* What emitted code and the runtime need of a view. */
+struct shadow_view {
+	uint8_t *tables;     /* ABI_READ_TABLE, ABI_WRITE_TABLE, ABI_EXEC_TABLE at their offsets; ABI_TABLES_SIZE bytes */
+	uint8_t *window;     /* WINDOW_SIZE bytes of host memory, or NULL while the view is soft */
+	bool user;
+	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
+	uint32_t return_mode;        /* the runtime's: the mode whose landing pads are on it */
+	uint64_t used_ns;    /* the runtime's: processor time sampled in this view; zeroed when the view is recycled or loses its window */
+};
+
+/* Host memory operations, so that the logic is tested without a process to map. All return 0 or a negative errno. */
+struct shadow_ops {
+	void *ctx;
+	/* Reserve `size` bytes of zero-filled, lazily committed memory for tables / of PROT_NONE address space (with guard pages) for a window. NULL if none. */
+	void *(*tables_alloc)(void *ctx, size_t size);
+	void (*tables_free)(void *ctx, void *p, size_t size);
+	void *(*window_alloc)(void *ctx);
+	void (*window_free)(void *ctx, void *window);
+	/* Map guest frames [gfn, gfn + count) at `at` (inside a window), readable, and writable if asked; over whatever is there. */
+	int (*map)(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable);
+	/* Change protection of mapped pages. */
+	int (*protect)(void *ctx, uint8_t *at, uint32_t count, bool writable);
+	/* Back to PROT_NONE. Never unmaps. */
+	int (*reset)(void *ctx, uint8_t *at, uint64_t count);
+	/* The view lost exec-table entries or was recycled: its return predictions are void. */
+	void (*view_reset)(void *ctx, struct shadow_view *view);
+};
+
+struct shadow_config {
+	uint8_t *ram;          /* guest RAM, linear, at hva ram + gpa */
+	uint64_t ram_size;     /* bytes, multiple of PAGE_SIZE; frames from 0 on; everything above is MMIO or nothing */
+	gpa_t hole_start, hole_end; /* a hole in RAM (0xA0000-0x100000 of a PC without ROM shadowing) treated as MMIO; equal = none */
+	uint32_t max_views;    /* user views */
+	uint32_t max_windows;  /* user views that may have a window at once, least recently used dropped; 0 = the budget alone decides */
+	uint32_t map_budget;   /* host mappings that windows may use, all together */
+	struct shadow_ops ops;
+	struct stats *stats;
+};
+
+int shadow_create(struct shadow **out, const struct shadow_config *config);
+void shadow_destroy(struct shadow *s);
+
+/* The paging state changed (mov cr0/cr3/cr4, reset). Cheap for a CR3 load alone. */
+void shadow_set_paging(struct shadow *s, uint32_t cr0, uint32_t cr3, uint32_t cr4);
+
+/* The view for code at this privilege under the current paging state; pointers are stable until the view is recycled (view_reset
+ * is called then), which happens only inside shadow_set_paging. */
+struct shadow_view *shadow_view(struct shadow *s, bool user);
+
+/* Call fn for every view that exists, the supervisor's first. */
+void shadow_each_view(struct shadow *s, void (*fn)(void *ctx, struct shadow_view *view), void *ctx);
+
+enum shadow_kind {
+	SHADOW_RAM,     /* gpa is RAM and, for a write, not traced: hva = ram + gpa may be used */
+	SHADOW_TRACED,  /* a write to a traced frame: do it through ram + gpa, then call shadow_frame_written and tell the cache */
+	SHADOW_MMIO,    /* no RAM behind it */
+	SHADOW_FAULT,   /* true fault: error holds the page-fault error code */
+};
+
+struct shadow_answer {
+	enum shadow_kind kind;
+	gpa_t gpa;
+	uint32_t error;
+	bool writable_too;  /* a read that also filled the write table */
+};
+
+/* Resolve one linear address for an access (enum access bits; ACCESS_USER selects the user view and its rights, without it the supervisor view): walk, set A
+ * and D, and for SHADOW_RAM fill the soft table (read and, where D is set already and nothing forbids it, write table too; exec table for fetches). */
+struct shadow_answer shadow_resolve(struct shadow *s, gva_t gva, unsigned access);
+
+/* Walk without side effects: no A or D bits, no filling. For debug dumps and lookahead. */
+struct shadow_answer shadow_peek(struct shadow *s, gva_t gva, unsigned access);
+
+/* The hidden-fault path of the direct form: resolve as above and, for SHADOW_RAM, map the page into the view's window, batching what is
+ * cheap (the rest of a 4 MiB page, neighbours whose gfn run is contiguous and which are already known). `direct` is false in the answer's place:
+ * returns SHADOW_RAM in kind and *mapped = false if the page may not be shown in this window (a supervisor-view slot that has differed between
+ * address spaces, or the budget is spent): the caller turns the instruction soft. */
+struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bool *mapped);
+
+/* Give the current user view a window, mapping in batches what its soft tables list. Returns true if it now has one. */
+bool shadow_make_direct(struct shadow *s, struct shadow_view *view);
+
+/* Write-protect a frame because code was translated from it; drop that again. Tracing removes it from every write table and window before returning. */
+void shadow_trace_code(struct shadow *s, gfn_t gfn);
+void shadow_untrace_code(struct shadow *s, gfn_t gfn);
+bool shadow_is_code_traced(const struct shadow *s, gfn_t gfn);
+
+/* A store to a traced frame was done: [gpa, gpa + length) within one frame. Brings views back in step. A bulk store (length > 8) over a page table drops views and
+ * traces that depend on the frame. */
+void shadow_frame_written(struct shadow *s, gpa_t gpa, uint32_t length);
+
+/* INVLPG: drop one page from both current views. */
+void shadow_invalidate_page(struct shadow *s, gva_t gva);
+/* Drop everything in every view (A20, reset, chaos). */
+void shadow_flush(struct shadow *s);
+
+/* Check every invariant against a fresh walk of the guest's tables (each table and window entry is backed by a valid walk with the right
+ * rights; reverse map complete both ways; no traced frame writable anywhere; window map count right). NULL or a sentence. */
+const char *shadow_check(struct shadow *s);
+
+#endif

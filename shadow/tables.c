@@ -1,0 +1,71 @@
+/* The soft tables of a view and the map of what was filled in them. */
+#include "shadow/internal.h"
+
+bool tables_init(struct shadow *s, struct view *v)
+{
+	/* The fill map lies behind the tables: it is as sparse as they are. */
+	uint8_t *tables = s->config.ops.tables_alloc(s->config.ops.ctx, ABI_TABLES_SIZE + FILL_MAP_SIZE);
+	if (!tables) return false;
+	v->pub.tables = tables;
+	v->read = (uint64_t *)(void *)(tables + ABI_READ_TABLE);
+	v->write = (uint64_t *)(void *)(tables + ABI_WRITE_TABLE);
+	v->exec = (uint32_t *)(void *)(tables + ABI_EXEC_TABLE);
+	v->filled = (uint64_t *)(void *)(tables + ABI_TABLES_SIZE);
+	return true;
+}
+
+gfn_t tables_frame(const struct shadow *s, const struct view *v, uint32_t page)
+{
+	return (gfn_t)((v->read[page] - (uint64_t)(uintptr_t)s->ram) >> PAGE_SHIFT) + page;
+}
+
+static uint64_t page_addend(const struct shadow *s, uint32_t page, gfn_t gfn)
+{
+	return (uint64_t)(uintptr_t)s->ram + ((uint64_t)gfn << PAGE_SHIFT) - ((uint64_t)page << PAGE_SHIFT);
+}
+
+bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct walk *w, unsigned access)
+{
+	uint64_t addend = page_addend(s, page, w->gfn);
+	s->stats->soft_fills++;
+	v->quiet_writes[page >> SLOT_SHIFT] = 0;
+	v->filled[page / 64] |= 1ULL << (page % 64);
+	v->read[page] = addend;
+	if (access & ACCESS_FETCH) {
+		v->exec[page] = w->gfn + 1;
+		return v->write[page] != 0;
+	}
+	if (!walk_may_write(s, w)) return false;
+	if (!v->write[page]) {
+		v->write[page] = addend;
+		if (!window_writes_page(v, page)) links_add(&s->pool, &s->frames[w->gfn].writers, link_key(v, page));
+	}
+	return true;
+}
+
+void tables_drop_write(struct shadow *s, struct view *v, uint32_t page)
+{
+	if (!v->write[page]) return;
+	v->write[page] = 0;
+	if (!window_writes_page(v, page)) links_remove(&s->pool, &s->frames[tables_frame(s, v, page)].writers, link_key(v, page));
+}
+
+bool tables_drop_page(struct shadow *s, struct view *v, uint32_t page)
+{
+	uint64_t bit = 1ULL << (page % 64);
+	if (!(v->filled[page / 64] & bit)) return false;
+	bool lost_exec = v->exec[page] != 0;
+	tables_drop_write(s, v, page);
+	v->read[page] = 0;
+	if (lost_exec) v->exec[page] = 0; /* its table may be untouched here: keep it sparse */
+	v->filled[page / 64] &= ~bit;
+	return lost_exec;
+}
+
+bool tables_drop_slot(struct shadow *s, struct view *v, uint32_t slot)
+{
+	bool lost_exec = false;
+	for (uint32_t word = slot * (SLOT_PAGES / 64); word < (slot + 1) * (SLOT_PAGES / 64); word++)
+		while (v->filled[word]) lost_exec |= tables_drop_page(s, v, word * 64 + (uint32_t)__builtin_ctzll(v->filled[word]));
+	return lost_exec;
+}

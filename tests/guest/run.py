@@ -1,0 +1,83 @@
+#!/usr/bin/python3
+"""Run guest programs under bt-vmm, or under QEMU's TCG as a check of the tests, and report as TAP.
+
+    run.py --images DIR --vmm build/bt-vmm [--chaos LIST] [NAME...]
+    run.py --images DIR --qemu [NAME...]
+"""
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+HERE = pathlib.Path(__file__).resolve().parent
+PASS_CODE = 1  # debug-exit value 0: (0 << 1) | 1
+
+
+def command(args, name, entry):
+    image = str(pathlib.Path(args.images) / name)
+    if args.qemu:
+        return ["timeout", str(args.timeout), "qemu-system-i386", "-accel", "tcg", "-cpu", "coreduo", "-m", "64", "-display", "none",
+                "-no-reboot", "-monitor", "none", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", image]
+    line = [*args.vmm.split(), "run", "--kernel", image, "--memory", "64M", "--serial", "stdio", "--debug-exit", "--no-reboot",
+            "--timeout", str(args.timeout), *entry.get("args", [])]
+    if args.chaos:
+        line.append("--chaos=" + args.chaos)
+    return line
+
+
+class Report:
+    def __init__(self):
+        self.count = self.failed = 0
+
+    def line(self, good, text, directive=""):
+        self.count += 1
+        self.failed += not good and not directive
+        print(f"{'ok' if good else 'not ok'} {self.count} - {text}{directive}", flush=True)
+
+
+def run_one(args, name, entry, report):
+    known_wrong = entry.get("qemu_wrong", []) if args.qemu else []
+    done = subprocess.run(command(args, name, entry), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output = done.stdout.decode("latin-1").replace("\r", "")
+    finished, wrong_here = False, 0
+    for text in output.splitlines():
+        match = re.match(r"(not )?ok (.*)", text)
+        if match:
+            title = match[2].split(": got ")[0].split(": trap ")[0]
+            skip = title in known_wrong and match[1]
+            wrong_here += bool(skip)
+            report.line(not match[1], f"{name}: {match[2]}".replace("#", "%"), " # TODO known error of the emulator" if skip else "")
+        else:
+            finished |= text.startswith("# done")
+            print("# " + text)
+    expected = PASS_CODE if not wrong_here else (1 << 1) | 1
+    if not finished or done.returncode != expected:
+        for text in done.stderr.decode("latin-1").splitlines()[-60:]:
+            print("# " + text)
+        report.line(False, f"{name}: ran to its end (exit code {done.returncode}, expected {expected})")
+    else:
+        report.line(True, f"{name}: ran to its end")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", required=True)
+    parser.add_argument("--vmm", default="build/bt-vmm")
+    parser.add_argument("--qemu", action="store_true")
+    parser.add_argument("--chaos", default="")
+    parser.add_argument("--timeout", type=int, default=60)
+    parser.add_argument("names", nargs="*")
+    args = parser.parse_args()
+    manifest = tomllib.loads((HERE / "manifest.toml").read_text())
+    report = Report()
+    for name in args.names or manifest:
+        if args.chaos and not manifest[name].get("chaos", True):
+            continue
+        run_one(args, name, manifest[name], report)
+    print(f"1..{report.count}")
+    return 1 if report.failed else 0
+
+
+sys.exit(main())

@@ -1,0 +1,234 @@
+"""What is typed at the Debian guest's shell, and the answers that are checked. Each case starts and ends at a prompt."""
+
+import hashlib
+import math
+import re
+import time
+
+from serial_guest import CTRL_C, CTRL_Z, ESCAPE, GuestError
+
+CASES = []
+
+
+def case(function):
+    CASES.append(function)
+    return function
+
+
+def same(actual, expected, what=''):
+    if actual != expected:
+        raise GuestError(f'{what}: got {actual!r}, expected {expected!r}')
+
+
+def holds(text, *patterns):
+    for pattern in patterns:
+        if not re.search(pattern, text, re.MULTILINE):
+            raise GuestError(f'no {pattern!r} in {text!r}')
+
+
+def random_numbers(count):
+    """Park and Miller's generator: exact in awk's doubles."""
+    value, numbers = 42, []
+    for _ in range(count):
+        value = value * 16807 % 2147483647
+        numbers.append(value)
+    return numbers
+
+
+def md5_lines(lines):
+    return hashlib.md5(''.join(f'{line}\n' for line in lines).encode()).hexdigest()
+
+
+@case
+def processor(guest):
+    text = guest.run('cat /proc/cpuinfo')
+    holds(text, r'^processor\s*: 0$', r'^fpu\s*: yes$')
+    flags = re.search(r'^flags\s*: (.*)$', text, re.MULTILINE)[1].split()
+    for flag in 'fpu tsc cx8 sep cmov mmx fxsr sse sse2'.split():
+        if flag not in flags:
+            raise GuestError(f'no {flag} among the flags {flags}')
+
+
+@case
+def processes(guest):
+    text = guest.run('ps')
+    holds(text, r'^ *PID +USER', r'^ *1 (root|0) .*linuxrc', r'\[kthreadd\]', r'\bps\b.*$')
+
+
+@case
+def mounts(guest):
+    text = guest.run('mount')
+    for kind in ('proc', 'sysfs', 'devtmpfs', 'devpts', 'tmpfs'):
+        holds(text, rf'^{kind} on /\S+ type {kind} ')
+
+
+@case
+def pipes(guest):
+    same(guest.run("echo one two three | tr ' ' '\\n' | sort | tail -n 1"), 'two', 'sorted words')
+    same(guest.run("seq 1 10000 | awk '{s += $1} END {print s}'"), '50005000', 'sum of a sequence')
+    same(guest.run('seq 1 20000 | cat | cat | cat | cat | cat | wc -l'), '20000', 'lines through six programs')
+    same(guest.run('yes | head -n 3 | tr -d "\\n"; echo'), 'yyy', 'a writer whose reader ends')
+
+
+@case
+def digests(guest):
+    zeros = bytes(1 << 20)
+    expected = hashlib.md5(zeros * 32).hexdigest()
+    same(guest.run('dd if=/dev/zero bs=1M count=32 2>/dev/null | md5sum', 60), f'{expected}  -', 'MD5 of zeros')
+    expected = hashlib.sha256(zeros * 4).hexdigest()
+    same(guest.run('dd if=/dev/zero bs=4k count=1024 2>/dev/null | sha256sum', 60), f'{expected}  -', 'SHA-256 of zeros')
+    expected = hashlib.sha512(b'a' * 100000).hexdigest()
+    same(guest.run("head -c 100000 /dev/zero | tr '\\0' a | sha512sum", 60), f'{expected}  -', 'SHA-512')
+
+
+@case
+def sorting(guest):
+    numbers = random_numbers(40000)
+    guest.run("awk 'BEGIN {x = 42; for (i = 0; i < 40000; i++) {x = x * 16807 % 2147483647; printf \"%d\\n\", x}}' >/tmp/numbers", 60)
+    same(guest.run('md5sum </tmp/numbers'), md5_lines(numbers) + '  -', 'the numbers')
+    same(guest.run('sort -n /tmp/numbers | md5sum', 60), md5_lines(sorted(numbers)) + '  -', 'sorted by value')
+    same(guest.run('sort -r /tmp/numbers | md5sum', 60), md5_lines(sorted(map(str, numbers), reverse=True)) + '  -', 'by text, reversed')
+    guest.run('rm /tmp/numbers')
+
+
+@case
+def background_jobs(guest):
+    holds(guest.run('sleep 30 & jobs'), r'\[1\]\+? +Running +sleep 30')
+    holds(guest.run('kill %1; wait %1; echo code $?'), r'^code 143$')
+    guest.run('(sleep 1; echo a >>/tmp/done) & (sleep 1; echo b >>/tmp/done) &')
+    holds(guest.run('wait; sort /tmp/done | tr -d "\\n"; rm /tmp/done; echo'), r'^ab$')
+
+
+@case
+def stop_and_continue(guest):
+    guest.type('sleep 2; echo woken\r')
+    time.sleep(1)
+    guest.type(CTRL_Z)
+    guest.wait_for_prompt()
+    holds(guest.run('jobs'), r'Stopped +sleep 2')
+    guest.type('fg\r')
+    guest.wait_for_prompt()
+    same(guest.run('jobs'), '', 'jobs')
+
+
+@case
+def interrupt_key(guest):
+    for command in ('sleep 100', 'yes >/dev/null', 'cat', "awk 'BEGIN {while (1) i++}'"):
+        guest.type(command + '\r')
+        time.sleep(0.7)
+        guest.type(CTRL_C)
+        guest.wait_for_prompt(10)
+        same(guest.run('echo code $?'), 'code 130', command)
+    guest.type('while :; do :; done\r')
+    time.sleep(0.7)
+    guest.type(CTRL_C)
+    guest.wait_for_prompt(10)
+
+
+@case
+def editor(guest):
+    guest.type('vi /tmp/text\r')
+    guest.expect(r'/tmp/text')
+    for keys in ('ifirst line', ESCAPE, 'osecond lime', ESCAPE, 'othird', ESCAPE, 'kx', '0fmrn', 'jdd', 'ggyyp', ':wq\r'):
+        guest.type(keys)
+        time.sleep(0.3)
+    guest.wait_for_prompt()
+    same(guest.run('cat /tmp/text').splitlines(), ['first line', 'first line', 'secod line'], 'the text')
+    guest.run('rm /tmp/text')
+
+
+@case
+def clock(guest):
+    before = time.time()
+    answer = int(guest.run('date -u +%s'))
+    if not before - 2 <= answer <= time.time() + 2:
+        raise GuestError(f'the guest says {answer}, the host {before:.1f}')
+    start = time.monotonic()
+    guest.run('cut -d" " -f1 /proc/uptime >/tmp/from; date +%s >>/tmp/from; sleep 3; cut -d" " -f1 /proc/uptime; date +%s')
+    host = time.monotonic() - start
+    if not 2.9 <= host <= 3.2 + guest.patience:
+        raise GuestError(f'sleep 3 took {host:.2f} s')
+    uptime, date = (float(word) for word in guest.run('cat /proc/uptime | cut -d" " -f1; date +%s').split())
+    first_uptime, first_date = (float(word) for word in guest.run('cat /tmp/from; rm /tmp/from').split())
+    elapsed = time.monotonic() - start
+    if abs(uptime - first_uptime - elapsed) > 0.5 + 0.2 * guest.patience or abs(date - first_date - elapsed) > 2:
+        raise GuestError(f'{elapsed:.2f} s on the host, {uptime - first_uptime:.2f} s of uptime, {date - first_date:.0f} s by date')
+
+
+@case
+def forks(guest):
+    line = 'i=0; s=0; while [ $i -lt 200 ]; do /bin/true; s=$((s + $(echo $i))); i=$((i + 1)); done; echo $s'
+    same(guest.run(line, 120), str(sum(range(200))), 'sum by subshells')
+    line = 'for i in $(seq 1 60); do /bin/sh -c "exit $((i % 3))" & done; wait; ps | grep -c "sh -[c]"'
+    holds(guest.run(line, 120), r'^0$')
+
+
+@case
+def signals(guest):
+    same(guest.run("trap 'echo caught' USR1; kill -USR1 $$; trap - USR1"), 'caught', 'a handler')
+    for number, code in ((9, 137), (11, 139), (15, 143), (8, 136)):
+        holds(guest.run(f'/bin/sh -c "kill -{number} \\$\\$"; echo code $?'), rf'^code {code}$')
+    same(guest.run("sh -c 'trap \"\" INT; kill -INT $$; echo alive'"), 'alive', 'an ignored signal')
+    holds(guest.run('timeout 1 sleep 20; echo code $?'), r'^code 143$')
+
+
+@case
+def floating_point(guest):
+    """Debian's busybox has awk without functions: four operations make a root, a power and two series."""
+    program = ('BEGIN {x = 1; for (i = 0; i < 9; i++) x = (x + 2 / x) / 2; e = f = 1; for (i = 1; i < 20; i++) {f /= i; e += f}; '
+               'for (i = 1; i <= 20000; i++) s += 1 / (i * i); p = 1; for (i = 0; i < 200; i++) p *= 2; '
+               'printf "%.12f %.12f %.12f %.6e %g %d\\n", x, e, s, p, -1 / 3, 12345678901 / 7}')
+    total = 0.0
+    for i in range(1, 20001):
+        total += 1 / (i * i)
+    expected = f'{math.sqrt(2):.12f} {math.e:.12f} {total:.12f} {2.0**200:.6e} {-1 / 3:g} {12345678901 // 7}'
+    same(guest.run(f"awk '{program}'"), expected, 'numbers')
+
+
+@case
+def floating_point_of_three(guest):
+    """Each keeps its registers while the others run."""
+    program = 'awk \'BEGIN {for (i = 1; i <= 60000; i++) s += SCALE / i; printf "%.9f\\n", s}\''
+    scales = {'a': 1.0, 'b': -1.0, 'c': 0.7}
+    line = ' & '.join(f"{program.replace('SCALE', str(scale))} >/tmp/{name}" for name, scale in scales.items())
+    guest.run(f'{line} & wait', 90)
+    answers = guest.run('cat /tmp/a /tmp/b /tmp/c; rm /tmp/a /tmp/b /tmp/c').split()
+    for scale, answer in zip(scales.values(), answers[-3:], strict=True):
+        total = 0.0
+        for i in range(1, 60001):
+            total += scale / i
+        same(answer, f'{total:.9f}', f'the series times {scale}')
+
+
+@case
+def files(guest):
+    guest.run('head -c 8m /dev/urandom >/tmp/one; cp /tmp/one /tmp/two', 60)
+    same(guest.run('cmp /tmp/one /tmp/two && echo same'), 'same', 'a copy')
+    line = 'gzip -c /tmp/one | gunzip -c | cmp - /tmp/two && echo same'
+    same(guest.run(line, 90), 'same', 'gzip and back')
+    line = 'mkdir /tmp/tree && tar -c -C / bin etc | tar -x -C /tmp/tree && cmp /bin/busybox /tmp/tree/bin/busybox && echo same'
+    same(guest.run(line, 60), 'same', 'tar and back')
+    same(guest.run('rm -r /tmp/tree /tmp/one /tmp/two; ls /tmp | wc -l'), '0', 'files left')
+
+
+@case
+def serial_line(guest):
+    """A long line typed at full speed, and much output."""
+    text = ''.join(chr(97 + number % 26) for number in random_numbers(200))
+    same(guest.run(f"printf '{text}' | md5sum"), hashlib.md5(text.encode()).hexdigest() + '  -', 'typed text')
+    same(guest.run('seq 1 4000', 60).split(), [str(number) for number in range(1, 4001)], 'printed numbers')
+
+
+@case
+def kernel_messages(guest):
+    """No complaint of the kernel's while all this went on."""
+    text = guest.run('dmesg | grep -E "BUG|Oops|WARNING|Call Trace|soft lockup|segfault|general protection|unstable" | head -n 5')
+    same(text, '', 'complaints')
+
+
+def named(names):
+    by_name = {function.__name__: function for function in CASES}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise SystemExit(f'no such case: {unknown}; there are: {list(by_name)}')
+    return [by_name[name] for name in names]

@@ -1,0 +1,406 @@
+/* The cache, one promise at a time. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/cache.h"
+#include "tests/shim/test.h"
+
+struct seen {
+	uint32_t freed[16], freed_count;
+	const struct block *dead[16];
+	uint32_t dead_count;
+	host_pc_t evicted_from, evicted_to;
+	uint32_t evicted_count;
+};
+
+static void on_frame_free(void *ctx, gfn_t gfn)
+{
+	struct seen *seen = ctx;
+	seen->freed[seen->freed_count++ % 16] = gfn;
+}
+
+static void on_code_evicted(void *ctx, host_pc_t from, host_pc_t to)
+{
+	struct seen *seen = ctx;
+	seen->evicted_from = from;
+	seen->evicted_to = to;
+	seen->evicted_count++;
+}
+
+static void on_block_dead(void *ctx, const struct block *b)
+{
+	struct seen *seen = ctx;
+	seen->dead[seen->dead_count++ % 16] = b;
+}
+
+static int anchor(void) { return 42; }
+
+static struct cache *make(struct seen *seen, struct stats *stats)
+{
+	struct cache_config config = {
+		.size = 4 * PAGE_SIZE, .regions = 2, .near = (host_pc_t)(uintptr_t)anchor, .stats = stats,
+		.callbacks = {seen, on_frame_free, on_code_evicted, on_block_dead},
+	};
+	memset(seen, 0, sizeof *seen);
+	struct cache *c = NULL;
+	CHECK_EQ(cache_create(&c, &config), 0);
+	return c;
+}
+
+/* Two slots, as of a conditional branch: the second with a negated exec check. The exit stubs stand at 40 and 50. */
+static const struct link_slot two_slots[2] = {
+	{.rel32_offset = 8, .unlinked_offset = 40, .target = 0x1000},
+	{.rel32_offset = 20, .unlinked_offset = 50, .exec_offset = 28, .exec_negated = 1, .target = 0x2000},
+};
+static const struct side_row three_rows[3] = {{0, UNDO_NONE, 0, 0x10}, {8, UNDO_RCX, ROW_WRITE, 0x12}, {40, UNDO_NONE, 0, 0x20}};
+
+static void put32(uint8_t *at, uint32_t value) { memcpy(at, &value, 4); }
+static uint32_t get32(host_pc_t at)
+{
+	uint32_t value;
+	memcpy(&value, (const void *)(uintptr_t)at, 4);
+	return value;
+}
+static host_pc_t target(const struct block *b, uint32_t slot)
+{
+	host_pc_t at = b->host_pc + b->slots[slot].rel32_offset;
+	return at + 4 + (host_pc_t)(int32_t)get32(at);
+}
+
+static struct block *commit(struct cache *c, gva_t gva, gpa_t gpa, uint32_t length, gfn_t gfn2)
+{
+	struct cache_space space;
+	if (!CHECK_EQ(cache_reserve(c, 256, &space), 0)) return NULL;
+	struct link_slot slots[2];
+	struct side_row rows[3];
+	memcpy(slots, two_slots, sizeof slots);
+	memcpy(rows, three_rows, sizeof rows);
+	memset(space.write, 0x90, 64);
+	for (int i = 0; i < 2; i++) put32(space.write + slots[i].rel32_offset, slots[i].unlinked_offset - slots[i].rel32_offset - 4u);
+	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = gfn2, .guest_length = length, .mode = 3, .instructions = 2,
+	                     .row_count = 3, .slot_count = 2, .rows = rows, .slots = slots};
+	struct block *b = cache_commit(c, &what, 64);
+	CHECK_STR(cache_check(c), NULL);
+	return b;
+}
+
+TEST(cache, refuses_bad_configurations)
+{
+	struct cache *c = NULL;
+	struct cache_config config = {.size = 4 * PAGE_SIZE, .regions = 1};
+	CHECK_EQ(cache_create(&c, &config), -EINVAL);
+	config.regions = 3;
+	CHECK_EQ(cache_create(&c, &config), -EINVAL);
+	config.size = 0;
+	CHECK_EQ(cache_create(&c, &config), -EINVAL);
+	CHECK(!c);
+}
+
+TEST(cache, code_lies_in_reach_and_runs)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct cache_space space;
+	CHECK_EQ(cache_reserve(c, 16, &space), 0);
+	int64_t distance = (int64_t)(space.exec - (host_pc_t)(uintptr_t)anchor);
+	CHECK(distance < INT32_MAX && distance > INT32_MIN);
+	CHECK(cache_contains(c, space.exec));
+	CHECK(!cache_contains(c, space.exec + 4 * PAGE_SIZE));
+	CHECK(!cache_contains(c, space.exec - 1));
+	memcpy(space.write, (const uint8_t[]){0xB8, 7, 0, 0, 0, 0xC3}, 6); /* mov eax, 7; ret */
+	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, 6);
+	CHECK_EQ(thunk->host_pc, space.exec);
+	int (*run)(void);
+	memcpy(&run, &thunk->host_pc, sizeof run);
+	CHECK_EQ(run(), 7);
+	cache_destroy(c);
+}
+
+TEST(cache, commit_keeps_what_it_is_given)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *b = commit(c, 0xC0001000, 0x1000, 10, GFN_NONE);
+	CHECK(cache_lookup(c, 0xC0001000, 1, 3) == b);
+	CHECK(!cache_lookup(c, 0xC0001001, 1, 3));
+	CHECK(!cache_lookup(c, 0xC0001000, 2, 3));
+	CHECK(!cache_lookup(c, 0xC0001000, 1, 2));
+	CHECK(!b->dead);
+	CHECK_EQ(b->eip, 0xC0001000);
+	CHECK_EQ(b->instructions, 2);
+	CHECK_MEM(b->slots, two_slots, sizeof two_slots);
+	CHECK_MEM(b->rows, three_rows, sizeof three_rows);
+	cache_destroy(c);
+}
+
+TEST(cache, finds_rows_and_slots_by_host_pc)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *b = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
+	host_pc_t pc = b->host_pc;
+	CHECK(!cache_find_host(c, pc - 1));
+	CHECK(cache_find_host(c, pc) == b);
+	CHECK(cache_find_host(c, pc + 63) == b);
+	CHECK(!cache_find_host(c, pc + 64));
+	CHECK(cache_find_row(b, pc) == &b->rows[0]);
+	CHECK(cache_find_row(b, pc + 7) == &b->rows[0]);
+	CHECK(cache_find_row(b, pc + 8) == &b->rows[1]);
+	CHECK(cache_find_row(b, pc + 63) == &b->rows[2]);
+	CHECK(!cache_find_row(b, pc + 64));
+	CHECK(!cache_find_row(b, pc - 1));
+	CHECK_EQ(cache_find_slot(b, pc + 40), 0);
+	CHECK_EQ(cache_find_slot(b, pc + 50), 1);
+	CHECK_EQ(cache_find_slot(b, pc + 41), -1);
+	cache_destroy(c);
+}
+
+TEST(cache, abort_gives_the_space_back)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct cache_space first, second;
+	CHECK_EQ(cache_reserve(c, 100, &first), 0);
+	cache_abort(c);
+	CHECK_EQ(cache_reserve(c, 200, &second), 0);
+	CHECK_EQ(first.exec, second.exec);
+	CHECK_EQ(second.size, 200);
+	CHECK(!cache_find_host(c, first.exec));
+	cache_abort(c);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE + 1, &first), -ENOMEM);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &first), 0);
+	cache_destroy(c);
+}
+
+TEST(cache, links_patch_branch_and_exec_check)
+{
+	struct seen seen;
+	struct stats stats = {0};
+	struct cache *c = make(&seen, &stats);
+	REQUIRE(c);
+	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *b = commit(c, 0x2000, 0x7000, 10, GFN_NONE);
+	CHECK_EQ(target(a, 0), a->host_pc + 40);
+	cache_link(c, a, 0, b);
+	cache_link(c, a, 1, b);
+	CHECK_EQ(target(a, 0), b->host_pc);
+	CHECK_EQ(target(a, 1), b->host_pc);
+	CHECK_EQ(get32(a->host_pc + 28), -8u);
+	CHECK_EQ(stats.links, 2);
+	CHECK_STR(cache_check(c), NULL);
+	struct block *d = commit(c, 0x3000, 0x9000, 10, GFN_NONE);
+	cache_link(c, a, 1, d); /* relinked */
+	CHECK_EQ(target(a, 1), d->host_pc);
+	CHECK_EQ(get32(a->host_pc + 28), -10u);
+	CHECK_STR(cache_check(c), NULL);
+	CHECK_EQ(cache_invalidate(c, 0x7000, 1), 1);
+	CHECK_EQ(target(a, 0), a->host_pc + 40);
+	CHECK_EQ(target(a, 1), d->host_pc);
+	CHECK_EQ(stats.unlinks, 1);
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
+TEST(cache, a_dead_block_stays_runnable_and_is_still_unlinked)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *b = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
+	cache_link(c, a, 0, b);
+	CHECK_EQ(cache_invalidate(c, 0x1000, 1), 1);
+	CHECK(a->dead);
+	CHECK(!cache_lookup(c, 0x1000, 1, 3));
+	CHECK(cache_find_host(c, a->host_pc) == a);
+	CHECK_EQ(target(a, 0), b->host_pc);
+	cache_link(c, a, 1, b); /* may come from its exit stub, too */
+	CHECK_EQ(target(a, 1), b->host_pc);
+	CHECK_EQ(cache_invalidate(c, 0x2000, 1), 1);
+	CHECK_EQ(target(a, 0), a->host_pc + 40);
+	CHECK_EQ(target(a, 1), a->host_pc + 50);
+	cache_link(c, a, 0, b); /* b is dead: refused */
+	CHECK_EQ(target(a, 0), a->host_pc + 40);
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
+TEST(cache, invalidates_by_byte)
+{
+	struct seen seen;
+	struct stats stats = {0};
+	struct cache *c = make(&seen, &stats);
+	REQUIRE(c);
+	struct block *a = commit(c, 0x1010, 0x1010, 16, GFN_NONE), *b = commit(c, 0x1020, 0x1020, 16, GFN_NONE);
+	CHECK_EQ(cache_invalidate(c, 0x1000, 16), 0);
+	CHECK_EQ(cache_invalidate(c, 0x1030, 0x2000), 0);
+	CHECK_EQ(cache_invalidate(c, 0x101F, 1), 1);
+	CHECK(a->dead && !b->dead);
+	CHECK_EQ(seen.freed_count, 0);
+	CHECK(cache_frame_has_code(c, 1));
+	CHECK_EQ(cache_invalidate(c, 0x0FFF, 0x22), 1);
+	CHECK_EQ(seen.freed_count, 1);
+	CHECK_EQ(seen.freed[0], 1);
+	CHECK_EQ(seen.dead_count, 2);
+	CHECK(seen.dead[0] == a && seen.dead[1] == b);
+	CHECK(!cache_frame_has_code(c, 1));
+	CHECK_EQ(stats.blocks_invalidated, 2);
+	cache_destroy(c);
+}
+
+TEST(cache, a_straddling_block_belongs_to_both_frames)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *a = commit(c, 0x1FF8, 0x1FF8, 16, 9);
+	CHECK(cache_frame_has_code(c, 1) && cache_frame_has_code(c, 9) && !cache_frame_has_code(c, 2));
+	CHECK_EQ(cache_invalidate(c, 0x2000, 64), 0);
+	CHECK_EQ(cache_invalidate(c, 0x9008, 64), 0);
+	CHECK_EQ(cache_invalidate(c, 0x9007, 1), 1);
+	CHECK(a->dead);
+	CHECK_EQ(seen.freed_count, 2);
+	/* Two linear pages on one frame. */
+	a = commit(c, 0x1FF8, 0x1FF8, 16, 1);
+	CHECK_EQ(cache_invalidate(c, 0x1008, 0xFF0), 0);
+	CHECK_EQ(cache_invalidate(c, 0x1007, 1), 1);
+	CHECK(!cache_frame_has_code(c, 1));
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
+TEST(cache, a_new_translation_supersedes_without_freeing_the_frame)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *from = commit(c, 0x5000, 0x5000, 4, GFN_NONE);
+	struct block *old = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
+	cache_link(c, from, 0, old);
+	struct block *new = commit(c, 0x1000, 0x1000, 8, GFN_NONE);
+	CHECK(old->dead && cache_lookup(c, 0x1000, 1, 3) == new);
+	CHECK_EQ(target(from, 0), from->host_pc + 40);
+	CHECK_EQ(seen.freed_count, 0);
+	CHECK_EQ(seen.dead_count, 1);
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
+TEST(cache, evicts_the_oldest_region)
+{
+	struct seen seen;
+	struct stats stats = {0};
+	struct cache *c = make(&seen, &stats);
+	REQUIRE(c);
+	struct cache_space big;
+	struct block *old = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
+	host_pc_t start = old->host_pc;
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &big), 0); /* only the second region has that much */
+	CHECK_EQ(big.exec, start + 2 * PAGE_SIZE);
+	CHECK_EQ(seen.evicted_count, 0);
+	cache_abort(c);
+	struct block *kept = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
+	cache_link(c, kept, 0, old);
+	cache_link(c, old, 0, kept);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &big), 0);
+	CHECK_EQ(big.exec, start);
+	CHECK_EQ(seen.evicted_from, start);
+	CHECK_EQ(seen.evicted_to, start + 2 * PAGE_SIZE);
+	CHECK_EQ(seen.dead_count, 1);
+	CHECK_EQ(seen.freed[0], 1);
+	CHECK_EQ(target(kept, 0), kept->host_pc + 40);
+	CHECK(!cache_find_host(c, start));
+	CHECK(!cache_lookup(c, 0x1000, 1, 3));
+	CHECK_EQ(*(const uint8_t *)(uintptr_t)start, 0xCC);
+	CHECK_EQ(stats.evictions, 1);
+	CHECK_EQ(stats.blocks_evicted, 1);
+	cache_abort(c);
+	CHECK_EQ(cache_invalidate(c, 0x2000, 1), 1); /* no incoming link from the evicted block is left */
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
+TEST(cache, flush_starts_from_the_first_region)
+{
+	struct seen seen;
+	struct stats stats = {0};
+	struct cache *c = make(&seen, &stats);
+	REQUIRE(c);
+	struct block *first = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
+	host_pc_t start = first->host_pc;
+	struct cache_space space;
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &space), 0);
+	cache_abort(c);
+	commit(c, 0x2000, 0x2000, 10, GFN_NONE);
+	cache_flush(c);
+	CHECK_EQ(seen.evicted_count, 2);
+	CHECK_EQ(seen.freed_count, 2);
+	CHECK_EQ(stats.cache_flushes, 1);
+	CHECK(!cache_lookup(c, 0x2000, 2, 3));
+	CHECK_STR(cache_check(c), NULL);
+	CHECK_EQ(commit(c, 0x1000, 0x1000, 10, GFN_NONE)->host_pc, start);
+	cache_destroy(c);
+}
+
+TEST(cache, thunks_are_found_by_host_pc_alone)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct cache_space space;
+	CHECK_EQ(cache_reserve(c, 32, &space), 0);
+	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, 32);
+	CHECK(cache_find_host(c, space.exec + 31) == thunk);
+	CHECK(!cache_find_row(thunk, space.exec));
+	CHECK(!cache_lookup(c, 0, 0, 0));
+	CHECK(!cache_frame_has_code(c, 0));
+	CHECK_STR(cache_check(c), NULL);
+	cache_flush(c);
+	CHECK_EQ(seen.dead_count, 0);
+	CHECK(!cache_find_host(c, space.exec));
+	cache_destroy(c);
+}
+
+static bool count_two(void *ctx, struct block *b)
+{
+	(void)b;
+	return ++*(int *)ctx < 2;
+}
+
+TEST(cache, each_visits_live_blocks_until_told_to_stop)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	int count = 0;
+	commit(c, 0x1000, 0x1000, 4, GFN_NONE);
+	commit(c, 0x2000, 0x2000, 4, GFN_NONE);
+	cache_invalidate(c, 0x1000, 1);
+	cache_each(c, count_two, &count);
+	CHECK_EQ(count, 1);
+	commit(c, 0x3000, 0x3000, 4, GFN_NONE);
+	commit(c, 0x4000, 0x4000, 4, GFN_NONE);
+	count = 0;
+	cache_each(c, count_two, &count);
+	CHECK_EQ(count, 2);
+	cache_destroy(c);
+}
+
+TEST(cache, check_sees_a_branch_that_was_tampered_with)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
+	a->slots[0].rel32_offset = 12;
+	CHECK_STR(cache_check(c), "an unlinked branch does not go to its exit stub");
+	a->slots[0].rel32_offset = 8;
+	a->mode = 1;
+	CHECK(cache_check(c) != NULL);
+	a->mode = 3;
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}

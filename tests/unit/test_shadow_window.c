@@ -1,0 +1,371 @@
+/* Windows: what hidden faults map, how traces and drops take it back, and the budget. */
+#include "tests/unit/test_shadow.h"
+
+#define KERNEL 0xC0000000u
+#define USER 0x00400000u
+#define TABLE_OF(space) (0x100000u + (space) * 0x10000u + 0x1000u)
+#define DIRECTORY_OF(space) (0x100000u + (space) * 0x10000u)
+#define DATA 0x400000u
+#define ANY (PTE_P | PTE_RW | PTE_US)
+#define DIRTY (ANY | PTE_A | PTE_D)
+
+/* 64 user pages from USER on, frames contiguous from DATA on; all spaces share them. */
+static void make_space(struct rig *r, uint32_t space, uint32_t pte_bits)
+{
+	gpa_t directory = DIRECTORY_OF(space), table = TABLE_OF(space);
+	for (uint32_t gpa = 0; gpa < r->ram_size; gpa += 1u << 22) *rig_word(r, rig_pde(directory, KERNEL + gpa)) = gpa | PTE_P | PTE_RW | PTE_PS | PTE_A | PTE_D;
+	*rig_word(r, rig_pde(directory, USER)) = (uint32_t)table | ANY;
+	for (uint32_t i = 0; i < 64; i++) *rig_word(r, rig_pte(table, USER + i * PAGE_SIZE)) = (DATA + i * PAGE_SIZE) | pte_bits;
+}
+
+static struct rig *new_spaces(struct shadow_config config, uint32_t spaces, uint32_t pte_bits)
+{
+	struct rig *r = rig_new(config);
+	for (uint32_t i = 0; i < spaces; i++) make_space(r, i, pte_bits);
+	rig_set_paging(r, PAGING_CR0, DIRECTORY_OF(0), CR4_PSE);
+	return r;
+}
+
+static void load_space(struct rig *r, uint32_t space)
+{
+	rig_set_paging(r, r->cr0, DIRECTORY_OF(space), r->cr4);
+}
+
+static struct shadow_view *user_view(struct rig *r) { return shadow_view(r->s, true); }
+static struct shadow_view *kernel_view(struct rig *r) { return shadow_view(r->s, false); }
+
+static bool map_page(struct rig *r, gva_t gva, unsigned access)
+{
+	bool mapped;
+	struct shadow_answer a = shadow_map(r->s, gva, access, &mapped);
+	return CHECK_EQ(a.kind, SHADOW_RAM) && mapped;
+}
+
+static uint32_t data_shown(uint32_t i, bool writable)
+{
+	return ((DATA >> 12) + i) << 2 | MAP_R | (writable ? MAP_W : 0);
+}
+
+TEST(shadow_window, soft_views_map_nothing)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	CHECK(!user_view(r)->window);
+	CHECK(kernel_view(r)->window);
+	CHECK(!map_page(r, USER, ACCESS_USER));
+	CHECK(rig_read_entry(user_view(r), USER) != 0);
+	CHECK_EQ(r->maps, 0);
+	rig_delete(r);
+}
+
+TEST(shadow_window, neighbours_come_along)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	*rig_word(r, rig_pte(TABLE_OF(0), USER + 20 * PAGE_SIZE)) = DATA + 63 * PAGE_SIZE + DIRTY; /* not contiguous */
+	*rig_word(r, rig_pte(TABLE_OF(0), USER + 28 * PAGE_SIZE)) &= ~PTE_A; /* not used yet */
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK_EQ(r->stats.views_direct, 1);
+	CHECK(map_page(r, USER + 24 * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE));
+	CHECK_EQ(r->maps, 1);
+	for (uint32_t i = 0; i < 64; i++) CHECK_EQ(rig_shown(r, user_view(r), USER + i * PAGE_SIZE), i > 20 && i < 28 ? data_shown(i, true) : 0);
+	CHECK_EQ(*rig_word(r, rig_pte(TABLE_OF(0), USER + 28 * PAGE_SIZE)), (DATA + 28 * PAGE_SIZE) | (DIRTY & ~PTE_A));
+	/* Asked again, nothing is left to do. */
+	CHECK(map_page(r, USER + 21 * PAGE_SIZE, ACCESS_USER));
+	CHECK_EQ(r->maps, 1);
+	CHECK_EQ(rig_count_maps(r), 4);
+	rig_delete(r);
+}
+
+TEST(shadow_window, clean_pages_are_read_only_until_written)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY & ~PTE_D);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK(map_page(r, USER + PAGE_SIZE, ACCESS_USER));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 2 * PAGE_SIZE), data_shown(2, false));
+	CHECK(map_page(r, USER + 2 * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + PAGE_SIZE), data_shown(1, false));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 2 * PAGE_SIZE), data_shown(2, true));
+	CHECK_EQ(*rig_word(r, rig_pte(TABLE_OF(0), USER + PAGE_SIZE)) & PTE_D, 0);
+	rig_delete(r);
+}
+
+TEST(shadow_window, entry_writes_reach_the_window)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	struct shadow_view *v = user_view(r);
+	REQUIRE(shadow_make_direct(r->s, v));
+	CHECK(map_page(r, USER, ACCESS_USER));
+	rig_store(r, rig_pte(TABLE_OF(0), USER + PAGE_SIZE), (DATA + PAGE_SIZE) | (DIRTY & ~PTE_RW));
+	CHECK_EQ(rig_shown(r, v, USER + PAGE_SIZE), data_shown(1, false));
+	rig_store(r, rig_pte(TABLE_OF(0), USER + PAGE_SIZE), 0);
+	CHECK_EQ(rig_shown(r, v, USER + PAGE_SIZE), 0);
+	CHECK_EQ(rig_shown(r, v, USER + 2 * PAGE_SIZE), data_shown(2, true));
+	CHECK_STR(shadow_check(r->s), NULL);
+	shadow_invalidate_page(r->s, USER + 2 * PAGE_SIZE);
+	CHECK_EQ(rig_shown(r, v, USER + 2 * PAGE_SIZE), 0);
+	rig_store(r, rig_pde(DIRECTORY_OF(0), USER), 0);
+	CHECK_EQ(rig_shown(r, v, USER), 0);
+	CHECK_EQ(rig_count_maps(r), 2);
+	rig_delete(r);
+}
+
+TEST(shadow_window, large_pages_are_one_run_but_for_traced_frames)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	struct shadow_view *k = kernel_view(r);
+	shadow_trace_code(r->s, 7);
+	CHECK(map_page(r, KERNEL + 0x3000, ACCESS_READ));
+	CHECK_EQ(r->maps, 1);
+	CHECK_EQ(rig_shown(r, k, KERNEL + 0x3000), 3 << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, k, KERNEL + 0x3FF000), 0x3FF << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, k, KERNEL + 0x7000), 7 << 2 | MAP_R);
+	CHECK_EQ(rig_shown(r, k, KERNEL + DIRECTORY_OF(0)), (DIRECTORY_OF(0) >> 12) << 2 | MAP_R);
+	CHECK_STR(shadow_check(r->s), NULL);
+	/* Traced later, found in the middle of the run. */
+	shadow_trace_code(r->s, 9);
+	CHECK_EQ(rig_shown(r, k, KERNEL + 0x9000), 9 << 2 | MAP_R);
+	CHECK_EQ(shadow_resolve(r->s, KERNEL + 0x9000, ACCESS_WRITE).kind, SHADOW_TRACED);
+	CHECK_STR(shadow_check(r->s), NULL);
+	/* Untraced, it heals with the next write, and its neighbour too. */
+	shadow_trace_code(r->s, 8);
+	shadow_untrace_code(r->s, 8);
+	shadow_untrace_code(r->s, 9);
+	uint32_t maps = r->maps;
+	CHECK(map_page(r, KERNEL + 0x9000, ACCESS_WRITE));
+	CHECK_EQ(r->maps, maps);
+	CHECK_EQ(rig_shown(r, k, KERNEL + 0x8000), 8 << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, k, KERNEL + 0x9000), 9 << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, k, KERNEL + 0x7000), 7 << 2 | MAP_R);
+	rig_delete(r);
+}
+
+TEST(shadow_window, clean_large_page)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	rig_store(r, rig_pde(DIRECTORY_OF(0), KERNEL), PTE_P | PTE_RW | PTE_PS);
+	CHECK(map_page(r, KERNEL + 0x3000, ACCESS_READ));
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x4000), 4 << 2 | MAP_R);
+	CHECK(map_page(r, KERNEL + 0x3000, ACCESS_WRITE));
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x4000), 4 << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + DIRECTORY_OF(0)), (DIRECTORY_OF(0) >> 12) << 2 | MAP_R);
+	CHECK_STR(shadow_check(r->s), NULL);
+	/* The guest cleans it. */
+	rig_store(r, rig_pde(DIRECTORY_OF(0), KERNEL), PTE_P | PTE_RW | PTE_PS | PTE_A);
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x4000) & MAP_W, 0);
+	rig_delete(r);
+}
+
+TEST(shadow_window, unpaged_identity_leaves_the_hole_out)
+{
+	struct shadow_config config = rig_config(MIB(6));
+	config.hole_start = 0xA0000;
+	config.hole_end = 0x100000;
+	struct rig *r = rig_new(config);
+	struct shadow_view *k = kernel_view(r);
+	shadow_trace_code(r->s, 0x101);
+	CHECK(map_page(r, 0x7C00, ACCESS_WRITE));
+	CHECK_EQ(rig_shown(r, k, 0x9F000), 0x9F << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, k, 0xA0000), 0);
+	CHECK_EQ(rig_shown(r, k, 0xFF000), 0);
+	CHECK_EQ(rig_shown(r, k, 0x100000), 0x100 << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, k, 0x101000), 0x101 << 2 | MAP_R);
+	CHECK(map_page(r, 0x5FF000, ACCESS_READ));
+	CHECK_EQ(rig_shown(r, k, 0x600000), 0);
+	shadow_trace_code(r->s, 0x402);
+	CHECK_EQ(rig_shown(r, k, 0x402000), 0x402 << 2 | MAP_R);
+	bool mapped = true;
+	CHECK_EQ(shadow_map(r->s, 0xB8000, ACCESS_WRITE, &mapped).kind, SHADOW_MMIO);
+	CHECK(!mapped);
+	rig_delete(r);
+}
+
+TEST(shadow_window, traces_protect_every_window)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
+	struct shadow_view *first = user_view(r);
+	REQUIRE(shadow_make_direct(r->s, first));
+	CHECK(map_page(r, USER, ACCESS_USER | ACCESS_WRITE));
+	load_space(r, 1);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK(map_page(r, USER, ACCESS_USER | ACCESS_WRITE));
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_WRITE));
+	shadow_trace_code(r->s, (DATA >> 12) + 3);
+	CHECK_EQ(rig_shown(r, first, USER + 3 * PAGE_SIZE), data_shown(3, false));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 3 * PAGE_SIZE), data_shown(3, false));
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + DATA + 3 * PAGE_SIZE), data_shown(3, false));
+	CHECK_EQ(rig_shown(r, first, USER + 4 * PAGE_SIZE), data_shown(4, true));
+	rig_delete(r);
+}
+
+TEST(shadow_window, slots_that_differ_turn_soft_in_the_supervisor_window)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
+	CHECK(map_page(r, USER, ACCESS_READ));
+	CHECK(map_page(r, KERNEL, ACCESS_READ));
+	load_space(r, 1);
+	CHECK_EQ(rig_shown(r, kernel_view(r), USER), 0);
+	CHECK(rig_shown(r, kernel_view(r), KERNEL) != 0);
+	CHECK(!map_page(r, USER, ACCESS_READ));
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_READ));
+	rig_delete(r);
+}
+
+/* The guest fills a slot of its own half in lazily: not a reason to go soft. */
+TEST(shadow_window, slots_that_are_absent_elsewhere_stay_direct)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
+	*rig_word(r, rig_pde(DIRECTORY_OF(1), KERNEL + DATA)) = 0;
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_READ));
+	load_space(r, 1);
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + DATA), 0);
+	CHECK_EQ(shadow_resolve(r->s, KERNEL + DATA, ACCESS_READ).kind, SHADOW_FAULT);
+	rig_store(r, rig_pde(DIRECTORY_OF(1), KERNEL + DATA), DATA | PTE_P | PTE_RW | PTE_PS);
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_READ));
+	rig_delete(r);
+}
+
+TEST(shadow_window, turning_direct_maps_what_the_tables_list)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	for (uint32_t i = 0; i < 40; i++)
+		if (i != 10) shadow_resolve(r->s, USER + i * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE);
+	shadow_trace_code(r->s, (DATA >> 12) + 20);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK_EQ(r->maps, 4); /* 0-9, 11-19, 20, 21-39 */
+	for (uint32_t i = 0; i < 64; i++) CHECK_EQ(rig_shown(r, user_view(r), USER + i * PAGE_SIZE), i < 40 && i != 10 ? data_shown(i, i != 20) : 0);
+	rig_delete(r);
+}
+
+TEST(shadow_window, user_windows_are_limited)
+{
+	struct shadow_config config = rig_config(MIB(16));
+	config.max_windows = 2;
+	struct rig *r = new_spaces(config, 3, DIRTY);
+	struct shadow_view *views[3];
+	for (uint32_t i = 0; i < 3; i++) {
+		load_space(r, i);
+		views[i] = user_view(r);
+		views[i]->used_ns = 100;
+		REQUIRE(shadow_make_direct(r->s, views[i]));
+		CHECK(map_page(r, USER, ACCESS_USER));
+	}
+	CHECK(!views[0]->window);
+	CHECK_EQ(views[0]->used_ns, 0);
+	CHECK(views[1]->window && views[2]->window);
+	CHECK_EQ(r->stats.windows_dropped, 1);
+	rig_delete(r);
+}
+
+/* Every second page: each is a mapping of its own. */
+static void map_scattered(struct rig *r)
+{
+	for (uint32_t i = 0; i < 64; i += 2) map_page(r, USER + i * PAGE_SIZE, ACCESS_USER);
+}
+
+TEST(shadow_window, budget)
+{
+	struct shadow_config config = rig_config(MIB(16));
+	config.map_budget = 96;
+	struct rig *r = new_spaces(config, 2, 0);
+	for (uint32_t s = 0; s < 2; s++)
+		for (uint32_t i = 0; i < 64; i += 2) *rig_word(r, rig_pte(TABLE_OF(s), USER + i * PAGE_SIZE)) = (DATA + i * PAGE_SIZE) | DIRTY;
+	struct shadow_view *first = user_view(r);
+	REQUIRE(shadow_make_direct(r->s, first));
+	map_scattered(r);
+	CHECK_EQ(rig_count_maps(r), 1 + 65);
+	CHECK_EQ(r->stats.windows_dropped, 0);
+	load_space(r, 1);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	map_scattered(r);
+	CHECK_EQ(r->stats.windows_dropped, 1); /* the other address space's */
+	CHECK(!first->window);
+	CHECK_EQ(rig_count_maps(r), 1 + 65);
+	CHECK_STR(shadow_check(r->s), NULL);
+	/* No other window to take from: our own is emptied, and goes on. */
+	for (uint32_t i = 64; i < 128; i += 2) {
+		rig_store(r, rig_pte(TABLE_OF(1), USER + i * PAGE_SIZE), (DATA + i * PAGE_SIZE) | DIRTY);
+		map_page(r, USER + i * PAGE_SIZE, ACCESS_USER);
+	}
+	CHECK(user_view(r)->window);
+	CHECK_EQ(r->stats.windows_dropped, 2);
+	CHECK(rig_count_maps(r) <= 96);
+	rig_delete(r);
+}
+
+TEST(shadow_window, a_trace_that_cannot_protect_drops_the_window)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
+	struct shadow_view *first = user_view(r);
+	REQUIRE(shadow_make_direct(r->s, first));
+	CHECK(map_page(r, USER, ACCESS_USER | ACCESS_WRITE));
+	r->fail_protects = 1;
+	shadow_trace_code(r->s, DATA >> 12);
+	CHECK(first->window != NULL); /* in use: emptied, not freed */
+	CHECK_EQ(rig_count_maps(r), 2);
+	CHECK_STR(shadow_check(r->s), NULL);
+	CHECK(map_page(r, USER + PAGE_SIZE, ACCESS_USER | ACCESS_WRITE));
+	load_space(r, 1);
+	r->fail_protects = 1;
+	shadow_trace_code(r->s, (DATA >> 12) + 1);
+	CHECK(!first->window);
+	/* In the middle of a large run. */
+	CHECK(map_page(r, KERNEL + DATA + 2 * PAGE_SIZE, ACCESS_WRITE));
+	r->fail_protects = 1;
+	shadow_trace_code(r->s, (DATA >> 12) + 2);
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + DATA + 2 * PAGE_SIZE), 0);
+	CHECK_EQ(r->stats.windows_dropped, 3);
+	rig_delete(r);
+}
+
+TEST(shadow_window, a_map_that_fails_empties_the_window)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	CHECK(map_page(r, KERNEL, ACCESS_READ));
+	r->fail_maps = 1;
+	CHECK(!map_page(r, KERNEL + DATA, ACCESS_READ));
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL), 0);
+	CHECK_EQ(rig_count_maps(r), 1);
+	CHECK_STR(shadow_check(r->s), NULL);
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_READ));
+	rig_delete(r);
+}
+
+TEST(shadow_window, a_budget_too_small_for_a_large_run_maps_pages)
+{
+	struct shadow_config config = rig_config(MIB(16));
+	config.map_budget = 16;
+	struct rig *r = new_spaces(config, 1, DIRTY);
+	for (gfn_t gfn = 0; gfn < 64; gfn += 2) shadow_trace_code(r->s, gfn);
+	CHECK(map_page(r, KERNEL + 0x1000, ACCESS_WRITE));
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x1000), 1 << 2 | MAP_R | MAP_W);
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x3000), 0);
+	shadow_trace_code(r->s, 1);
+	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x1000), 1 << 2 | MAP_R);
+	rig_delete(r);
+}
+
+TEST(shadow_window, recycled_views_lose_their_window)
+{
+	struct shadow_config config = rig_config(MIB(16));
+	config.max_views = 1;
+	struct rig *r = new_spaces(config, 2, DIRTY);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK(map_page(r, USER, ACCESS_USER | ACCESS_WRITE));
+	load_space(r, 1);
+	CHECK(!user_view(r)->window);
+	CHECK_EQ(rig_count_maps(r), 1);
+	rig_delete(r);
+}
+
+TEST(shadow_window, flush_empties_but_keeps_the_current)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK(map_page(r, USER, ACCESS_USER));
+	CHECK(map_page(r, KERNEL, ACCESS_READ));
+	shadow_flush(r->s);
+	CHECK(user_view(r)->window && kernel_view(r)->window);
+	CHECK_EQ(rig_count_maps(r), 2);
+	CHECK_STR(shadow_check(r->s), NULL);
+	CHECK(map_page(r, USER, ACCESS_USER));
+	rig_delete(r);
+}

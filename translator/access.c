@@ -1,0 +1,181 @@
+/* One guest memory access, in its two forms. Direct: GS-relative with a 32-bit effective address, which truncates as the guest's would and
+ * adds the window. Soft: through the view's flat table, with R8D the linear address and R9 the host address. */
+#include "translator/internal.h"
+
+static unsigned seg_of(ZydisRegister r)
+{
+	return (unsigned)(r - ZYDIS_REGISTER_ES);
+}
+
+static uint8_t base_of(ZydisRegister r)
+{
+	return r == ZYDIS_REGISTER_NONE ? NO_REG : (uint8_t)gpr_of(r);
+}
+
+struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op)
+{
+	return (struct guest_mem){
+		.seg = (uint8_t)seg_of(op->mem.segment),
+		.base = base_of(op->mem.base),
+		.index = base_of(op->mem.index),
+		.scale = op->mem.scale ? op->mem.scale : 1,
+		.a16 = insn->d.address_width == 16,
+		.disp = (int32_t)op->mem.disp.value,
+		.size = (uint8_t)(op->size / 8),
+		.write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE,
+	};
+}
+
+static struct host_mem host_address(const struct guest_mem *m)
+{
+	return (struct host_mem){
+		.base = m->base == NO_REG ? NO_REG : (uint8_t)host_gpr(m->base),
+		.index = m->index == NO_REG ? NO_REG : (uint8_t)host_gpr(m->index),
+		.scale = m->scale,
+		.disp = m->disp,
+	};
+}
+
+void access_ea(struct translation *t, const struct guest_mem *m)
+{
+	if (m->base == NO_REG && m->index == NO_REG)
+		emit_mov_imm(&t->e, R8, m->a16 ? (uint16_t)m->disp : (uint32_t)m->disp);
+	else
+		emit_lea(&t->e, R8, host_address(m));
+	if (m->a16 && (m->base != NO_REG || m->index != NO_REG))
+		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R8, .rm = R8});
+}
+
+bool access_is_soft(const struct translation *t, const struct insn *insn)
+{
+	uint32_t offset = (t->in->cs_base + insn->eip) & PAGE_MASK;
+
+	return (t->in->mode & MODE_SOFT) || (t->in->soft_bits && (t->in->soft_bits[offset / 8] >> (offset % 8) & 1));
+}
+
+static unsigned row_access(const struct guest_mem *m)
+{
+	unsigned size = 0;
+
+	while (size + 1 < ARRAY_LEN(row_sizes) && row_sizes[size] != m->size)
+		size++;
+	return (m->write ? ROW_WRITE : ROW_READ) | size << ROW_SIZE_SHIFT;
+}
+
+static int32_t table_disp(const struct guest_mem *m)
+{
+	return (m->write ? ABI_WRITE_TABLE : ABI_READ_TABLE) - ABI_TABLES_BIAS;
+}
+
+/* Where no flag is live: compare and branch. */
+static void lookup_with_flags(struct translation *t, const struct insn *insn, const struct guest_mem *m, uint32_t start)
+{
+	struct emitter *e = &t->e;
+	struct cold *c = cold_add(t, COLD_SOFT, 0, insn->eip);
+
+	c->back = start;
+	emit_shrx(e, R9, R8, REG_TABLES);
+	if (m->size > 1) {
+		emit_mov(e, R10, R8);
+		emit_alu_imm(e, 4, R10, PAGE_MASK);
+		emit_alu_imm(e, 7, R10, PAGE_SIZE - m->size);
+	}
+	emit_load(e, R9, mem_sum(REG_TABLES, R9, 8, table_disp(m)), 8);
+	if (m->size > 1)
+		c->jump[1] = emit_jcc(e, CONDITION_A);
+	emit_test64(e, R9, R9);
+	c->jump[0] = emit_jcc(e, CONDITION_E);
+	emit_lea64(e, R9, mem_sum(R9, R8, 1, 0));
+}
+
+/* Flag-free: guest ECX is parked in R10 and jecxz decides. The page offset is rotated to the top, so that adding the size carries into bit 32
+ * when the access crosses. */
+static void lookup_without_flags(struct translation *t, const struct insn *insn, const struct guest_mem *m, uint32_t start)
+{
+	struct emitter *e = &t->e;
+	struct cold *c = cold_add(t, COLD_SOFT, 0, insn->eip);
+
+	c->back = start;
+	c->unpark = true;
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_RCX, insn->eip, 0);
+	if (m->size > 1) {
+		emit_rorx(e, RCX, R8, PAGE_SHIFT, false);
+		emit_mov_imm(e, R9, (uint32_t)(m->size - 1) << (32 - PAGE_SHIFT));
+		emit_lea64(e, RCX, mem_sum(RCX, R9, 1, 0));
+		emit_rorx(e, RCX, RCX, 32, true);
+		uint32_t inside = emit_jecxz(e);
+		c->jump[1] = emit_jmp(e);
+		emit_patch8(e, inside);
+	}
+	emit_shrx(e, R9, R8, REG_TABLES);
+	emit_load(e, RCX, mem_sum(REG_TABLES, R9, 8, table_disp(m)), 8);
+	uint32_t miss = emit_jrcxz(e);
+	uint32_t hit = emit_jmp_short(e);
+	emit_patch8(e, miss);
+	c->jump[0] = emit_jmp(e);
+	emit_patch8(e, hit);
+	emit_lea64(e, R9, mem_sum(RCX, R8, 1, 0));
+	emit_mov64(e, RCX, R10);
+}
+
+static struct host_mem lookup(struct translation *t, const struct insn *insn, const struct guest_mem *m)
+{
+	uint32_t start = emit_offset(&t->e);
+
+	row_add(t, UNDO_NONE, insn->eip, row_access(m));
+	if ((t->in->mode & MODE_THUNK) && m->write)
+		emit_load(&t->e, R9, VCPU(completion_hva), 8);
+	else if (insn->flags_dead)
+		lookup_with_flags(t, insn, m, start);
+	else
+		lookup_without_flags(t, insn, m, start);
+	row_add(t, UNDO_NONE, insn->eip, row_access(m) | ROW_SOFT);
+	return mem_at(R9, 0);
+}
+
+/* From the offset in the segment (R8D) to the linear address, with the checks that this mode needs. */
+static void add_segment(struct translation *t, const struct insn *insn, const struct guest_mem *m)
+{
+	unsigned seg_class = MODE_SEG(t->in->mode, m->seg);
+
+	if (seg_class == MODE_SEG_GENERAL) {
+		unsigned log2 = m->size <= 1 ? 0 : m->size <= 2 ? 1 : m->size <= 4 ? 2 : m->size <= 8 ? 3 : 4;
+		emit_callout_word(t, insn->eip, CALLOUT_ARG(CALLOUT_check_segment, insn->length, m->write, log2, m->seg, 0, 0, 1, 0));
+	}
+	if (seg_class != MODE_SEG_FLAT) {
+		emit_load(&t->e, R9, vcpu_field(offsetof(struct vcpu, seg) + m->seg * sizeof(struct segment) + offsetof(struct segment, base)), 4);
+		emit_lea(&t->e, R8, mem_sum(R8, R9, 1, 0));
+	}
+}
+
+struct host_mem access_lookup_r8(struct translation *t, const struct insn *insn, const struct guest_mem *m)
+{
+	add_segment(t, insn, m);
+	return lookup(t, insn, m);
+}
+
+struct host_mem access_emit_r8(struct translation *t, const struct insn *insn, const struct guest_mem *m)
+{
+	if (access_is_soft(t, insn))
+		return access_lookup_r8(t, insn, m);
+	add_segment(t, insn, m);
+	row_add(t, UNDO_NONE, insn->eip, row_access(m));
+	struct host_mem h = mem_at(R8, 0);
+	h.window = true;
+	return h;
+}
+
+struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8)
+{
+	bool plain = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8;
+
+	if (plain && !access_is_soft(t, insn)) {
+		struct host_mem h = host_address(m);
+		h.window = true;
+		row_add(t, UNDO_NONE, insn->eip, row_access(m));
+		return h;
+	}
+	access_ea(t, m);
+	return access_emit_r8(t, insn, m);
+}

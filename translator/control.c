@@ -1,0 +1,323 @@
+/* Branches, calls and returns: never copied. A direct exit is a link slot; an indirect one has its target's EIP in R8D. */
+#include "translator/internal.h"
+
+static uint32_t target_of(const struct insn *insn)
+{
+	uint32_t target = insn->eip + insn->length + (uint32_t)insn->op[0].imm.value.s;
+
+	return insn->d.operand_width == 16 ? target & 0xFFFF : target;
+}
+
+static uint32_t next_of(const struct insn *insn)
+{
+	return insn->eip + insn->length;
+}
+
+static bool same_page(const struct translation *t, uint32_t eip)
+{
+	return ((t->in->cs_base + eip) ^ (t->in->cs_base + t->in->eip)) < PAGE_SIZE;
+}
+
+static struct link_slot *slot_new(struct translation *t, uint32_t target)
+{
+	static struct link_slot discarded;
+
+	if (t->out->slot_count == TRANSLATOR_MAX_SLOTS) {
+		t->e.overflow = true;
+		return &discarded;
+	}
+	struct link_slot *slot = &t->out->slots[t->out->slot_count++];
+	*slot = (struct link_slot){.target = target};
+	return slot;
+}
+
+static struct cold *exit_cold(struct translation *t, uint32_t slot, uint32_t eip)
+{
+	struct cold *c = cold_add(t, COLD_EXIT, 0, eip);
+
+	c->slot = (uint8_t)slot;
+	return c;
+}
+
+static struct host_mem exec_entry(const struct translation *t, uint32_t eip)
+{
+	uint32_t page = (t->in->cs_base + eip) >> PAGE_SHIFT;
+
+	return mem_at(REG_TABLES, (int32_t)(ABI_EXEC_TABLE - ABI_TABLES_BIAS + page * 4));
+}
+
+/* The view may map another frame at the target's page than the one the target was made from. Returns the rel32 of the jump taken then. */
+static uint32_t exec_check(struct translation *t, struct link_slot *slot, uint32_t eip, bool flags_dead)
+{
+	struct emitter *e = &t->e;
+
+	if (flags_dead) {
+		emit_cmp_mem_imm(e, exec_entry(t, eip), 0);
+		slot->exec_offset = (uint16_t)(emit_offset(e) - 4);
+		return emit_jcc(e, CONDITION_NE);
+	}
+	/* R8D may hold nothing here: a direct exit. Guest ECX is parked in R10. */
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_RCX, eip, 0);
+	emit_load(e, RCX, exec_entry(t, eip), 4);
+	emit_op(e, &(struct host_op){.opcode = 0x8D, .reg = RCX, .rm = NO_REG, .mem = mem_at(RCX, 0x7FFFFFFF)});
+	slot->exec_offset = (uint16_t)(emit_offset(e) - 4);
+	slot->exec_negated = 1;
+	uint32_t match = emit_jecxz(e);
+	emit_mov64(e, RCX, R10);
+	row_add(t, UNDO_NONE, eip, 0);
+	uint32_t mismatch = emit_jmp(e);
+	emit_patch8(e, match);
+	row_add(t, UNDO_RCX, eip, 0);
+	emit_mov64(e, RCX, R10);
+	row_add(t, UNDO_NONE, eip, 0);
+	return mismatch;
+}
+
+void emit_exit(struct translation *t, uint32_t eip)
+{
+	uint32_t slot_index = t->out->slot_count;
+	struct link_slot *slot = slot_new(t, eip);
+	struct cold *c = exit_cold(t, slot_index, eip);
+
+	row_add(t, UNDO_NONE, eip, 0);
+	if (!same_page(t, eip))
+		c->jump[0] = exec_check(t, slot, eip, false);
+	slot->rel32_offset = (uint16_t)emit_jmp(&t->e);
+}
+
+/* A conditional exit: straight to the target where no exec check is needed. */
+static void exit_if(struct translation *t, unsigned condition, uint32_t eip)
+{
+	if (same_page(t, eip)) {
+		uint32_t slot_index = t->out->slot_count;
+		struct link_slot *slot = slot_new(t, eip);
+		exit_cold(t, slot_index, eip);
+		slot->rel32_offset = (uint16_t)emit_jcc(&t->e, condition);
+		return;
+	}
+	uint32_t over = emit_jcc(&t->e, condition ^ 1);
+	emit_exit(t, eip);
+	emit_patch(&t->e, over);
+}
+
+/* The inline lookup is keyed by EIP and so needs a flat CS; a single step must come back. */
+static host_pc_t lookup_stub(const struct translation *t)
+{
+	bool slow = MODE_SEG(t->in->mode, SEG_CS) != MODE_SEG_FLAT || (t->in->mode & (MODE_ONE | MODE_THUNK));
+
+	return slow ? t->in->stubs.lookup_slow : t->in->stubs.lookup;
+}
+
+static void exit_indirect(struct translation *t, uint32_t eip)
+{
+	row_add(t, UNDO_TARGET_R8, eip, 0);
+	emit_jmp_to(&t->e, lookup_stub(t));
+}
+
+/* The target of an indirect branch into R8D (through vcpu.spill if `spilled`). */
+static void load_target(struct translation *t, const struct insn *insn)
+{
+	bool narrow = insn->d.operand_width == 16;
+
+	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		enum host_reg from = host_gpr(gpr_of(insn->op[0].reg.value));
+		if (narrow)
+			emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R8, .rm = (uint8_t)from});
+		else
+			emit_mov(&t->e, R8, from);
+		return;
+	}
+	struct guest_mem m = access_of(insn, &insn->op[0]);
+	emit_load(&t->e, R8, access_emit(t, insn, &m, false), narrow ? 2 : 4);
+}
+
+bool emit_jump(struct translation *t, const struct insn *insn)
+{
+	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		emit_exit(t, target_of(insn));
+		return true;
+	}
+	load_target(t, insn);
+	exit_indirect(t, insn->eip);
+	return true;
+}
+
+bool emit_jcc_insn(struct translation *t, const struct insn *insn)
+{
+	exit_if(t, insn->d.opcode & 15, target_of(insn));
+	emit_exit(t, next_of(insn));
+	return true;
+}
+
+/* LOOP, LOOPE, LOOPNE, JECXZ, JCXZ. The new count is tested in ECX itself, with the old one parked in R10 until the branch is decided. */
+bool emit_loop(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+	ZydisMnemonic mnemonic = insn->d.mnemonic;
+	bool counts = mnemonic == ZYDIS_MNEMONIC_LOOP || mnemonic == ZYDIS_MNEMONIC_LOOPE || mnemonic == ZYDIS_MNEMONIC_LOOPNE;
+	bool narrow = insn->d.address_width == 16;
+	uint32_t not_zf = 0;
+
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_RCX, insn->eip, 0);
+	if (narrow)
+		emit_op(e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = RCX, .rm = RCX});
+	if (counts)
+		emit_lea(e, RCX, mem_at(RCX, -1));
+	if (narrow)
+		emit_op(e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = RCX, .rm = RCX});
+	emit_mov(e, R9, RCX);
+	uint32_t zero = emit_jecxz(e);
+
+	/* Count not zero. */
+	uint32_t to_decide = emit_jmp(e);
+	emit_patch8(e, zero);
+	uint32_t to_zero = emit_jmp(e);
+
+	emit_patch(e, to_decide);
+	/* ECX := new count (its low half for 16 bits), then the branch; both exits below see the final ECX. */
+	emit_mov64(e, RCX, R10);
+	if (counts)
+		emit_op(e, &(struct host_op){.opcode = 0x8B, .reg = RCX, .rm = R9, .p66 = narrow});
+	if (!counts) {
+		emit_exit(t, next_of(insn));
+	} else {
+		row_add(t, UNDO_RCX, insn->eip, 0);
+		if (mnemonic == ZYDIS_MNEMONIC_LOOPE)
+			not_zf = emit_jcc(e, CONDITION_NE);
+		else if (mnemonic == ZYDIS_MNEMONIC_LOOPNE)
+			not_zf = emit_jcc(e, CONDITION_E);
+		emit_exit(t, target_of(insn));
+	}
+
+	emit_patch(e, to_zero);
+	row_add(t, UNDO_RCX, insn->eip, 0);
+	emit_mov64(e, RCX, R10);
+	if (counts)
+		emit_op(e, &(struct host_op){.opcode = 0x8B, .reg = RCX, .rm = R9, .p66 = narrow});
+	if (not_zf) {
+		row_add(t, UNDO_NONE, next_of(insn), 0);
+		emit_patch(e, not_zf);
+	}
+	emit_exit(t, counts ? next_of(insn) : target_of(insn));
+	return true;
+}
+
+/* What a host return lands on: is R8D, the guest's return address, the one that this pad stands for? */
+static void landing_pad(struct translation *t, uint32_t return_eip)
+{
+	struct emitter *e = &t->e;
+	uint32_t over;
+
+	row_add(t, UNDO_TARGET_R8, return_eip, 0);
+	if (liveness_dead_at(t, return_eip)) {
+		emit_alu_imm(e, 7, R8, return_eip);
+		over = emit_jcc(e, CONDITION_E);
+		emit_jmp_to(e, lookup_stub(t));
+		emit_patch(e, over);
+	} else {
+		emit_mov64(e, R10, RCX);
+		row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
+		emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
+		over = emit_jecxz(e);
+		emit_mov64(e, RCX, R10);
+		row_add(t, UNDO_TARGET_R8, return_eip, 0);
+		emit_jmp_to(e, lookup_stub(t));
+		emit_patch8(e, over);
+		row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
+		emit_mov64(e, RCX, R10);
+	}
+	emit_exit(t, return_eip);
+}
+
+static void push_return_address(struct translation *t, const struct insn *insn)
+{
+	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
+
+	emit_store_imm(&t->e, stack_push_mem(t, insn, size), next_of(insn), size);
+	stack_adjust(t, -(int32_t)size);
+}
+
+static void call_direct(struct translation *t, const struct insn *insn)
+{
+	uint32_t target = target_of(insn);
+	struct cold *mismatch = NULL;
+
+	push_return_address(t, insn);
+	uint32_t slot_index = t->out->slot_count;
+	struct link_slot *slot = slot_new(t, target);
+	exit_cold(t, slot_index, target);
+	row_add(t, UNDO_NONE, target, 0);
+	if (!same_page(t, target)) {
+		mismatch = cold_add(t, COLD_CALL_EXIT, exec_check(t, slot, target, false), target);
+		mismatch->slot = (uint8_t)slot_index;
+	}
+	slot->rel32_offset = (uint16_t)emit_call(&t->e);
+	if (mismatch)
+		mismatch->back = emit_offset(&t->e);
+}
+
+static void call_indirect(struct translation *t, const struct insn *insn)
+{
+	load_target(t, insn);
+	emit_store(&t->e, VCPU(spill), R8, 4);
+	push_return_address(t, insn);
+	emit_load(&t->e, R8, VCPU(spill), 4);
+	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
+	emit_call_to(&t->e, lookup_stub(t));
+}
+
+bool emit_call_insn(struct translation *t, const struct insn *insn)
+{
+	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		/* CALL $+5 only reads EIP: nobody will return to its pad. */
+		if (insn->op[0].imm.value.s == 0 && insn->d.operand_width != 16) {
+			push_return_address(t, insn);
+			return false;
+		}
+		call_direct(t, insn);
+	} else {
+		call_indirect(t, insn);
+	}
+	landing_pad(t, insn->d.operand_width == 16 ? next_of(insn) & 0xFFFF : next_of(insn));
+	return true;
+}
+
+bool emit_ret(struct translation *t, const struct insn *insn)
+{
+	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
+	uint32_t release = insn->d.raw.imm[0].size ? (uint32_t)insn->d.raw.imm[0].value.u & 0xFFFF : 0;
+	struct guest_mem m = {.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .size = (uint8_t)size};
+
+	emit_load(&t->e, R8, access_emit(t, insn, &m, false), size);
+	stack_adjust(t, (int32_t)(size + release));
+	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
+	/* A host return goes to a pad and on from there: a single step must not. */
+	if (t->in->mode & (MODE_ONE | MODE_THUNK))
+		emit_jmp_to(&t->e, t->in->stubs.lookup_slow);
+	else
+		emit_byte(&t->e, 0xC3);
+	return true;
+}
+
+void emit_second_page_check(struct translation *t)
+{
+	struct emitter *e = &t->e;
+	uint32_t eip = t->in->eip;
+
+	row_add(t, UNDO_NONE, eip, 0);
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_RCX, eip, 0);
+	emit_load(e, RCX, exec_entry(t, eip + PAGE_SIZE), 4);
+	emit_lea(e, RCX, mem_at(RCX, (int32_t)(0u - (t->in->gfn2 + 1))));
+	uint32_t match = emit_jecxz(e);
+	emit_mov64(e, RCX, R10);
+	row_add(t, UNDO_NONE, eip, 0);
+	emit_mov_imm(e, R8, eip);
+	emit_jmp_to(e, t->in->stubs.lookup_slow);
+	emit_patch8(e, match);
+	row_add(t, UNDO_RCX, eip, 0);
+	emit_mov64(e, RCX, R10);
+	row_add(t, UNDO_NONE, eip, 0);
+}

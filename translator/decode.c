@@ -1,0 +1,93 @@
+#include "translator/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Instructions that CPUID does not show must decode as what they are without the extension: F3 BSF, NOPs instead of MPX and CET. */
+static void decoder_init(ZydisDecoder *decoder, uint32_t mode)
+{
+	static const ZydisDecoderMode off[] = {
+		ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
+		ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_KNC,
+	};
+	bool cs32 = mode & MODE_CS32;
+
+	ZydisDecoderInit(decoder, cs32 ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16,
+			 mode & MODE_SS32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
+	for (size_t i = 0; i < ARRAY_LEN(off); i++)
+		ZydisDecoderEnableMode(decoder, off[i], ZYAN_FALSE);
+}
+
+int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn)
+{
+	ZydisDecoder decoder;
+	uint32_t left = in->length - offset;
+
+	decoder_init(&decoder, in->mode);
+	insn->eip = in->eip + offset;
+	insn->bytes = in->bytes + offset;
+	ZyanStatus status = ZydisDecoderDecodeFull(&decoder, insn->bytes, left, &insn->d, insn->op);
+	if (status == ZYDIS_STATUS_NO_MORE_DATA)
+		return -ENODATA;
+	if (!ZYAN_SUCCESS(status)) {
+		memset(&insn->d, 0, sizeof(insn->d));
+		insn->length = 1;
+		insn->rule = &rule_undefined;
+		return -EILSEQ;
+	}
+	insn->length = insn->d.length;
+	insn->rule = rule_find(&insn->d, insn->op, in->mode);
+	return 0;
+}
+
+uint32_t translator_length(const uint8_t *bytes, uint32_t length, uint32_t mode)
+{
+	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode};
+	struct insn insn;
+
+	return decode_insn(&in, 0, &insn) == 0 ? insn.length : 0;
+}
+
+static const char *operand_kind(const ZydisDecodedOperand *op)
+{
+	switch (op->type) {
+	case ZYDIS_OPERAND_TYPE_REGISTER:
+		switch (ZydisRegisterGetClass(op->reg.value)) {
+		case ZYDIS_REGCLASS_GPR8: return op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH ? "r8h" : "r8";
+		case ZYDIS_REGCLASS_GPR16: return "r16";
+		case ZYDIS_REGCLASS_GPR32: return "r32";
+		case ZYDIS_REGCLASS_SEGMENT: return "sreg";
+		case ZYDIS_REGCLASS_MMX: return "mm";
+		case ZYDIS_REGCLASS_XMM: return "xmm";
+		case ZYDIS_REGCLASS_X87: return "st";
+		case ZYDIS_REGCLASS_CONTROL: return "cr";
+		case ZYDIS_REGCLASS_DEBUG: return "dr";
+		default: return "reg";
+		}
+	case ZYDIS_OPERAND_TYPE_MEMORY: return "m";
+	case ZYDIS_OPERAND_TYPE_POINTER: return "ptr";
+	default: return "imm";
+	}
+}
+
+void translator_form(const uint8_t *bytes, uint32_t length, uint32_t mode, char *name, size_t size)
+{
+	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode};
+	struct insn insn;
+	size_t used;
+
+	if (decode_insn(&in, 0, &insn) != 0) {
+		snprintf(name, size, "(undefined)");
+		return;
+	}
+	snprintf(name, size, "%s%s%s", insn.d.attributes & ZYDIS_ATTRIB_HAS_LOCK ? "lock " : "",
+		 insn.d.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE) ? "rep " : "",
+		 ZydisMnemonicGetString(insn.d.mnemonic));
+	for (unsigned i = 0; i < insn.d.operand_count_visible; i++) {
+		used = strlen(name);
+		snprintf(name + used, size - used, "%c%s%s", i ? ',' : ' ', operand_kind(&insn.op[i]),
+			 insn.op[i].type == ZYDIS_OPERAND_TYPE_MEMORY ?
+				 (insn.op[i].size == 8 ? "8" : insn.op[i].size == 16 ? "16" : insn.op[i].size == 32 ? "32" : "") : "");
+	}
+}

@@ -1,0 +1,267 @@
+#include "translator/emit.h"
+
+#include <string.h>
+
+void emit_byte(struct emitter *e, uint8_t byte)
+{
+	if (e->at < e->end)
+		*e->at++ = byte;
+	else
+		e->overflow = true;
+}
+
+void emit_u32(struct emitter *e, uint32_t value)
+{
+	if (e->end - e->at < 4) {
+		e->overflow = true;
+		return;
+	}
+	memcpy(e->at, &value, 4);
+	e->at += 4;
+}
+
+static uint8_t rex_bits(const struct host_op *op)
+{
+	uint8_t rex = op->w ? 8 : 0;
+
+	if (op->no_modrm)
+		return rex | (op->opcode_reg && op->rm != NO_REG && op->rm >= 8 ? 1 : 0);
+	if (op->reg >= 8)
+		rex |= 4;
+	if (op->rm != NO_REG)
+		return rex | (op->rm >= 8 ? 1 : 0);
+	if (op->mem.index != NO_REG && op->mem.index >= 8)
+		rex |= 2;
+	if (op->mem.base != NO_REG && op->mem.base >= 8)
+		rex |= 1;
+	return rex;
+}
+
+bool emit_needs_rex(const struct host_op *op)
+{
+	return rex_bits(op) != 0;
+}
+
+static unsigned scale_bits(uint8_t scale)
+{
+	return scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
+}
+
+/* ModRM, SIB and displacement. Without a base the SIB form is used: in 64-bit mode the short form means RIP-relative. */
+static void emit_mem(struct emitter *e, uint8_t reg, const struct host_mem *m)
+{
+	uint8_t r = (uint8_t)((reg & 7) << 3);
+	bool has_base = m->base != NO_REG, has_index = m->index != NO_REG;
+	uint8_t index = has_index ? m->index & 7 : 4;
+	uint8_t sib_scale = (uint8_t)(scale_bits(m->scale) << 6);
+
+	if (!has_base) {
+		emit_byte(e, r | 4);
+		emit_byte(e, sib_scale | (uint8_t)(index << 3) | 5);
+		emit_u32(e, (uint32_t)m->disp);
+		return;
+	}
+	uint8_t base = m->base & 7;
+	uint8_t mod = m->disp == 0 && base != 5 ? 0 : m->disp >= -128 && m->disp < 128 ? 0x40 : 0x80;
+	bool sib = has_index || base == 4;
+
+	emit_byte(e, mod | r | (sib ? 4 : base));
+	if (sib)
+		emit_byte(e, sib_scale | (uint8_t)(index << 3) | base);
+	if (mod == 0x40)
+		emit_byte(e, (uint8_t)m->disp);
+	else if (mod == 0x80)
+		emit_u32(e, (uint32_t)m->disp);
+}
+
+static void emit_imm(struct emitter *e, const struct host_op *op)
+{
+	for (unsigned i = 0; i < op->imm_size; i++)
+		emit_byte(e, (uint8_t)(op->imm >> (8 * i)));
+}
+
+void emit_op(struct emitter *e, const struct host_op *op)
+{
+	uint8_t rex = rex_bits(op);
+
+	if (op->lock)
+		emit_byte(e, 0xF0);
+	if (!op->no_modrm && op->rm == NO_REG && op->mem.window) {
+		emit_byte(e, 0x65);
+		emit_byte(e, 0x67);
+	}
+	if (op->p66)
+		emit_byte(e, 0x66);
+	if (op->rep)
+		emit_byte(e, op->rep);
+	if (rex)
+		emit_byte(e, 0x40 | rex);
+	if (op->map != MAP_PLAIN)
+		emit_byte(e, 0x0F);
+	if (op->map == MAP_0F38)
+		emit_byte(e, 0x38);
+	if (op->map == MAP_0F3A)
+		emit_byte(e, 0x3A);
+	emit_byte(e, op->opcode_reg ? (uint8_t)((op->opcode & 0xF8) | (op->rm & 7)) : op->opcode);
+	if (!op->no_modrm) {
+		if (op->rm != NO_REG)
+			emit_byte(e, 0xC0 | (uint8_t)((op->reg & 7) << 3) | (op->rm & 7));
+		else
+			emit_mem(e, op->reg, &op->mem);
+	}
+	emit_imm(e, op);
+}
+
+static void op_rr(struct emitter *e, uint8_t opcode, unsigned reg, unsigned rm, bool w)
+{
+	emit_op(e, &(struct host_op){.opcode = opcode, .reg = (uint8_t)reg, .rm = (uint8_t)rm, .w = w});
+}
+
+static void op_rm(struct emitter *e, uint8_t opcode, unsigned reg, struct host_mem m, bool w)
+{
+	emit_op(e, &(struct host_op){.opcode = opcode, .reg = (uint8_t)reg, .rm = NO_REG, .mem = m, .w = w});
+}
+
+void emit_mov(struct emitter *e, enum host_reg to, enum host_reg from) { op_rr(e, 0x8B, to, from, false); }
+void emit_mov64(struct emitter *e, enum host_reg to, enum host_reg from) { op_rr(e, 0x8B, to, from, true); }
+void emit_lea(struct emitter *e, enum host_reg to, struct host_mem m) { op_rm(e, 0x8D, to, m, false); }
+void emit_lea64(struct emitter *e, enum host_reg to, struct host_mem m) { op_rm(e, 0x8D, to, m, true); }
+
+void emit_mov_imm(struct emitter *e, enum host_reg to, uint32_t imm)
+{
+	emit_op(e, &(struct host_op){.opcode = 0xB8, .no_modrm = true, .opcode_reg = true, .rm = (uint8_t)to, .imm_size = 4, .imm = imm});
+}
+
+void emit_load(struct emitter *e, enum host_reg to, struct host_mem m, unsigned size)
+{
+	struct host_op op = {.opcode = 0x8B, .reg = (uint8_t)to, .rm = NO_REG, .mem = m, .w = size == 8};
+
+	if (size < 4) {
+		op.map = MAP_0F;
+		op.opcode = size == 1 ? 0xB6 : 0xB7;
+	}
+	emit_op(e, &op);
+}
+
+void emit_store(struct emitter *e, struct host_mem m, enum host_reg from, unsigned size)
+{
+	emit_op(e, &(struct host_op){.opcode = size == 1 ? 0x88 : 0x89, .reg = (uint8_t)from, .rm = NO_REG, .mem = m,
+				     .p66 = size == 2, .w = size == 8});
+}
+
+void emit_store_imm(struct emitter *e, struct host_mem m, uint32_t imm, unsigned size)
+{
+	emit_op(e, &(struct host_op){.opcode = size == 1 ? 0xC6 : 0xC7, .rm = NO_REG, .mem = m, .p66 = size == 2,
+				     .imm_size = (uint8_t)size, .imm = imm});
+}
+
+/* VEX-encoded BMI2 in its three-byte form (vol. 2, 2.3.5); `pp` 1 = 66, 2 = F3, 3 = F2. */
+static void emit_vex(struct emitter *e, unsigned map, unsigned pp, bool w, uint8_t opcode, unsigned reg, unsigned vvvv, unsigned rm)
+{
+	emit_byte(e, 0xC4);
+	emit_byte(e, (uint8_t)((reg < 8 ? 0x80 : 0) | 0x40 | (rm < 8 ? 0x20 : 0) | map));
+	emit_byte(e, (uint8_t)((w ? 0x80 : 0) | (~vvvv & 15) << 3 | pp));
+	emit_byte(e, opcode);
+	emit_byte(e, (uint8_t)(0xC0 | (reg & 7) << 3 | (rm & 7)));
+}
+
+void emit_shrx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count)
+{
+	emit_vex(e, 2, 3, false, 0xF7, to, count, from);
+}
+
+void emit_sarx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count)
+{
+	emit_vex(e, 2, 2, false, 0xF7, to, count, from);
+}
+
+void emit_pext(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg mask)
+{
+	emit_vex(e, 2, 2, false, 0xF5, to, from, mask);
+}
+
+void emit_rorx(struct emitter *e, enum host_reg to, enum host_reg from, unsigned count, bool wide)
+{
+	emit_vex(e, 3, 3, wide, 0xF0, to, 0, from);
+	emit_byte(e, (uint8_t)count);
+}
+
+void emit_alu_imm(struct emitter *e, unsigned extension, enum host_reg to, uint32_t imm)
+{
+	emit_op(e, &(struct host_op){.opcode = 0x81, .reg = (uint8_t)extension, .rm = (uint8_t)to, .imm_size = 4, .imm = imm});
+}
+
+void emit_test64(struct emitter *e, enum host_reg a, enum host_reg b) { op_rr(e, 0x85, a, b, true); }
+
+void emit_cmp_mem_imm(struct emitter *e, struct host_mem m, uint32_t imm)
+{
+	emit_op(e, &(struct host_op){.opcode = 0x81, .reg = 7, .rm = NO_REG, .mem = m, .imm_size = 4, .imm = imm});
+}
+
+static uint32_t rel32_here(struct emitter *e)
+{
+	emit_u32(e, 0);
+	return emit_offset(e) - 4;
+}
+
+uint32_t emit_jmp(struct emitter *e)
+{
+	emit_byte(e, 0xE9);
+	return rel32_here(e);
+}
+
+uint32_t emit_jcc(struct emitter *e, unsigned condition)
+{
+	emit_byte(e, 0x0F);
+	emit_byte(e, (uint8_t)(0x80 | condition));
+	return rel32_here(e);
+}
+
+uint32_t emit_call(struct emitter *e)
+{
+	emit_byte(e, 0xE8);
+	return rel32_here(e);
+}
+
+void emit_jmp_to(struct emitter *e, host_pc_t target) { emit_patch_to(e, emit_jmp(e), target); }
+void emit_call_to(struct emitter *e, host_pc_t target) { emit_patch_to(e, emit_call(e), target); }
+
+static uint32_t rel8_here(struct emitter *e)
+{
+	emit_byte(e, 0);
+	return emit_offset(e) - 1;
+}
+
+uint32_t emit_jecxz(struct emitter *e)
+{
+	emit_byte(e, 0x67);
+	return emit_jrcxz(e);
+}
+
+uint32_t emit_jrcxz(struct emitter *e)
+{
+	emit_byte(e, 0xE3);
+	return rel8_here(e);
+}
+
+uint32_t emit_jmp_short(struct emitter *e)
+{
+	emit_byte(e, 0xEB);
+	return rel8_here(e);
+}
+
+void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target)
+{
+	uint32_t rel = (uint32_t)(target - (e->pc + rel32_offset + 4));
+
+	if (!e->overflow)
+		memcpy(e->start + rel32_offset, &rel, 4);
+}
+
+void emit_patch(struct emitter *e, uint32_t rel32_offset) { emit_patch_to(e, rel32_offset, emit_pc(e)); }
+
+void emit_patch8(struct emitter *e, uint32_t rel8_offset)
+{
+	if (!e->overflow)
+		e->start[rel8_offset] = (uint8_t)(emit_offset(e) - rel8_offset - 1);
+}

@@ -1,0 +1,122 @@
+/* What the translator's files share: a decoded instruction, the translation under way, and who emits which class. */
+#ifndef TRANSLATOR_INTERNAL_H
+#define TRANSLATOR_INTERNAL_H
+
+#include <Zydis/Zydis.h>
+
+#include "base/abi.h"
+#include "base/callout.h"
+#include "translator/emit.h"
+#include "translator/translator.h"
+
+struct translation;
+struct insn;
+
+/* How a class of instructions is emitted. Returns true if the block ends here. */
+typedef bool emit_fn(struct translation *t, const struct insn *insn);
+
+struct rule {
+	emit_fn *emit;
+	uint8_t callout;  /* enum callout_id, for emit_callout */
+	bool ends;        /* nothing behind this instruction belongs to the block */
+	bool leaves;      /* C sees the flags: all are live before */
+};
+
+struct insn {
+	ZydisDecodedInstruction d;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	const struct rule *rule;
+	const uint8_t *bytes;
+	uint32_t eip;
+	uint8_t length;
+	uint8_t flags_read, flags_killed; /* one bit a status flag, see liveness.c */
+	bool flags_dead;                  /* no status flag is live before the instruction: checks may clobber them */
+};
+
+/* Code that leaves the main line, emitted behind the block. */
+struct cold {
+	enum { COLD_SOFT, COLD_EXIT, COLD_CALL_EXIT } kind;
+	uint32_t jump[2];     /* offsets of rel32s that come here; 0 = none */
+	uint32_t eip;         /* for the side table */
+	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad */
+	bool unpark;          /* guest ECX is in R10 */
+	uint8_t slot;         /* COLD_EXIT: index in out->slots */
+};
+#define MAX_COLD 512u
+
+struct translation {
+	const struct translator_input *in;
+	struct translator_output *out;
+	struct emitter e;
+	struct insn *insns;
+	uint32_t count;
+	struct cold cold[MAX_COLD];
+	uint32_t cold_count;
+};
+
+/* decode.c: fill one insn. Returns 0, -ENODATA if it is not whole within the bytes, or -EILSEQ if it is no instruction. */
+int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn);
+/* rules.c: which class; never NULL. */
+const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode);
+extern const struct rule rule_undefined;
+
+/* liveness.c */
+void liveness_of(struct insn *insn);
+void liveness_run(struct translation *t);
+/* Are all status flags dead at this EIP, as far as the block's own page shows? Extends out->guest_length by what was looked at. */
+bool liveness_dead_at(struct translation *t, uint32_t eip);
+
+/* rows.c: the side table, and the tail behind the block. */
+void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access);
+struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip);
+void cold_emit_all(struct translation *t);
+
+/* access.c: one guest memory access. */
+struct guest_mem {
+	uint8_t seg;          /* enum seg */
+	uint8_t base, index;  /* enum gpr or NO_REG */
+	uint8_t scale;
+	bool a16;
+	int32_t disp;
+	uint8_t size;         /* bytes */
+	bool write;           /* or read and write */
+};
+struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op);
+/* The effective address (offset in the segment) into R8D. */
+void access_ea(struct translation *t, const struct guest_mem *m);
+/* Emit what the access needs before it; the result is the operand for the host instruction. May clobber R8-R11, and the flags where
+ * insn->flags_dead. `in_r8`: the linear address must be in R8D. */
+struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8);
+bool access_is_soft(const struct translation *t, const struct insn *insn);
+/* Like access_emit where [R8D] = linear address is computed already. */
+struct host_mem access_emit_r8(struct translation *t, const struct insn *insn, const struct guest_mem *m);
+/* Ditto, in soft form whatever the mode. */
+struct host_mem access_lookup_r8(struct translation *t, const struct insn *insn, const struct guest_mem *m);
+
+static inline struct host_mem vcpu_field(size_t offset) { return mem_at(REG_VCPU, (int32_t)offset); }
+#define VCPU(field) vcpu_field(offsetof(struct vcpu, field))
+
+static inline enum host_reg host_gpr(unsigned gpr) { return gpr == ESP ? REG_GUEST_ESP : (enum host_reg)gpr; }
+/* The GPR number of a Zydis 16- or 32-bit general register. */
+static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterGetId(r); }
+
+/* Emitters of the classes. */
+emit_fn emit_generic, emit_nothing, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
+emit_fn emit_push, emit_pop, emit_leave;                                                              /* stack.c */
+emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;                                /* control.c */
+emit_fn emit_callout, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined; /* sensitive.c */
+
+/* sensitive.c: raise an exception; the block ends. */
+void emit_raise(struct translation *t, const struct insn *insn, unsigned vector, bool has_error, uint32_t error);
+void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word);
+
+/* control.c: leave for a known EIP. */
+void emit_exit(struct translation *t, uint32_t eip);
+/* The entry of a block that spans two pages: go on only if this view maps the second page to the frame it was made from. */
+void emit_second_page_check(struct translation *t);
+
+/* stack.c: the parts of push that call and push share: store at ESP - size, without changing ESP. */
+struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size);
+void stack_adjust(struct translation *t, int32_t by);
+
+#endif

@@ -1,0 +1,88 @@
+#include "translator/internal.h"
+
+void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access)
+{
+	struct translator_output *out = t->out;
+	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = (uint8_t)undo, .access = (uint8_t)access, .eip = eip};
+
+	if (out->row_count && out->rows[out->row_count - 1].host_offset == row.host_offset) {
+		out->rows[out->row_count - 1] = row;
+		return;
+	}
+	if (out->row_count == TRANSLATOR_MAX_ROWS) {
+		t->e.overflow = true;
+		return;
+	}
+	out->rows[out->row_count++] = row;
+}
+
+struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip)
+{
+	static struct cold discarded;
+
+	if (t->cold_count == MAX_COLD) {
+		t->e.overflow = true;
+		return &discarded;
+	}
+	struct cold *c = &t->cold[t->cold_count++];
+	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip};
+	return c;
+}
+
+static void emit_lea_r11(struct emitter *e, host_pc_t pc)
+{
+	emit_byte(e, 0x4C);
+	emit_byte(e, 0x8D);
+	emit_byte(e, 0x1D);
+	emit_u32(e, (uint32_t)(pc - (emit_pc(e) + 4)));
+}
+
+static void soft_emit(struct translation *t, const struct cold *c)
+{
+	struct emitter *e = &t->e;
+
+	row_add(t, c->unpark ? UNDO_RCX : UNDO_NONE, c->eip, 0);
+	if (c->unpark) {
+		emit_mov64(e, RCX, R10);
+		row_add(t, UNDO_NONE, c->eip, 0);
+	}
+	emit_lea_r11(e, e->pc + c->back);
+	emit_jmp_to(e, t->in->stubs.soft);
+}
+
+static void exit_emit(struct translation *t, const struct cold *c)
+{
+	struct link_slot *slot = &t->out->slots[c->slot];
+
+	row_add(t, UNDO_NONE, c->eip, 0);
+	slot->unlinked_offset = (uint16_t)emit_offset(&t->e);
+	emit_patch(&t->e, slot->rel32_offset);
+	emit_lea_r11(&t->e, t->e.pc + slot->unlinked_offset);
+	emit_jmp_to(&t->e, t->in->stubs.chain);
+}
+
+/* A call whose exec check failed: still push a landing pad. */
+static void call_exit_emit(struct translation *t, const struct cold *c)
+{
+	row_add(t, UNDO_NONE, c->eip, 0);
+	emit_call_to(&t->e, t->e.pc + t->out->slots[c->slot].unlinked_offset);
+	row_add(t, UNDO_TARGET_R8, c->eip, 0);
+	emit_jmp_to(&t->e, t->e.pc + c->back);
+}
+
+void cold_emit_all(struct translation *t)
+{
+	for (uint32_t i = 0; i < t->cold_count; i++) {
+		const struct cold *c = &t->cold[i];
+
+		for (int j = 0; j < 2; j++)
+			if (c->jump[j])
+				emit_patch(&t->e, c->jump[j]);
+		if (c->kind == COLD_SOFT)
+			soft_emit(t, c);
+		else if (c->kind == COLD_EXIT)
+			exit_emit(t, c);
+		else
+			call_exit_emit(t, c);
+	}
+}

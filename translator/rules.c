@@ -1,0 +1,160 @@
+/* The allow-list: every instruction that may run, and how. What is not here raises #UD, as CPUID says it must. */
+#include "translator/internal.h"
+
+#define INNOCUOUS {.emit = emit_generic}
+#define AS(function) {.emit = function}
+#define CALLOUT_TO(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true}
+#define CALLOUT_VIA(function, id) {.emit = function, .callout = CALLOUT_##id, .leaves = true}
+#define CALLOUT_ENDS(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .ends = true}
+#define M(name) [ZYDIS_MNEMONIC_##name]
+
+const struct rule rule_undefined = {.emit = emit_undefined, .ends = true, .leaves = true};
+
+static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+	/* Innocuous: arithmetic, logic, moves. */
+	M(ADC) = INNOCUOUS, M(ADD) = INNOCUOUS, M(AND) = INNOCUOUS, M(CMP) = INNOCUOUS, M(DEC) = INNOCUOUS, M(DIV) = INNOCUOUS,
+	M(IDIV) = INNOCUOUS, M(IMUL) = INNOCUOUS, M(INC) = INNOCUOUS, M(MUL) = INNOCUOUS, M(NEG) = INNOCUOUS, M(NOT) = INNOCUOUS,
+	M(OR) = INNOCUOUS, M(SBB) = INNOCUOUS, M(SUB) = INNOCUOUS, M(TEST) = INNOCUOUS, M(XOR) = INNOCUOUS,
+	M(RCL) = INNOCUOUS, M(RCR) = INNOCUOUS, M(ROL) = INNOCUOUS, M(ROR) = INNOCUOUS, M(SAR) = INNOCUOUS, M(SHL) = INNOCUOUS,
+	M(SHR) = INNOCUOUS, M(SHLD) = INNOCUOUS, M(SHRD) = INNOCUOUS,
+	M(BSF) = INNOCUOUS, M(BSR) = INNOCUOUS, M(BSWAP) = INNOCUOUS, M(BT) = INNOCUOUS, M(BTC) = INNOCUOUS, M(BTR) = INNOCUOUS,
+	M(BTS) = INNOCUOUS,
+	M(CBW) = INNOCUOUS, M(CDQ) = INNOCUOUS, M(CWD) = INNOCUOUS, M(CWDE) = INNOCUOUS,
+	M(CLC) = INNOCUOUS, M(CMC) = INNOCUOUS, M(STC) = INNOCUOUS, M(LAHF) = INNOCUOUS, M(SAHF) = INNOCUOUS,
+	M(CMOVB) = INNOCUOUS, M(CMOVBE) = INNOCUOUS, M(CMOVL) = INNOCUOUS, M(CMOVLE) = INNOCUOUS, M(CMOVNB) = INNOCUOUS,
+	M(CMOVNBE) = INNOCUOUS, M(CMOVNL) = INNOCUOUS, M(CMOVNLE) = INNOCUOUS, M(CMOVNO) = INNOCUOUS, M(CMOVNP) = INNOCUOUS,
+	M(CMOVNS) = INNOCUOUS, M(CMOVNZ) = INNOCUOUS, M(CMOVO) = INNOCUOUS, M(CMOVP) = INNOCUOUS, M(CMOVS) = INNOCUOUS,
+	M(CMOVZ) = INNOCUOUS,
+	M(SETB) = INNOCUOUS, M(SETBE) = INNOCUOUS, M(SETL) = INNOCUOUS, M(SETLE) = INNOCUOUS, M(SETNB) = INNOCUOUS,
+	M(SETNBE) = INNOCUOUS, M(SETNL) = INNOCUOUS, M(SETNLE) = INNOCUOUS, M(SETNO) = INNOCUOUS, M(SETNP) = INNOCUOUS,
+	M(SETNS) = INNOCUOUS, M(SETNZ) = INNOCUOUS, M(SETO) = INNOCUOUS, M(SETP) = INNOCUOUS, M(SETS) = INNOCUOUS, M(SETZ) = INNOCUOUS,
+	M(CMPXCHG) = INNOCUOUS, M(CMPXCHG8B) = INNOCUOUS, M(MOV) = INNOCUOUS, M(MOVSX) = INNOCUOUS, M(MOVZX) = INNOCUOUS,
+	M(XADD) = INNOCUOUS, M(XCHG) = INNOCUOUS, M(PAUSE) = INNOCUOUS,
+	M(LEA) = AS(emit_lea_insn), M(NOP) = AS(emit_nothing), M(XLAT) = AS(emit_xlat), M(SALC) = AS(emit_salc),
+	M(PREFETCHNTA) = AS(emit_nothing), M(PREFETCHT0) = AS(emit_nothing), M(PREFETCHT1) = AS(emit_nothing), M(PREFETCHT2) = AS(emit_nothing),
+	M(ENDBR32) = AS(emit_nothing), M(ENDBR64) = AS(emit_nothing),
+
+	/* Stack. */
+	M(PUSH) = AS(emit_push), M(POP) = AS(emit_pop), M(LEAVE) = AS(emit_leave),
+	M(PUSHA) = CALLOUT_TO(pusha), M(PUSHAD) = CALLOUT_TO(pusha), M(POPA) = CALLOUT_TO(popa), M(POPAD) = CALLOUT_TO(popa),
+	M(ENTER) = CALLOUT_TO(enter),
+
+	/* Control: never copied; chained. */
+	M(JMP) = AS(emit_jump), M(CALL) = AS(emit_call_insn), M(RET) = AS(emit_ret),
+	M(JB) = AS(emit_jcc_insn), M(JBE) = AS(emit_jcc_insn), M(JL) = AS(emit_jcc_insn), M(JLE) = AS(emit_jcc_insn),
+	M(JNB) = AS(emit_jcc_insn), M(JNBE) = AS(emit_jcc_insn), M(JNL) = AS(emit_jcc_insn), M(JNLE) = AS(emit_jcc_insn),
+	M(JNO) = AS(emit_jcc_insn), M(JNP) = AS(emit_jcc_insn), M(JNS) = AS(emit_jcc_insn), M(JNZ) = AS(emit_jcc_insn),
+	M(JO) = AS(emit_jcc_insn), M(JP) = AS(emit_jcc_insn), M(JS) = AS(emit_jcc_insn), M(JZ) = AS(emit_jcc_insn),
+	M(LOOP) = AS(emit_loop), M(LOOPE) = AS(emit_loop), M(LOOPNE) = AS(emit_loop), M(JCXZ) = AS(emit_loop), M(JECXZ) = AS(emit_loop),
+
+	/* String instructions: ES:EDI takes no override, so always rewritten. */
+	M(MOVSB) = CALLOUT_TO(movs), M(MOVSW) = CALLOUT_TO(movs), M(STOSB) = CALLOUT_TO(stos), M(STOSW) = CALLOUT_TO(stos),
+	M(STOSD) = CALLOUT_TO(stos), M(LODSB) = CALLOUT_TO(lods), M(LODSW) = CALLOUT_TO(lods), M(LODSD) = CALLOUT_TO(lods),
+	M(SCASB) = CALLOUT_TO(scas), M(SCASW) = CALLOUT_TO(scas), M(SCASD) = CALLOUT_TO(scas),
+	M(CMPSB) = CALLOUT_TO(cmps), M(CMPSW) = CALLOUT_TO(cmps),
+	M(INSB) = CALLOUT_TO(ins), M(INSW) = CALLOUT_TO(ins), M(INSD) = CALLOUT_TO(ins),
+	M(OUTSB) = CALLOUT_TO(outs), M(OUTSW) = CALLOUT_TO(outs), M(OUTSD) = CALLOUT_TO(outs),
+
+	/* Sensitive. */
+	M(PUSHF) = CALLOUT_TO(pushf), M(PUSHFD) = CALLOUT_TO(pushf), M(POPF) = CALLOUT_TO(popf), M(POPFD) = CALLOUT_TO(popf),
+	M(CLI) = CALLOUT_VIA(emit_cli, cli), M(STI) = CALLOUT_TO(sti), M(CLD) = AS(emit_cld), M(STD) = AS(emit_std),
+	M(HLT) = CALLOUT_ENDS(hlt), M(INT) = CALLOUT_ENDS(int_n), M(INT3) = CALLOUT_ENDS(int_n), M(INT1) = CALLOUT_ENDS(int_n),
+	M(INTO) = {.emit = emit_into, .callout = CALLOUT_int_n, .leaves = true, .ends = true},
+	M(IRET) = CALLOUT_ENDS(iret), M(IRETD) = CALLOUT_ENDS(iret),
+	M(LDS) = CALLOUT_TO(load_far_ptr), M(LES) = CALLOUT_TO(load_far_ptr), M(LFS) = CALLOUT_TO(load_far_ptr),
+	M(LGS) = CALLOUT_TO(load_far_ptr), M(LSS) = CALLOUT_TO(load_far_ptr),
+	M(SGDT) = CALLOUT_TO(sgdt), M(SIDT) = CALLOUT_TO(sidt), M(SLDT) = CALLOUT_TO(sldt), M(STR) = CALLOUT_TO(str), M(SMSW) = CALLOUT_TO(smsw),
+	M(LGDT) = CALLOUT_TO(lgdt), M(LIDT) = CALLOUT_TO(lidt), M(LLDT) = CALLOUT_TO(lldt), M(LTR) = CALLOUT_TO(ltr),
+	M(LMSW) = CALLOUT_ENDS(lmsw), M(CLTS) = CALLOUT_ENDS(clts),
+	M(LAR) = CALLOUT_TO(lar), M(LSL) = CALLOUT_TO(lsl), M(VERR) = CALLOUT_TO(verr), M(VERW) = CALLOUT_TO(verw), M(ARPL) = CALLOUT_TO(arpl),
+	M(INVLPG) = CALLOUT_ENDS(invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
+	M(RDMSR) = CALLOUT_TO(rdmsr), M(WRMSR) = CALLOUT_ENDS(wrmsr), M(RDPMC) = CALLOUT_TO(rdpmc), M(CPUID) = CALLOUT_TO(cpuid),
+	M(RDTSC) = CALLOUT_VIA(emit_rdtsc, rdtsc), M(SYSENTER) = CALLOUT_ENDS(sysenter), M(SYSEXIT) = CALLOUT_ENDS(sysexit),
+	M(IN) = CALLOUT_TO(in), M(OUT) = CALLOUT_TO(out), M(BOUND) = CALLOUT_TO(bound),
+	M(AAA) = CALLOUT_TO(bcd), M(AAS) = CALLOUT_TO(bcd), M(DAA) = CALLOUT_TO(bcd), M(DAS) = CALLOUT_TO(bcd), M(AAM) = CALLOUT_TO(bcd),
+	M(AAD) = CALLOUT_TO(bcd),
+	M(FXSAVE) = CALLOUT_TO(fxsave), M(FXRSTOR) = CALLOUT_TO(fxrstor), M(FNSAVE) = CALLOUT_TO(fnsave), M(FRSTOR) = CALLOUT_TO(frstor),
+	M(FNSTENV) = CALLOUT_TO(fnstenv), M(FLDENV) = CALLOUT_TO(fldenv),
+	M(MASKMOVQ) = AS(emit_maskmov), M(MASKMOVDQU) = AS(emit_maskmov),
+};
+
+/* Whole extensions whose instructions are innocuous but for those named above. */
+static bool is_listed_extension(const ZydisDecodedInstruction *d)
+{
+	switch (d->meta.isa_ext) {
+	case ZYDIS_ISA_EXT_X87: case ZYDIS_ISA_EXT_MMX: case ZYDIS_ISA_EXT_SSE: case ZYDIS_ISA_EXT_SSE2: case ZYDIS_ISA_EXT_SSE3:
+	case ZYDIS_ISA_EXT_SSSE3:
+		return d->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+	default:
+		return false;
+	}
+}
+
+static bool is_register(const ZydisDecodedOperand *op, ZydisRegisterClass c)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(op->reg.value) == c;
+}
+
+/* MOV to and from segment, control and debug registers. */
+static const struct rule *mov_rule(const ZydisDecodedOperand *op)
+{
+	static const struct rule to_seg = CALLOUT_TO(mov_to_seg), from_seg = CALLOUT_VIA(emit_mov_from_seg, mov_from_seg),
+				 from_cr = CALLOUT_TO(mov_from_cr), to_cr = CALLOUT_ENDS(mov_to_cr), from_dr = CALLOUT_TO(mov_from_dr),
+				 to_dr = CALLOUT_ENDS(mov_to_dr);
+
+	if (is_register(&op[0], ZYDIS_REGCLASS_SEGMENT))
+		return op[0].reg.value == ZYDIS_REGISTER_CS ? &rule_undefined : &to_seg;
+	if (is_register(&op[1], ZYDIS_REGCLASS_SEGMENT))
+		return &from_seg;
+	if (is_register(&op[0], ZYDIS_REGCLASS_CONTROL))
+		return &to_cr;
+	if (is_register(&op[1], ZYDIS_REGCLASS_CONTROL))
+		return &from_cr;
+	if (is_register(&op[0], ZYDIS_REGCLASS_DEBUG))
+		return &to_dr;
+	if (is_register(&op[1], ZYDIS_REGCLASS_DEBUG))
+		return &from_dr;
+	return &rules[ZYDIS_MNEMONIC_MOV];
+}
+
+/* Forms whose mnemonic alone does not tell the class. */
+static const struct rule *special_form(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op)
+{
+	static const struct rule call_far = CALLOUT_ENDS(call_far), jmp_far = CALLOUT_ENDS(jmp_far), ret_far = CALLOUT_ENDS(ret_far),
+				 push_seg = AS(emit_push_seg), pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
+				 movs = CALLOUT_TO(movs), cmps = CALLOUT_TO(cmps);
+	bool is_far = d->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+
+	switch (d->mnemonic) {
+	case ZYDIS_MNEMONIC_MOV: return mov_rule(op);
+	case ZYDIS_MNEMONIC_CALL: return is_far ? &call_far : NULL;
+	case ZYDIS_MNEMONIC_JMP: return is_far ? &jmp_far : NULL;
+	case ZYDIS_MNEMONIC_RET: return is_far ? &ret_far : NULL;
+	case ZYDIS_MNEMONIC_PUSH: return is_register(&op[0], ZYDIS_REGCLASS_SEGMENT) ? &push_seg : NULL;
+	case ZYDIS_MNEMONIC_POP: return is_register(&op[0], ZYDIS_REGCLASS_SEGMENT) ? &pop_seg : NULL;
+	case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTS:
+		return op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && op[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? &bt_mem : NULL;
+	/* These two mnemonics name a string and an SSE2 instruction each. */
+	case ZYDIS_MNEMONIC_MOVSD: return d->meta.isa_ext == ZYDIS_ISA_EXT_SSE2 ? NULL : &movs;
+	case ZYDIS_MNEMONIC_CMPSD: return d->meta.isa_ext == ZYDIS_ISA_EXT_SSE2 ? NULL : &cmps;
+	default: return NULL;
+	}
+}
+
+static const struct rule extension_rule = INNOCUOUS;
+
+const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode)
+{
+	const struct rule *special;
+
+	if (!(mode & MODE_CS32) || !(mode & MODE_SS32) || (mode & MODE_VM))
+		return &rule_undefined;
+	if (d->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+		return &rule_undefined;
+	special = special_form(d, op);
+	if (special)
+		return special;
+	if (rules[d->mnemonic].emit)
+		return &rules[d->mnemonic];
+	return is_listed_extension(d) ? &extension_rule : &rule_undefined;
+}

@@ -1,0 +1,184 @@
+/* Sensitive instructions: a callout into C, or inline code on virtual state. */
+#include "translator/internal.h"
+
+/* vcpu.eip, R9D = the word, R11 = where to go on; R8D and R10D are the caller's business. */
+void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word)
+{
+	struct emitter *e = &t->e;
+
+	emit_store_imm(e, VCPU(eip), eip, 4);
+	emit_mov_imm(e, R9, word);
+	/* lea r11, [rip + 5]: behind the jump. */
+	emit_byte(e, 0x4C);
+	emit_byte(e, 0x8D);
+	emit_byte(e, 0x1D);
+	emit_u32(e, 5);
+	emit_jmp_to(e, t->in->stubs.callout);
+}
+
+void emit_raise(struct translation *t, const struct insn *insn, unsigned vector, bool has_error, uint32_t error)
+{
+	emit_mov_imm(&t->e, R8, vector);
+	emit_mov_imm(&t->e, R10, error);
+	emit_callout_word(t, insn->eip, CALLOUT_ARG(CALLOUT_raise, insn->length & 15, has_error, 0, 0, 0, 0, 0, 0));
+	emit_exit(t, insn->eip);
+}
+
+bool emit_undefined(struct translation *t, const struct insn *insn)
+{
+	emit_raise(t, insn, VEC_UD, false, 0);
+	return true;
+}
+
+static unsigned size_log2(const struct insn *insn)
+{
+	return insn->d.operand_width == 8 ? 0 : insn->d.operand_width == 16 ? 1 : 2;
+}
+
+static unsigned rep_of(const struct insn *insn)
+{
+	for (unsigned i = insn->d.raw.prefix_count; i-- > 0;) {
+		if (insn->d.raw.prefixes[i].value == 0xF3)
+			return 1;
+		if (insn->d.raw.prefixes[i].value == 0xF2)
+			return 2;
+	}
+	return 0;
+}
+
+struct operands {
+	const ZydisDecodedOperand *memory; /* addressed by ModRM */
+	unsigned seg;                      /* of `memory`, or of a string instruction's source */
+	unsigned reg, rm;
+	uint32_t ea, extra;                /* immediates */
+};
+
+static void scan_operand(struct operands *o, const ZydisDecodedOperand *op, unsigned *immediates)
+{
+	switch (op->type) {
+	case ZYDIS_OPERAND_TYPE_MEMORY:
+		if (op->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+			o->memory = op;
+		if (o->memory == op || op->mem.base == ZYDIS_REGISTER_ESI || op->mem.base == ZYDIS_REGISTER_SI)
+			o->seg = (unsigned)(op->mem.segment - ZYDIS_REGISTER_ES);
+		break;
+	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+		if ((*immediates)++ == 0)
+			o->ea = (uint32_t)op->imm.value.u;
+		else
+			o->extra = (uint32_t)op->imm.value.u;
+		break;
+	case ZYDIS_OPERAND_TYPE_POINTER:
+		o->ea = op->ptr.offset;
+		o->extra = op->ptr.segment;
+		break;
+	case ZYDIS_OPERAND_TYPE_REGISTER:
+		if (ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_SEGMENT && op->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+			o->reg = (unsigned)(op->reg.value - ZYDIS_REGISTER_ES);
+		break;
+	default:
+		break;
+	}
+}
+
+/* What the callout's comment in base/callout.def says beside the general operands. */
+static void adjust(struct operands *o, const struct insn *insn)
+{
+	switch (insn->d.mnemonic) {
+	case ZYDIS_MNEMONIC_INT3: o->ea = VEC_BP; o->extra = 1; break;
+	case ZYDIS_MNEMONIC_INT1: o->ea = VEC_DB; o->extra = 1; break;
+	case ZYDIS_MNEMONIC_INTO: o->ea = VEC_OF; o->extra = 1; break;
+	case ZYDIS_MNEMONIC_IN: case ZYDIS_MNEMONIC_OUT:
+		o->extra = insn->d.opcode < 0xE8; /* E4-E7 have the port as an immediate */
+		break;
+	case ZYDIS_MNEMONIC_LES: o->extra = SEG_ES; break;
+	case ZYDIS_MNEMONIC_LDS: o->extra = SEG_DS; break;
+	case ZYDIS_MNEMONIC_LSS: o->extra = SEG_SS; break;
+	case ZYDIS_MNEMONIC_LFS: o->extra = SEG_FS; break;
+	case ZYDIS_MNEMONIC_LGS: o->extra = SEG_GS; break;
+	case ZYDIS_MNEMONIC_AAA: case ZYDIS_MNEMONIC_AAS: case ZYDIS_MNEMONIC_DAA: case ZYDIS_MNEMONIC_DAS: case ZYDIS_MNEMONIC_AAM:
+	case ZYDIS_MNEMONIC_AAD:
+		o->extra = insn->d.opcode;
+		break;
+	default:
+		break;
+	}
+}
+
+bool emit_callout(struct translation *t, const struct insn *insn)
+{
+	struct operands o = {0};
+	unsigned immediates = 0, size = size_log2(insn);
+
+	if (insn->d.attributes & ZYDIS_ATTRIB_HAS_MODRM) {
+		o.reg = insn->d.raw.modrm.reg;
+		o.rm = insn->d.raw.modrm.rm;
+	}
+	for (unsigned i = 0; i < insn->d.operand_count; i++)
+		scan_operand(&o, &insn->op[i], &immediates);
+	adjust(&o, insn);
+	if (o.memory) {
+		struct guest_mem m = access_of(insn, o.memory);
+		access_ea(t, &m);
+	} else {
+		emit_mov_imm(&t->e, R8, o.ea);
+	}
+	emit_mov_imm(&t->e, R10, o.extra);
+	emit_callout_word(t, insn->eip, CALLOUT_ARG(insn->rule->callout, insn->length, o.reg, size, o.seg, rep_of(insn),
+						    insn->d.address_width == 16, o.memory != NULL, o.rm));
+	if (!insn->rule->ends)
+		return false;
+	emit_exit(t, insn->eip + insn->length);
+	return true;
+}
+
+bool emit_into(struct translation *t, const struct insn *insn)
+{
+	uint32_t over = emit_jcc(&t->e, 1); /* JNO */
+
+	emit_callout(t, insn);
+	emit_patch(&t->e, over);
+	emit_exit(t, insn->eip + insn->length);
+	return true;
+}
+
+bool emit_cli(struct translation *t, const struct insn *insn)
+{
+	if (!(t->in->mode & MODE_IOPL_OK))
+		return emit_callout(t, insn);
+	emit_store_imm(&t->e, VCPU(if_flag), 0, 1);
+	return false;
+}
+
+bool emit_cld(struct translation *t, const struct insn *insn)
+{
+	(void)insn;
+	emit_store_imm(&t->e, VCPU(df_flag), 0, 1);
+	return false;
+}
+
+bool emit_std(struct translation *t, const struct insn *insn)
+{
+	(void)insn;
+	emit_store_imm(&t->e, VCPU(df_flag), 1, 1);
+	return false;
+}
+
+bool emit_rdtsc(struct translation *t, const struct insn *insn)
+{
+	return t->in->mode & MODE_TSD ? emit_callout(t, insn) : emit_generic(t, insn);
+}
+
+/* MOV r, Sreg: the virtual selector, zero-extended into 32 bits. To memory it is a callout. */
+bool emit_mov_from_seg(struct translation *t, const struct insn *insn)
+{
+	if (insn->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return emit_callout(t, insn);
+	unsigned seg = (unsigned)(insn->op[1].reg.value - ZYDIS_REGISTER_ES);
+	bool wide = ZydisRegisterGetClass(insn->op[0].reg.value) == ZYDIS_REGCLASS_GPR32;
+
+	emit_op(&t->e, &(struct host_op){.opcode = wide ? 0xB7 : 0x8B, .map = wide ? MAP_0F : MAP_PLAIN, .p66 = !wide,
+					 .reg = (uint8_t)host_gpr(gpr_of(insn->op[0].reg.value)), .rm = NO_REG,
+					 .mem = vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment))});
+	return false;
+}

@@ -1,0 +1,82 @@
+/* The passes: scan a basic block, find where flags are live, emit each instruction by its class, emit the tail. */
+#include "translator/translator.h"
+
+#include <errno.h>
+
+#include "translator/internal.h"
+
+static bool ends_block(const struct insn *insn)
+{
+	return insn->rule->ends || insn->d.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
+}
+
+/* Decode up to the end of the basic block. */
+static int scan(struct translation *t)
+{
+	const struct translator_input *in = t->in;
+	uint32_t limit = in->mode & (MODE_ONE | MODE_THUNK) ? 1 : in->max_instructions;
+	uint32_t offset = 0;
+
+	if (limit > TRANSLATOR_MAX_INSTRUCTIONS)
+		limit = TRANSLATOR_MAX_INSTRUCTIONS;
+	t->out->end = END_LIMIT;
+	while (t->count < limit) {
+		struct insn *insn = &t->insns[t->count];
+
+		if (decode_insn(in, offset, insn) == -ENODATA) {
+			t->out->end = END_BYTES;
+			return t->count ? 0 : -ENODATA;
+		}
+		liveness_of(insn);
+		offset += insn->length;
+		t->out->guest_length = offset;
+		t->count++;
+		if (ends_block(insn)) {
+			t->out->end = END_BRANCH;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static void emit_body(struct translation *t)
+{
+	bool ended = false;
+
+	for (uint32_t i = 0; i < t->count && !ended; i++) {
+		const struct insn *insn = &t->insns[i];
+
+		row_add(t, UNDO_NONE, insn->eip, 0);
+		ended = insn->rule->emit(t, insn);
+	}
+	if (!ended) {
+		const struct insn *last = &t->insns[t->count - 1];
+		emit_exit(t, last->eip + last->length);
+	}
+}
+
+int translator_translate(const struct translator_input *in, struct translator_output *out)
+{
+	static _Thread_local struct insn insns[TRANSLATOR_MAX_INSTRUCTIONS];
+	static _Thread_local struct translation translation;
+	struct translation *t = &translation;
+	uint32_t capacity = in->capacity < TRANSLATOR_MAX_BYTES ? in->capacity : TRANSLATOR_MAX_BYTES;
+	int err;
+
+	*t = (struct translation){.in = in, .out = out, .insns = insns,
+				  .e = {.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc}};
+	out->row_count = out->slot_count = out->guest_length = 0;
+	err = scan(t);
+	if (err)
+		return err;
+	liveness_run(t);
+	if (in->gfn2 != GFN_NONE)
+		emit_second_page_check(t);
+	emit_body(t);
+	cold_emit_all(t);
+	if (t->e.overflow)
+		return -ENOSPC;
+	out->code_length = emit_offset(&t->e);
+	out->instructions = t->count;
+	return 0;
+}

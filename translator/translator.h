@@ -1,0 +1,67 @@
+/* The translator: guest bytes and a mode in, host code, side table and link slots out. A pure function: it knows no devices, no
+ * page tables, no cache; it calls nothing and remembers nothing. */
+#ifndef TRANSLATOR_TRANSLATOR_H
+#define TRANSLATOR_TRANSLATOR_H
+
+#include "base/side_table.h"
+#include "base/types.h"
+
+/* Addresses of the runtime's stubs that emitted code jumps to; all within 2 GiB of the code. */
+struct translator_stubs {
+	host_pc_t chain;    /* EXIT_CHAIN */
+	host_pc_t lookup;   /* the inline lookup of this mode's CPL: R8D = EIP; jumps to the target or leaves with EXIT_LOOKUP */
+	host_pc_t lookup_slow; /* EXIT_LOOKUP at once: R8D = EIP */
+	host_pc_t callout;  /* EXIT_CALLOUT */
+	host_pc_t soft;     /* EXIT_SOFT */
+};
+
+struct translator_input {
+	const uint8_t *bytes;  /* guest code at cs_base + eip; may span two pages, joined by the caller */
+	uint32_t length;       /* bytes available; translation stops before an instruction that needs more */
+	uint32_t eip;
+	uint32_t cs_base;
+	uint32_t mode;         /* MODE_* */
+	uint32_t max_instructions;
+	/* Instructions to be emitted in soft form whatever the mode says: a bit for each byte of the page that `bytes` begins in, or NULL. */
+	const uint8_t *soft_bits;
+	/* Of a block whose bytes span two pages, the frame of the second, which its entry compares with the exec table; else GFN_NONE. */
+	gfn_t gfn2;
+	struct translator_stubs stubs;
+	uint8_t *code;         /* write here; runs at code_pc */
+	host_pc_t code_pc;
+	uint32_t capacity;
+};
+
+/* Why a block ended where it did. */
+enum translator_end {
+	END_BRANCH, END_CALLOUT, END_LIMIT, END_BYTES, END_RAISE, END_OVERFLOW,
+};
+
+#define TRANSLATOR_MAX_INSTRUCTIONS 128u
+#define TRANSLATOR_MAX_ROWS 1024u
+#define TRANSLATOR_MAX_SLOTS 4u
+#define TRANSLATOR_MAX_BYTES 32768u /* of host code in one block: offsets are 16 bits */
+
+struct translator_output {
+	uint32_t code_length;
+	uint32_t guest_length;      /* bytes of guest code that the block's meaning depends on, lookahead included */
+	uint32_t instructions;
+	enum translator_end end;
+	uint32_t row_count, slot_count;
+	struct side_row rows[TRANSLATOR_MAX_ROWS];
+	struct link_slot slots[TRANSLATOR_MAX_SLOTS];
+};
+
+/* Translate one basic block. Returns 0; -ENOSPC if `capacity` was too small (nothing usable was written); -ENODATA if not even the
+ * first instruction is whole within `length` (the caller raises the fetch fault of the next page). Guest bytes that are no
+ * instruction, or none that this build runs, become code that raises the exception. */
+int translator_translate(const struct translator_input *in, struct translator_output *out);
+
+/* The length of the instruction at in->bytes as Zydis sees it, or 0. */
+uint32_t translator_length(const uint8_t *bytes, uint32_t length, uint32_t mode);
+
+/* The name of an instruction form ("add", mnemonic and operand kinds), for counting the forms a guest executes. Writes at most
+ * `size` bytes, always terminated. */
+void translator_form(const uint8_t *bytes, uint32_t length, uint32_t mode, char *name, size_t size);
+
+#endif
