@@ -111,8 +111,12 @@ int machine_thread_create(struct machine *m, const char **why)
 {
 	sigset_t owned;
 	sigemptyset(&owned);
-	for (size_t i = 0; i < ARRAY_LEN(owned_signals); i++)
-		sigaddset(&owned, owned_signals[i]);
+	for (size_t i = 0; i < ARRAY_LEN(owned_signals); i++) {
+		struct sigaction now;
+		/* Ignored by whoever started us (nohup): stays so. */
+		if (!sigaction(owned_signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
+			sigaddset(&owned, owned_signals[i]);
+	}
 	pthread_sigmask(SIG_BLOCK, &owned, &m->old_mask);
 	signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write() */
 	m->armed = TIMER_NEVER;
