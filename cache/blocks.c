@@ -63,14 +63,14 @@ struct block *cache_find_host(struct cache *c, host_pc_t pc)
 	uint32_t offset = (uint32_t)(pc - c->exec);
 	const struct region *r = &c->regions[offset / c->region_size];
 	offset %= c->region_size;
-	uint32_t low = 0, high = r->count;
-	while (low < high) { /* the first block that starts behind pc */
-		uint32_t middle = (low + high) / 2;
-		if (r->starts[middle] <= offset) low = middle + 1;
-		else high = middle;
+	if (!r->count || r->starts[0] > offset) return NULL;
+	uint32_t low = 0; /* the last block that does not start behind pc, found without branches that would be mispredicted */
+	for (uint32_t n = r->count; n > 1;) {
+		uint32_t half = n / 2;
+		low += half & -(uint32_t)(r->starts[low + half] <= offset);
+		n -= half;
 	}
-	if (!low) return NULL;
-	struct block *b = &r->entries[low - 1]->b;
+	struct block *b = &r->entries[low]->b;
 	return pc < b->host_pc + b->host_length ? b : NULL;
 }
 

@@ -55,31 +55,55 @@ void cpu_reset(struct vcpu *v, bool flat32)
 
 #define AR_DATA_MASK (AR_UNUSABLE | AR_S | AR_CODE | AR_EXPAND_DOWN | AR_WRITABLE)
 
+/* What makes a segment general, as bits that are zero otherwise. */
+static inline uint32_t data_obstacles(const struct segment *s)
+{
+	return ((s->ar & AR_DATA_MASK) ^ (AR_S | AR_WRITABLE)) | ~s->limit;
+}
+
+/* An execute-only CS is general, so that reads through it are checked. */
+static inline uint32_t code_obstacles(const struct segment *s)
+{
+	return (~s->ar & AR_READABLE) | ~s->limit;
+}
+
+/* Without branches: MODE_SEG_GENERAL, else MODE_SEG_BASE or MODE_SEG_FLAT. */
+static inline uint32_t class_of(uint32_t obstacles, uint32_t base)
+{
+	uint32_t general = obstacles != 0;
+	return general << 1 | ((base != 0) & (general ^ 1));
+}
+
 unsigned cpu_segment_class(const struct segment *s, bool cs)
 {
-	/* An execute-only CS is general, so that reads through it are checked. */
-	uint32_t wrong = cs ? ~s->ar & AR_READABLE : (s->ar & AR_DATA_MASK) ^ (AR_S | AR_WRITABLE);
-	if ((wrong | ~s->limit) != 0) return MODE_SEG_GENERAL;
-	return s->base != 0 ? MODE_SEG_BASE : MODE_SEG_FLAT;
+	return class_of(cs ? code_obstacles(s) : data_obstacles(s), s->base);
 }
 
-static uint32_t segment_bits(const struct vcpu *v)
+static inline uint32_t data_bits(const struct segment *seg, enum seg i)
 {
-	uint32_t bits = 0;
-	for (unsigned i = 0; i < SEG_COUNT; i++) bits |= cpu_segment_class(&v->seg[i], i == SEG_CS) << (MODE_SEG_SHIFT + 2 * i);
-	return bits;
+	return class_of(data_obstacles(&seg[i]), seg[i].base) << (MODE_SEG_SHIFT + 2 * i);
 }
 
-static uint32_t fpu_bits(const struct vcpu *v)
+static inline uint32_t segment_bits(const struct segment *seg)
 {
-	uint32_t cr0 = v->cr0;
-	uint32_t bits = cr0 & CR0_EM ? MODE_FPU_NM | MODE_MMX_UD | MODE_SSE_UD : 0;
-	if (cr0 & CR0_TS) bits |= MODE_FPU_NM | (cr0 & CR0_MP ? MODE_FPU_WAIT_NM : 0);
-	if (!(v->cr4 & CR4_OSFXSR)) bits |= MODE_SSE_UD;
-	return bits;
+	uint32_t code = class_of(code_obstacles(&seg[SEG_CS]), seg[SEG_CS].base) << (MODE_SEG_SHIFT + 2 * SEG_CS);
+	return code | data_bits(seg, SEG_ES) | data_bits(seg, SEG_SS) | data_bits(seg, SEG_DS) | data_bits(seg, SEG_FS) | data_bits(seg, SEG_GS);
 }
 
-static unsigned current_cpl(const struct vcpu *v)
+/* Move a bit of a register to its place in the mode word. */
+static inline uint32_t bit_if(uint32_t set, uint32_t bit)
+{
+	return set ? bit : 0;
+}
+
+static inline uint32_t fpu_bits(uint32_t cr0, uint32_t cr4)
+{
+	uint32_t bits = bit_if(cr0 & CR0_EM, MODE_FPU_NM | MODE_MMX_UD | MODE_SSE_UD) | bit_if(cr0 & CR0_TS, MODE_FPU_NM);
+	bits |= bit_if((cr0 & (CR0_TS | CR0_MP)) == (CR0_TS | CR0_MP), MODE_FPU_WAIT_NM);
+	return bits | bit_if(!(cr4 & CR4_OSFXSR), MODE_SSE_UD);
+}
+
+static inline unsigned current_cpl(const struct vcpu *v)
 {
 	if (!(v->cr0 & CR0_PE)) return 0;
 	if (v->eflags & EFL_VM) return 3;
@@ -90,16 +114,13 @@ static unsigned current_cpl(const struct vcpu *v)
 void cpu_update_mode(struct vcpu *v)
 {
 	unsigned cpl = current_cpl(v);
-	uint32_t mode = (v->mode & MODE_SOFT) | cpl | segment_bits(v) | fpu_bits(v);
-	if (v->seg[SEG_CS].ar & AR_DB) mode |= MODE_CS32;
-	if (v->seg[SEG_SS].ar & AR_DB) mode |= MODE_SS32;
-	if (v->cr0 & CR0_PE) mode |= MODE_PE;
-	if (v->eflags & EFL_VM) mode |= MODE_VM;
-	if (cpl <= cpu_iopl(v)) mode |= MODE_IOPL_OK;
-	if (v->eflags & EFL_TF) mode |= MODE_TF;
-	if (cpl == 3 && (v->eflags & EFL_AC) && (v->cr0 & CR0_AM)) mode |= MODE_AC;
-	if (cpl != 0 && (v->cr4 & CR4_TSD)) mode |= MODE_TSD;
-	if (v->dr[7] & 0xFFu) mode |= MODE_DR7;
+	uint32_t eflags = v->eflags;
+	uint32_t mode = (v->mode & MODE_SOFT) | cpl | segment_bits(v->seg) | fpu_bits(v->cr0, v->cr4);
+	mode |= bit_if(v->seg[SEG_CS].ar & AR_DB, MODE_CS32) | bit_if(v->seg[SEG_SS].ar & AR_DB, MODE_SS32);
+	mode |= bit_if(v->cr0 & CR0_PE, MODE_PE) | bit_if(eflags & EFL_VM, MODE_VM) | bit_if(eflags & EFL_TF, MODE_TF);
+	mode |= bit_if(cpl <= cpu_iopl(v), MODE_IOPL_OK);
+	mode |= bit_if(cpl == 3 && (eflags & EFL_AC) && (v->cr0 & CR0_AM), MODE_AC);
+	mode |= bit_if(cpl != 0 && (v->cr4 & CR4_TSD), MODE_TSD) | bit_if(v->dr[7] & 0xFFu, MODE_DR7);
 	v->mode = mode;
 	v->cpl = (uint8_t)cpl;
 }

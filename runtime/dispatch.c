@@ -251,9 +251,10 @@ static host_pc_t answer_callout(struct runtime *r)
 		deliver_fault(r);
 		break;
 	case CALLOUT_AGAIN:
-		r->single_step = false;
 		break;
 	case CALLOUT_LEAVE:
+		/* INT clears TF before the trap would be taken. */
+		r->single_step = r->single_step && id != CALLOUT_int_n;
 		break;
 	}
 	return 0;

@@ -67,30 +67,9 @@ static int32_t table_disp(const struct guest_mem *m)
 	return (m->write ? ABI_WRITE_TABLE : ABI_READ_TABLE) - ABI_TABLES_BIAS;
 }
 
-/* Where no flag is live: compare and branch. */
-static void lookup_with_flags(struct translation *t, const struct insn *insn, const struct guest_mem *m, uint32_t start)
-{
-	struct emitter *e = &t->e;
-	struct cold *c = cold_add(t, COLD_SOFT, 0, insn->eip);
-
-	c->back = start;
-	emit_shrx(e, R9, R8, REG_TABLES);
-	if (m->size > 1) {
-		emit_mov(e, R10, R8);
-		emit_alu_imm(e, 4, R10, PAGE_MASK);
-		emit_alu_imm(e, 7, R10, PAGE_SIZE - m->size);
-	}
-	emit_load(e, R9, mem_sum(REG_TABLES, R9, 8, table_disp(m)), 8);
-	if (m->size > 1)
-		c->jump[1] = emit_jcc(e, CONDITION_A);
-	emit_test64(e, R9, R9);
-	c->jump[0] = emit_jcc(e, CONDITION_E);
-	emit_lea64(e, R9, mem_sum(R9, R8, 1, 0));
-}
-
-/* Flag-free: guest ECX is parked in R10 and jecxz decides. The page offset is rotated to the top, so that adding the size carries into bit 32
- * when the access crosses. */
-static void lookup_without_flags(struct translation *t, const struct insn *insn, const struct guest_mem *m, uint32_t start)
+/* Flag-free, since a true fault shows the guest's flags: guest ECX is parked in R10 and jecxz decides. The page offset is rotated to the
+ * top, so that adding the size carries into bit 32 when the access crosses. */
+static void table_lookup(struct translation *t, const struct insn *insn, const struct guest_mem *m, uint32_t start)
 {
 	struct emitter *e = &t->e;
 	struct cold *c = cold_add(t, COLD_SOFT, 0, insn->eip);
@@ -101,8 +80,7 @@ static void lookup_without_flags(struct translation *t, const struct insn *insn,
 	row_add(t, UNDO_RCX, insn->eip, 0);
 	if (m->size > 1) {
 		emit_rorx(e, RCX, R8, PAGE_SHIFT, false);
-		emit_mov_imm(e, R9, (uint32_t)(m->size - 1) << (32 - PAGE_SHIFT));
-		emit_lea64(e, RCX, mem_sum(RCX, R9, 1, 0));
+		emit_lea64(e, RCX, mem_at(RCX, (int32_t)(m->size - 1) << (32 - PAGE_SHIFT)));
 		emit_rorx(e, RCX, RCX, 32, true);
 		uint32_t inside = emit_jecxz(e);
 		c->jump[1] = emit_jmp(e);
@@ -126,10 +104,8 @@ static struct host_mem lookup(struct translation *t, const struct insn *insn, co
 	row_add(t, UNDO_NONE, insn->eip, row_access(m));
 	if ((t->in->mode & MODE_THUNK) && m->write)
 		emit_load(&t->e, R9, VCPU(completion_hva), 8);
-	else if (insn->flags_dead)
-		lookup_with_flags(t, insn, m, start);
 	else
-		lookup_without_flags(t, insn, m, start);
+		table_lookup(t, insn, m, start);
 	row_add(t, UNDO_NONE, insn->eip, row_access(m) | ROW_SOFT);
 	return mem_at(R9, 0);
 }
@@ -138,8 +114,10 @@ static struct host_mem lookup(struct translation *t, const struct insn *insn, co
 static void add_segment(struct translation *t, const struct insn *insn, const struct guest_mem *m)
 {
 	unsigned seg_class = MODE_SEG(t->in->mode, m->seg);
+	/* Code segments are never writable, flat or not. */
+	bool forbidden = m->seg == SEG_CS && m->write;
 
-	if (seg_class == MODE_SEG_GENERAL) {
+	if (seg_class == MODE_SEG_GENERAL || forbidden) {
 		unsigned log2 = m->size <= 1 ? 0 : m->size <= 2 ? 1 : m->size <= 4 ? 2 : m->size <= 8 ? 3 : 4;
 		emit_callout_word(t, insn->eip, CALLOUT_ARG(CALLOUT_check_segment, insn->length, m->write, log2, m->seg, 0, 0, 1, 0));
 	}
@@ -168,7 +146,7 @@ struct host_mem access_emit_r8(struct translation *t, const struct insn *insn, c
 
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8)
 {
-	bool plain = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8;
+	bool plain = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8 && !(m->seg == SEG_CS && m->write);
 
 	if (plain && !access_is_soft(t, insn)) {
 		struct host_mem h = host_address(m);

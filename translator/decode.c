@@ -33,7 +33,7 @@ int decode_insn(const struct translator_input *in, uint32_t offset, struct insn 
 	if (!ZYAN_SUCCESS(status)) {
 		memset(&insn->d, 0, sizeof(insn->d));
 		insn->length = 1;
-		insn->rule = &rule_undefined;
+		insn->rule = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? &rule_too_long : &rule_undefined;
 		return -EILSEQ;
 	}
 	insn->length = insn->d.length;

@@ -30,7 +30,6 @@ struct insn {
 	uint32_t eip;
 	uint8_t length;
 	uint8_t flags_read, flags_killed; /* one bit a status flag, see liveness.c */
-	bool flags_dead;                  /* no status flag is live before the instruction: checks may clobber them */
 };
 
 /* Code that leaves the main line, emitted behind the block. */
@@ -58,11 +57,10 @@ struct translation {
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn);
 /* rules.c: which class; never NULL. */
 const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode);
-extern const struct rule rule_undefined;
+extern const struct rule rule_undefined, rule_too_long;
 
 /* liveness.c */
 void liveness_of(struct insn *insn);
-void liveness_run(struct translation *t);
 /* Are all status flags dead at this EIP, as far as the block's own page shows? Extends out->guest_length by what was looked at. */
 bool liveness_dead_at(struct translation *t, uint32_t eip);
 
@@ -84,8 +82,7 @@ struct guest_mem {
 struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op);
 /* The effective address (offset in the segment) into R8D. */
 void access_ea(struct translation *t, const struct guest_mem *m);
-/* Emit what the access needs before it; the result is the operand for the host instruction. May clobber R8-R11, and the flags where
- * insn->flags_dead. `in_r8`: the linear address must be in R8D. */
+/* Emit what the access needs before it; the result is the operand for the host instruction. Clobbers R8-R11. `in_r8`: the linear address must be in R8D. */
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8);
 bool access_is_soft(const struct translation *t, const struct insn *insn);
 /* Like access_emit where [R8D] = linear address is computed already. */
@@ -104,7 +101,7 @@ static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterG
 emit_fn emit_generic, emit_nothing, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
 emit_fn emit_push, emit_pop, emit_leave;                                                              /* stack.c */
 emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;                                /* control.c */
-emit_fn emit_callout, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined; /* sensitive.c */
+emit_fn emit_callout, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined, emit_too_long; /* sensitive.c */
 
 /* sensitive.c: raise an exception; the block ends. */
 void emit_raise(struct translation *t, const struct insn *insn, unsigned vector, bool has_error, uint32_t error);

@@ -1,6 +1,6 @@
-/* Which status flags are live where. A check may use compare and test only where none is: everywhere else it must be flag-free.
- * Flags that the manual leaves undefined count as overwritten. Faults in between show whatever flags there are: the dead ones are
- * overwritten when the instruction restarts. */
+/* Are the status flags dead where a landing pad goes on? Then it may compare instead of the longer flag-free form. Flags that the manual
+ * leaves undefined count as overwritten. Interrupts in between may show other flags than the dead ones; true faults never do, since
+ * memory accesses are flag-free everywhere. */
 #include "translator/internal.h"
 
 #define ALL 0x3Fu
@@ -44,17 +44,6 @@ void liveness_of(struct insn *insn)
 	insn->flags_read = compress(f->tested);
 	if (!may_keep_flags(insn))
 		insn->flags_killed = compress(f->modified | f->set_0 | f->set_1 | f->undefined);
-}
-
-void liveness_run(struct translation *t)
-{
-	uint8_t live = ALL;
-
-	for (uint32_t i = t->count; i-- > 0;) {
-		struct insn *insn = &t->insns[i];
-		live = (uint8_t)((live & ~insn->flags_killed) | insn->flags_read);
-		insn->flags_dead = live == 0;
-	}
 }
 
 #define LOOK_AHEAD 6

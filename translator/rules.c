@@ -8,6 +8,7 @@
 #define CALLOUT_ENDS(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .ends = true}
 #define M(name) [ZYDIS_MNEMONIC_##name]
 
+const struct rule rule_too_long = {.emit = emit_too_long, .ends = true, .leaves = true};
 const struct rule rule_undefined = {.emit = emit_undefined, .ends = true, .leaves = true};
 
 static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {

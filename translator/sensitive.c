@@ -30,6 +30,13 @@ bool emit_undefined(struct translation *t, const struct insn *insn)
 	return true;
 }
 
+/* More than 15 bytes: #GP(0). */
+bool emit_too_long(struct translation *t, const struct insn *insn)
+{
+	emit_raise(t, insn, VEC_GP, true, 0);
+	return true;
+}
+
 static unsigned size_log2(const struct insn *insn)
 {
 	return insn->d.operand_width == 8 ? 0 : insn->d.operand_width == 16 ? 1 : 2;

@@ -1,4 +1,4 @@
-/* The passes: scan a basic block, find where flags are live, emit each instruction by its class, emit the tail. */
+/* The passes: scan a basic block, emit each instruction by its class, emit the tail. */
 #include "translator/translator.h"
 
 #include <errno.h>
@@ -27,7 +27,6 @@ static int scan(struct translation *t)
 			t->out->end = END_BYTES;
 			return t->count ? 0 : -ENODATA;
 		}
-		liveness_of(insn);
 		offset += insn->length;
 		t->out->guest_length = offset;
 		t->count++;
@@ -69,7 +68,6 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	err = scan(t);
 	if (err)
 		return err;
-	liveness_run(t);
 	if (in->gfn2 != GFN_NONE)
 		emit_second_page_check(t);
 	emit_body(t);

@@ -72,9 +72,10 @@ void pic_set_line(struct pic *p, unsigned irq, bool level)
 bool pic_accepts(const struct pic *p, unsigned irq)
 {
 	const struct pic_chip *master = &p->chip[0], *slave = &p->chip[1];
+	uint8_t bit = (uint8_t)(1u << (irq & 7));
 	if (irq < 8)
-		return served(master, (uint8_t)(master->irr | 1u << irq)) >= 0;
-	return served(slave, (uint8_t)(slave->irr | 1u << (irq & 7))) >= 0 && served(master, master->irr | 1u << CASCADE) >= 0;
+		return served(master, bit) >= 0;
+	return served(slave, bit) >= 0 && served(master, 1u << CASCADE) >= 0;
 }
 
 static void take(struct pic_chip *c, unsigned input)

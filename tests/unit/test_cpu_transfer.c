@@ -233,7 +233,7 @@ TEST(cpu_transfer, iret_to_a_16_bit_stack_keeps_the_upper_half_of_esp)
 	CHECK_EQ(cpu.gpr[ESP], 0x1234); /* kernel ESP is 0x0000xxxx */
 	CHECK(!(cpu.mode & MODE_SS32));
 	set_up();
-	cpu.gpr[ESP] = 0x20010;
+	cpu.gpr[ESP] = 0x20100;
 	STACK(TARGET, CODE3, 0x202, 0x55551234, STACK16_3);
 	iret(2);
 	CHECK_EQ(cpu.gpr[ESP], 0x21234);
