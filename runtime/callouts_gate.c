@@ -8,11 +8,10 @@ static enum callout_result left(bool ok)
 	return ok ? CALLOUT_LEAVE : CALLOUT_FAULT;
 }
 
-/* `extra` tells INT3 and INTO from INT n, which only virtual-8086 mode does. */
+/* `extra` tells INT1 from INT 1; INT3 and INTO differ from INT 3 and INT 4 in virtual-8086 mode alone. */
 enum callout_result callout_int_n(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
-	(void)extra;
-	return left(cpu_software_interrupt(v, (uint8_t)ea, cpu_next_eip(v, arg)));
+	return left(cpu_software_interrupt(v, (uint8_t)ea, cpu_next_eip(v, arg), extra && ea == VEC_DB));
 }
 
 enum callout_result callout_iret(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)

@@ -194,8 +194,8 @@ bool cpu_deliver_trap(struct vcpu *v, uint8_t vector)
 	return deliver_or_fault(v, &e);
 }
 
-bool cpu_software_interrupt(struct vcpu *v, uint8_t vector, uint32_t return_eip)
+bool cpu_software_interrupt(struct vcpu *v, uint8_t vector, uint32_t return_eip, bool exempt)
 {
-	struct event e = { .kind = EVENT_SOFTWARE, .vector = vector, .return_eip = return_eip };
+	struct event e = { .kind = exempt ? EVENT_TRAP : EVENT_SOFTWARE, .vector = vector, .return_eip = return_eip };
 	return deliver(v, &e);
 }

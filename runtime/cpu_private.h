@@ -74,8 +74,8 @@ bool cpu_read_stack(struct vcpu *v, uint32_t skip, uint32_t *words, unsigned cou
 bool cpu_inner_stack(struct vcpu *v, unsigned cpl, uint32_t ext, struct segment *ss, uint32_t *esp);
 #define CPU_PUSH_MAX 40u
 
-/* INT n, INT3, INTO: through the gate, to come back at return_eip. */
-bool cpu_software_interrupt(struct vcpu *v, uint8_t vector, uint32_t return_eip);
+/* INT n, INT3, INTO: through the gate, to come back at return_eip. INT1 is `exempt` from the gate's DPL. */
+bool cpu_software_interrupt(struct vcpu *v, uint8_t vector, uint32_t return_eip, bool exempt);
 
 /* Far transfers; size is log2 of the operand size. On success everything, EIP included, is as at the target. */
 bool cpu_far_jump(struct vcpu *v, uint16_t selector, uint32_t offset);

@@ -139,9 +139,13 @@ static void take_interrupt(struct runtime *r)
 
 static void halt(struct runtime *r)
 {
+	uint32_t value;
+
 	r->stats.halts++;
 	if (!r->machine || !machine_halt(r->machine, r->v->if_flag))
 		dispatch_end(r, RUNTIME_STUCK);
+	else if (machine_ended(r->machine, &value) != MACHINE_RUNS)
+		dispatch_end(r, RUNTIME_MACHINE_ENDED);
 }
 
 /* A user view that keeps the processor busy earns a window: two samples are some milliseconds. */

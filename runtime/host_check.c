@@ -5,13 +5,13 @@
 #include "runtime/host_facts.h"
 #include "runtime/options.h"
 
-/* The host's mappings are the guest's shadow page tables. With a page table traced in every 4 MiB of a 512 MiB guest, in the supervisor
- * window and a few direct user windows, a Linux guest keeps some thousand; below this the windows would be dropped over and over. */
-#define MAP_COUNT_MIN 16384u
-/* Beside guest RAM: translation cache and soft tables. */
+/* The host's mappings are the guest's shadow page tables: what the runtime lets windows use, and room for its own. */
+#define MAP_COUNT_MIN 49152u
+/* Beside guest RAM: translation cache and soft tables, as far as they are filled; all of the tables where the host counts promises. */
 #define OVERHEAD MIB(128)
-/* Address space for windows of 4 GiB and their tables; nothing is behind most of it. */
-#define ADDRESS_SPACE_MIN MIB(64 * 1024)
+#define COMMIT_OVERHEAD MIB(2048)
+/* Windows of 4 GiB, the guarded low 4 GiB, tables; nothing is behind most of it. */
+#define ADDRESS_SPACE_MIN MIB(80 * 1024)
 
 struct judge {
 	FILE *out;
@@ -58,9 +58,11 @@ static void judge_memory(struct judge *j, const struct host_facts *f, uint64_t m
 	uint64_t need = memory + OVERHEAD;
 	char name[128];
 	snprintf(name, sizeof(name), "%" PRIu64 "M of free memory for a guest of %" PRIu64 "M", need >> 20, memory >> 20);
-	uint64_t free_now = f->mem_available < f->commit_available ? f->mem_available : f->commit_available;
-	require(j, free_now >= need, name, "%" PRIu64 "M are free; end other programs%s, or give the guest less with --memory",
-		free_now >> 20, f->commit_available < f->mem_available ? ", set vm.overcommit_memory to 0" : "");
+	require(j, f->mem_available >= need, name, "%" PRIu64 "M are free; end other programs, or give the guest less with --memory",
+		f->mem_available >> 20);
+	snprintf(name, sizeof(name), "%" PRIu64 "M that may be committed", (memory + COMMIT_OVERHEAD) >> 20);
+	require(j, f->commit_available >= memory + COMMIT_OVERHEAD, name,
+		"%" PRIu64 "M are left; an administrator sets 'sysctl vm.overcommit_memory=0'", f->commit_available >> 20);
 	snprintf(name, sizeof(name), "%" PRIu64 "M within the memory limit of the control group", need >> 20);
 	require(j, f->cgroup_available >= need, name,
 		"%" PRIu64 "M are left; raise the container's or service's memory limit, or give the guest less "

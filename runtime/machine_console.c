@@ -331,7 +331,8 @@ int machine_console_create(struct machine *m, const char **why)
 
 void machine_console_destroy(struct machine *m)
 {
-	machine_restore_terminal();
+	if (m->input.terminal)
+		machine_terminal_leave();
 	if (m->output.own_fd && m->output.fd >= 0)
 		close(m->output.fd);
 }

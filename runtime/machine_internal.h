@@ -12,6 +12,7 @@
 #include "runtime/devices/pic.h"
 #include "runtime/devices/pit.h"
 #include "runtime/devices/rtc.h"
+#include "runtime/devices/smbios.h"
 #include "runtime/devices/uart.h"
 #include "runtime/machine.h"
 
@@ -106,6 +107,7 @@ void machine_console_drain(struct machine *m);
 
 /* machine_terminal.c: any thread, no lock. */
 int machine_terminal_enter(int fd);
+void machine_terminal_leave(void);
 void machine_terminal_resume(void);
 bool machine_terminal_in_background(int fd);
 

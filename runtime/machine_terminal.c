@@ -1,6 +1,8 @@
 /* The user's terminal in raw mode, and its way back. The state is the process's, since atexit and signal handlers take no argument. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -11,6 +13,8 @@ static struct {
 	bool known;                     /* saved and raw are filled in, handlers are installed */
 	volatile sig_atomic_t active;   /* the terminal is in raw mode */
 	struct termios saved, raw;
+	pid_t guardian;                 /* restores the terminal after a SIGKILL; 0: none */
+	int guardian_fd;                /* it sees this end of a pipe close */
 } terminal;
 
 /* Signals that end a process unless somebody handles them; those that the machine's thread reads are not among them. */
@@ -70,6 +74,57 @@ static void install_handlers(void)
 	atexit(machine_restore_terminal);
 }
 
+static bool same(const struct termios *a, const struct termios *b)
+{
+	return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_lflag == b->c_lflag && a->c_cflag == b->c_cflag;
+}
+
+/* The guardian's life: wait for the machine's end; if the terminal is still as we made it, nobody has restored it. Holds nothing but the
+ * terminal and the pipe, and calls nothing that a forked process may not. */
+_Noreturn static void guard(int pipe_fd)
+{
+	struct termios now;
+	sigset_t all;
+	char byte;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	dup2(terminal.fd, 0);
+	dup2(pipe_fd, 1);
+	close_range(2, ~0u, 0);
+	while (read(1, &byte, 1) < 0 && errno == EINTR)
+		;
+	if (!machine_terminal_in_background(0) && !tcgetattr(0, &now) && same(&now, &terminal.raw))
+		tcsetattr(0, TCSANOW, &terminal.saved);
+	_exit(0);
+}
+
+/* Without it only SIGKILL leaves the terminal raw, so that a failure to start it is none of ours. */
+static void start_guardian(void)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC))
+		return;
+	terminal.guardian = fork();
+	if (terminal.guardian == 0)
+		guard(ends[0]);
+	close(ends[0]);
+	terminal.guardian_fd = ends[1];
+	if (terminal.guardian < 0) {
+		close(ends[1]);
+		terminal.guardian = 0;
+	}
+}
+
+void machine_terminal_leave(void)
+{
+	machine_restore_terminal();
+	if (!terminal.guardian)
+		return;
+	close(terminal.guardian_fd);
+	waitpid(terminal.guardian, NULL, 0);
+	terminal.guardian = 0;
+}
+
 int machine_terminal_enter(int fd)
 {
 	if (tcgetattr(fd, &terminal.saved))
@@ -87,5 +142,6 @@ int machine_terminal_enter(int fd)
 		terminal.active = 0;
 		return -errno;
 	}
+	start_guardian();
 	return 0;
 }

@@ -11,6 +11,9 @@
 #include "runtime/cpu.h"
 #include "runtime/options.h"
 #include "runtime/runtime.h"
+#ifdef HAVE_VERIFY
+#include "runtime/verify.h"
+#endif
 
 #define WHY_SIZE (2 * PATH_MAX + 512) /* a sentence may name two files */
 
@@ -20,6 +23,7 @@ struct run {
 	struct boot_entry entry;
 	struct runtime *runtime;
 	struct machine *machine;
+	struct verify *verify;
 	char why[WHY_SIZE];
 };
 
@@ -50,7 +54,10 @@ static int create_machine(struct run *r)
 	const char *why = "the machine cannot be set up";
 	int error = machine_create(&r->machine, &config, &why);
 	if (error) {
-		snprintf(r->why, sizeof(r->why), "%s", why);
+		/* The machine's sentences are constant: the one about the file does not name it. */
+		bool about_file = o->serial == SERIAL_FILE && error != -EINVAL;
+		if (about_file) snprintf(r->why, sizeof(r->why), "%s '%s': %s", why, o->serial_file, strerror(-error));
+		else snprintf(r->why, sizeof(r->why), "%s", why);
 		return error;
 	}
 	runtime_set_machine(r->runtime, r->machine);
@@ -70,6 +77,24 @@ static int create_runtime(struct run *r)
 	int error = runtime_create(&r->runtime, &config, r->why, sizeof(r->why));
 	if (!error) r->boot.ram = runtime_ram(r->runtime);
 	return error;
+}
+
+/* The reference beside the guest, where --verify asks for it and this build has it. */
+static int create_verify(struct run *r)
+{
+#ifdef HAVE_VERIFY
+	if (r->options->verify) return verify_create(&r->verify, r->runtime, stderr, r->why, sizeof(r->why));
+#endif
+	return 0;
+}
+
+static void destroy_verify(struct run *r)
+{
+#ifdef HAVE_VERIFY
+	if (r->verify) verify_print_summary(r->verify, stderr);
+	verify_destroy(r->verify);
+#endif
+	r->verify = NULL;
 }
 
 /* What firmware and boot loader do: also after each reset of the guest. */
@@ -128,7 +153,7 @@ static int exit_code(struct run *r, enum runtime_end end, enum machine_end machi
 	case RUNTIME_MACHINE_ENDED: return machine_exit_code(machine_end, value);
 	case RUNTIME_STUCK:
 		snprintf(sentence, sizeof(sentence),
-			"the guest halted for ever at EIP 0x%" PRIx32 ": interrupts are off, and nothing else can wake it",
+			"the guest halted for ever at EIP 0x%" PRIx32 ": nothing is left that could wake it",
 			runtime_vcpu(r->runtime)->eip);
 		return fail(EXIT_TRIPLE_FAULT, sentence);
 	case RUNTIME_TRIPLE_FAULT:
@@ -168,10 +193,12 @@ static int check_input(struct run *r)
 		snprintf(r->why, sizeof(r->why), "--log '%s' is wrong at '%s': write part:level,... as bt-vmm --help shows", o->log, bad);
 		return EXIT_USAGE;
 	}
+#ifndef HAVE_VERIFY
 	if (o->verify) {
-		snprintf(r->why, sizeof(r->why), "--verify is not in this build");
+		snprintf(r->why, sizeof(r->why), "--verify is not in this build: install libunicorn-dev and build again");
 		return EXIT_USAGE;
 	}
+#endif
 	int error = host_check(false, o->memory, r->why, sizeof(r->why));
 	if (error) return error;
 	return boot_load(&r->boot, &r->entry, r->why, sizeof(r->why)) ? EXIT_USAGE : 0;
@@ -187,7 +214,7 @@ static int run_guest(const struct options *o)
 			.append = o->append,
 			.ram_size = o->memory },
 	};
-	bool ready = !check_input(&r) && !create_runtime(&r) && !create_machine(&r) && !load_guest(&r);
+	bool ready = !check_input(&r) && !create_runtime(&r) && !create_machine(&r) && !load_guest(&r) && !create_verify(&r);
 	if (ready && machine_start(r.machine)) {
 		snprintf(r.why, sizeof(r.why), "no thread can be started for the machine: raise the limit on processes (ulimit -u)");
 		ready = false;
@@ -197,6 +224,7 @@ static int run_guest(const struct options *o)
 	destroy(&r);
 	if (!ready) fail(code, r.why);
 	if (ready && o->stats) stats_print(runtime_stats(r.runtime), stderr, o->stats_json);
+	destroy_verify(&r);
 	if (r.runtime) runtime_destroy(r.runtime);
 	return code;
 }

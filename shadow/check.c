@@ -29,15 +29,16 @@ static const char *check_page(const struct shadow *s, const struct view *v, uint
 	if (!filled && !mapped) return NULL;
 	struct walk w;
 	const char *wrong = NULL;
-	if (!s->walk(s, view_root(s, v), page << PAGE_SHIFT, v->pub.user ? ACCESS_USER : 0, &w)) return "an entry for a page whose walk faults";
+	unsigned access = v->pub.user ? ACCESS_USER : ACCESS_READ;
+	if (!s->walk(s, view_root(s, v), page << PAGE_SHIFT, access, &w)) return "an entry for a page whose walk faults";
 	if (!frame_is_ram(s, w.gfn)) return "an entry for a page that is no RAM";
 	if (w.leaf_at && !(w.leaf & PTE_A)) return "an entry for a page whose A bit is clear";
 	if (filled) wrong = check_soft_page(s, v, page, &w);
 	if (!wrong && mapped) wrong = check_window_page(s, v, page, &w);
 	if (wrong || (!v->write[page] && !window_writes_page(v, page))) return wrong;
 	++*links;
-	if (!links_contain(&s->pool, s->frames[w.gfn].writers, link_key(v, page))) return "a writer is missing from the reverse map";
-	return NULL;
+	bool known = links_contain(&s->pool, s->frames[w.gfn].writers, link_key(v, page));
+	return known ? NULL : "a writer is missing from the reverse map";
 }
 
 static const char *check_large(const struct shadow *s, const struct view *v, uint32_t slot, uint32_t *links)
@@ -45,8 +46,8 @@ static const char *check_large(const struct shadow *s, const struct view *v, uin
 	if (!(v->flags[slot] & SLOT_LARGE)) return NULL;
 	++*links;
 	if (!v->mapped[slot]) return "a large run that shows nothing";
-	if (!links_contain(&s->pool, s->large[v->top[slot] >> 22], link_key(v, slot))) return "a large run is missing from its chunk's list";
-	return NULL;
+	bool known = links_contain(&s->pool, s->large[v->top[slot] >> 22], link_key(v, slot));
+	return known ? NULL : "a large run is missing from its chunk's list";
 }
 
 static const char *check_top(const struct shadow *s, const struct view *v, uint32_t slot, uint32_t *links)
@@ -57,8 +58,8 @@ static const char *check_top(const struct shadow *s, const struct view *v, uint3
 	if (!directory || !walk_top_covers(s, top, directory[slot])) return "a slot is shown through an entry that is no more";
 	if (walk_is_large(s, top)) return NULL;
 	++*links;
-	if (!links_contain(&s->pool, s->frames[top >> PAGE_SHIFT].users, link_key(v, slot))) return "a page table does not know a slot shown through it";
-	return NULL;
+	bool known = links_contain(&s->pool, s->frames[top >> PAGE_SHIFT].users, link_key(v, slot));
+	return known ? NULL : "a page table does not know a slot shown through it";
 }
 
 static const char *check_unshown(const struct view *v, uint32_t slot)

@@ -2,6 +2,7 @@
 #include "shadow/internal.h"
 
 #define BATCH_PAGES 16u
+#define CHURN_PATIENCE 8u /* mappings of a page that may be taken back before it is refused one, as often */
 
 static uint32_t as_shown(gfn_t gfn, bool writable)
 {
@@ -61,22 +62,30 @@ static bool show_large(struct shadow *s, struct view *v, uint32_t slot, const st
 	return true;
 }
 
+static bool can_heal(const struct shadow *s, const struct view *v, uint32_t page, gfn_t gfn)
+{
+	return v->shows[page] == as_shown(gfn, false) && !frame_is_traced(&s->frames[gfn]);
+}
+
 /* A frame in a large slot lost its trace: make it writable again, with neighbours that did so too. */
 static bool heal_large(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn)
 {
 	uint32_t first = page & ~(BATCH_PAGES - 1), from = page, to = page + 1;
 	gfn_t base = gfn - page;
-	while (from > first && v->shows[from - 1] == as_shown(base + from - 1, false) && !frame_is_traced(&s->frames[base + from - 1])) from--;
-	while (to < first + BATCH_PAGES && v->shows[to] == as_shown(base + to, false) && !frame_is_traced(&s->frames[base + to])) to++;
+	window_note_churn(v, page);
+	while (from > first && can_heal(s, v, from - 1, base + from - 1)) from--;
+	while (to < first + BATCH_PAGES && can_heal(s, v, to, base + to)) to++;
 	return window_protect(s, v, from, to - from, true);
 }
 
-/* May the neighbour `page` go into the same call as the page that w is the walk of? Nobody asked for it: it must have been used before. */
+/* May the neighbour `page` go into the same call as the page that w is the walk of? Nobody asked for it: it must have
+ * been used before. */
 static bool joins_run(const struct shadow *s, const struct view *v, uint32_t page, const struct walk *w, gfn_t gfn, bool writable)
 {
 	const uint32_t *table = (const uint32_t *)((uintptr_t)w->leaf_at & ~(uintptr_t)PAGE_MASK);
 	uint32_t leaf = table[page & (SLOT_PAGES - 1)];
-	if (((leaf ^ w->leaf) & (PTE_P | PTE_US | PTE_RW | PTE_A)) || leaf >> PAGE_SHIFT != gfn || !frame_is_ram(s, gfn)) return false;
+	if ((leaf ^ w->leaf) & (PTE_P | PTE_US | PTE_RW | PTE_A)) return false;
+	if (leaf >> PAGE_SHIFT != gfn || !frame_is_ram(s, gfn)) return false;
 	if (v->shows[page] && (!writable || (v->shows[page] & SHOWN_WRITABLE))) return false;
 	return writable == (w->writable && (leaf & PTE_D) && !frame_is_traced(&s->frames[gfn]));
 }
@@ -89,7 +98,18 @@ static bool show_small(struct shadow *s, struct view *v, uint32_t page, const st
 	while (w->leaf_at && from > first && joins_run(s, v, from - 1, w, base + from - 1, writable)) from--;
 	while (w->leaf_at && to < first + BATCH_PAGES && joins_run(s, v, to, w, base + to, writable)) to++;
 	if (!window_make_room(s, v, 2)) return false;
+	if (v->shows[page]) window_note_churn(v, page);
 	return window_map(s, v, from, base + from, to - from, writable);
+}
+
+/* A page that the kernel maps and unmaps all the time (a fixmap slot), or a frame that is a page table every now and
+ * then (that of a temporary address space): each mapping costs a fault and two host calls, so refuse; the few
+ * instructions that go there turn soft. Not for ever, as frames change hands. */
+static bool refuse_churn(struct view *v, uint32_t page)
+{
+	if (!v->churn || v->churn[page] < CHURN_PATIENCE) return false;
+	if (++v->churn[page] >= 2 * CHURN_PATIENCE) v->churn[page] = 0;
+	return true;
 }
 
 bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w)
@@ -97,6 +117,7 @@ bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const str
 	uint32_t slot = page >> SLOT_SHIFT;
 	bool writable = walk_may_write(s, w);
 	if (v->shows[page] && (!writable || (v->shows[page] & SHOWN_WRITABLE))) return true;
+	if (refuse_churn(v, page)) return false;
 	if (!w->large) return show_small(s, v, page, w);
 	if (v->shows[page] && (v->flags[slot] & SLOT_LARGE_WRITABLE)) return heal_large(s, v, page, w->gfn);
 	if (window_make_room(s, v, count_large_maps(s, w->gfn & ~(SLOT_PAGES - 1)))) return show_large(s, v, slot, w);
@@ -106,9 +127,9 @@ bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const str
 /* The pages that the soft tables list from `page` on as one run of frames, with the same rights. */
 static uint32_t end_of_filled(const struct shadow *s, const struct view *v, uint32_t page, uint32_t limit)
 {
-	gfn_t gfn = tables_frame(s, v, page);
+	gfn_t base = tables_frame(s, v, page) - page;
 	uint32_t to = page + 1;
-	while (to < limit && v->read[to] && tables_frame(s, v, to) == gfn + (to - page) && !v->write[to] == !v->write[page]) to++;
+	while (to < limit && v->read[to] && tables_frame(s, v, to) == base + to && !v->write[to] == !v->write[page]) to++;
 	return to;
 }
 

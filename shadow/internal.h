@@ -1,8 +1,9 @@
-/* What shadow/'s files share. Three layers: rmap.c and walk.c know no views; tables.c and windows.c hold what one view shows; views.c and
- * traces.c keep that coherent with the guest's tables; access.c joins them for the callers.
+/* What shadow/'s files share. Three layers: rmap.c and walk.c know no views; tables.c, windows.c and direct.c hold what
+ * one view shows; views.c and traces.c keep that coherent with the guest's tables; access.c joins them for the callers.
  *
- * Words: a "slot" is the 4 MiB that one page-directory entry covers, and that entry is the slot's "top". A view "shows" a slot once something
- * in it is in a table or in the window; from then on top[] holds the entry it was shown through, and the page table that the entry names is traced. */
+ * Words: a "slot" is the 4 MiB that one page-directory entry covers, and that entry is the slot's "top". A view "shows"
+ * a slot once something in it is in a table or in the window; from then on top[] holds the entry it was shown through,
+ * and the page table that the entry names is traced. */
 #ifndef SHADOW_INTERNAL_H
 #define SHADOW_INTERNAL_H
 
@@ -42,13 +43,13 @@ struct link_pool {
 	uint32_t used;
 };
 
-/* What a window shows at a page: 0 for nothing, else gfn << 2 | SHOWN | SHOWN_WRITABLE. Two neighbours are one host mapping if both
- * are 0 or the second exceeds the first by one frame. */
+/* What a window shows at a page: 0 for nothing, else gfn << 2 | SHOWN | SHOWN_WRITABLE. Two neighbours are one host
+ * mapping if both are 0 or the second exceeds the first by one frame. */
 #define SHOWN 1u
 #define SHOWN_WRITABLE 2u
 #define SHOWN_FRAME_SHIFT 2u
 
-#define SLOT_LARGE 1u          /* the window shows the slot as one run of frames, recorded in the list of its 4 MiB chunk of RAM */
+#define SLOT_LARGE 1u          /* the window shows it as one run of frames, recorded in the list of its 4 MiB chunk of RAM */
 #define SLOT_LARGE_WRITABLE 2u /* ... and a page in it is read-only only because it is or was traced */
 #define SLOT_VOLATILE 4u       /* supervisor view: differs between address spaces, not worth a mapping */
 
@@ -62,6 +63,7 @@ struct view {
 	uint32_t *exec;
 	uint64_t *filled;         /* one bit a page with an entry in any table: makes dropping cost what was filled */
 	uint32_t *shows;          /* one word a page of the window; NULL without one */
+	uint8_t *churn;           /* supervisor view's window: a byte a page, how often what it shows was taken back */
 	uint32_t maps;            /* host mappings that the window consists of; 0 without one */
 	uint64_t shown[SLOTS / 64];
 	uint32_t top[SLOTS];      /* 0 in slots not shown */
@@ -207,6 +209,9 @@ void window_drop_slot(struct shadow *s, struct view *v, uint32_t slot);
 void window_set_large(struct shadow *s, struct view *v, uint32_t slot, unsigned flags);
 /* Host mappings that begin at one of the pages [page, page + count]. */
 uint32_t window_count_edges(const struct view *v, uint32_t page, uint32_t count);
+
+/* The window's mapping of the page did not last: noted, so that direct.c can tell a page that is not worth one. */
+void window_note_churn(struct view *v, uint32_t page);
 
 /* direct.c: what to show around a page that a hidden fault asked for. */
 bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w);

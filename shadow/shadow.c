@@ -11,7 +11,8 @@ static int check_config(const struct shadow_config *c)
 {
 	bool whole_pages = !((c->ram_size | c->hole_start | c->hole_end | (uintptr_t)c->ram) & PAGE_MASK);
 	bool in_range = c->ram_size && c->ram_size <= WINDOW_SIZE && c->hole_start <= c->hole_end;
-	return whole_pages && in_range && c->max_views && c->max_views <= MAX_VIEWS && c->map_budget >= LEAST_BUDGET ? 0 : -EINVAL;
+	bool enough = c->max_views && c->max_views <= MAX_VIEWS && c->map_budget >= LEAST_BUDGET;
+	return whole_pages && in_range && enough ? 0 : -EINVAL;
 }
 
 static int alloc_arrays(struct shadow *s)

@@ -1,13 +1,14 @@
-/* Shadow page tables: walks the guest's page tables and keeps, per guest address space, what emitted code may access: flat soft
- * tables, an exec table, and a window of host memory. Coherent with the guest's tables by traces: a frame that a walk used as page table is
- * write-protected everywhere, and its owner is told of every store. Used by the vCPU's thread alone.
+/* Shadow page tables: walks the guest's page tables and keeps, per guest address space, what emitted code may access:
+ * flat soft tables, an exec table, and a window of host memory. Coherent with the guest's tables by traces: a frame that
+ * a walk used as page table is write-protected everywhere, and its owner is told of every store. Used by the vCPU's
+ * thread alone.
  *
- * Views: one supervisor view (CPL 0-2), kept across CR3 loads: on a load only top-level slots whose entry differs from the one
- * shown are dropped. One user view (CPL 3) per CR3, kept while others run, recycled least recently used first. Changing CR0.PG, CR0.WP or
- * CR4.PSE/PAE drops all. With paging off, linear = physical for both.
+ * Views: one supervisor view (CPL 0-2), kept across CR3 loads: on a load only top-level slots whose entry differs from
+ * the one shown are dropped. One user view (CPL 3) per CR3, kept while others run, recycled least recently used first.
+ * Changing CR0.PG, CR0.WP or CR4.PSE/PAE drops all. With paging off, linear = physical for both.
  *
- * A user view never shows a supervisor page. A page is in the write table, or writable in a window, only if the walk allows the write, its
- * D bit is set and its frame is not traced. A walk sets A and D as hardware would. */
+ * A user view never shows a supervisor page. A page is in the write table, or writable in a window, only if the walk
+ * allows the write, its D bit is set and its frame is not traced. A walk sets A and D as hardware would. */
 #ifndef SHADOW_SHADOW_H
 #define SHADOW_SHADOW_H
 
@@ -23,18 +24,20 @@ struct shadow_view {
 	bool user;
 	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
 	uint32_t return_mode;        /* the runtime's: the mode whose landing pads are on it */
-	uint64_t used_ns;    /* the runtime's: processor time sampled in this view; zeroed when the view is recycled or loses its window */
+	uint64_t used_ns;    /* the runtime's: processor time sampled in this view; zeroed with the loss of its window or address space */
 };
 
 /* Host memory operations, so that the logic is tested without a process to map. All return 0 or a negative errno. */
 struct shadow_ops {
 	void *ctx;
-	/* Reserve `size` bytes of zero-filled, lazily committed memory for tables / of PROT_NONE address space (with guard pages) for a window. NULL if none. */
+	/* Reserve `size` bytes of zero-filled, lazily committed memory for tables / of PROT_NONE address space (with guard
+	 * pages) for a window. NULL if none. */
 	void *(*tables_alloc)(void *ctx, size_t size);
 	void (*tables_free)(void *ctx, void *p, size_t size);
 	void *(*window_alloc)(void *ctx);
 	void (*window_free)(void *ctx, void *window);
-	/* Map guest frames [gfn, gfn + count) at `at` (inside a window), readable, and writable if asked; over whatever is there. */
+	/* Map guest frames [gfn, gfn + count) at `at` (inside a window), readable, and writable if asked; over whatever is
+	 * there. */
 	int (*map)(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable);
 	/* Change protection of mapped pages. */
 	int (*protect)(void *ctx, uint8_t *at, uint32_t count, bool writable);
@@ -49,7 +52,7 @@ struct shadow_config {
 	uint64_t ram_size;     /* bytes, multiple of PAGE_SIZE; frames from 0 on; everything above is MMIO or nothing */
 	gpa_t hole_start, hole_end; /* a hole in RAM (0xA0000-0x100000 of a PC without ROM shadowing) treated as MMIO; equal = none */
 	uint32_t max_views;    /* user views */
-	uint32_t max_windows;  /* user views that may have a window at once, least recently used dropped; 0 = the budget alone decides */
+	uint32_t max_windows;  /* user views that may have a window at once, the oldest dropped; 0 = the budget alone decides */
 	uint32_t map_budget;   /* host mappings that windows may use, all together */
 	struct shadow_ops ops;
 	struct stats *stats;
@@ -61,8 +64,8 @@ void shadow_destroy(struct shadow *s);
 /* The paging state changed (mov cr0/cr3/cr4, reset). Cheap for a CR3 load alone. */
 void shadow_set_paging(struct shadow *s, uint32_t cr0, uint32_t cr3, uint32_t cr4);
 
-/* The view for code at this privilege under the current paging state; pointers are stable until the view is recycled (view_reset
- * is called then), which happens only inside shadow_set_paging. */
+/* The view for code at this privilege under the current paging state; pointers are stable until the view is recycled
+ * (view_reset is called then), which happens only inside shadow_set_paging. */
 struct shadow_view *shadow_view(struct shadow *s, bool user);
 
 /* Call fn for every view that exists, the supervisor's first. */
@@ -82,29 +85,32 @@ struct shadow_answer {
 	bool writable_too;  /* a read that also filled the write table */
 };
 
-/* Resolve one linear address for an access (enum access bits; ACCESS_USER selects the user view and its rights, without it the supervisor view): walk, set A
- * and D, and for SHADOW_RAM fill the soft table (read and, where D is set already and nothing forbids it, write table too; exec table for fetches). */
+/* Resolve one linear address for an access (enum access bits; ACCESS_USER selects the user view and its rights, without
+ * it the supervisor view): walk, set A and D, and for SHADOW_RAM fill the soft table (read and, where D is set already
+ * and nothing forbids it, write table too; exec table for fetches). */
 struct shadow_answer shadow_resolve(struct shadow *s, gva_t gva, unsigned access);
 
 /* Walk without side effects: no A or D bits, no filling. For debug dumps and lookahead. */
 struct shadow_answer shadow_peek(struct shadow *s, gva_t gva, unsigned access);
 
-/* The hidden-fault path of the direct form: resolve as above and, for SHADOW_RAM, map the page into the view's window, batching what is
- * cheap (the rest of a 4 MiB page, neighbours whose gfn run is contiguous and which are already known). `direct` is false in the answer's place:
- * returns SHADOW_RAM in kind and *mapped = false if the page may not be shown in this window (a supervisor-view slot that has differed between
- * address spaces, or the budget is spent): the caller turns the instruction soft. */
+/* The hidden-fault path of the direct form: resolve as above and, for SHADOW_RAM, map the page into the view's window,
+ * batching what is cheap (the rest of a 4 MiB page, neighbours whose gfn run is contiguous and which are already known).
+ * *mapped = false with SHADOW_RAM in kind: the page may not be shown in this window, or is not worth it (no window, a
+ * supervisor-view slot that has differed between address spaces, a page whose mappings do not last, the budget is
+ * spent): the caller turns the instruction soft. */
 struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bool *mapped);
 
 /* Give the current user view a window, mapping in batches what its soft tables list. Returns true if it now has one. */
 bool shadow_make_direct(struct shadow *s, struct shadow_view *view);
 
-/* Write-protect a frame because code was translated from it; drop that again. Tracing removes it from every write table and window before returning. */
+/* Write-protect a frame because code was translated from it; drop that again. Tracing removes it from every write table
+ * and window before returning. */
 void shadow_trace_code(struct shadow *s, gfn_t gfn);
 void shadow_untrace_code(struct shadow *s, gfn_t gfn);
 bool shadow_is_code_traced(const struct shadow *s, gfn_t gfn);
 
-/* A store to a traced frame was done: [gpa, gpa + length) within one frame. Brings views back in step. A bulk store (length > 8) over a page table drops views and
- * traces that depend on the frame. */
+/* A store to a traced frame was done: [gpa, gpa + length) within one frame. Brings views back in step. A bulk store
+ * (length > 8) over a page table drops views and traces that depend on the frame. */
 void shadow_frame_written(struct shadow *s, gpa_t gpa, uint32_t length);
 
 /* INVLPG: drop one page from both current views. */
@@ -112,8 +118,9 @@ void shadow_invalidate_page(struct shadow *s, gva_t gva);
 /* Drop everything in every view (A20, reset, chaos). */
 void shadow_flush(struct shadow *s);
 
-/* Check every invariant against a fresh walk of the guest's tables (each table and window entry is backed by a valid walk with the right
- * rights; reverse map complete both ways; no traced frame writable anywhere; window map count right). NULL or a sentence. */
+/* Check every invariant against a fresh walk of the guest's tables (each table and window entry is backed by a valid
+ * walk with the right rights; reverse map complete both ways; no traced frame writable anywhere; window map count
+ * right). NULL or a sentence. */
 const char *shadow_check(struct shadow *s);
 
 #endif

@@ -47,7 +47,8 @@ void tables_drop_write(struct shadow *s, struct view *v, uint32_t page)
 {
 	if (!v->write[page]) return;
 	v->write[page] = 0;
-	if (!window_writes_page(v, page)) links_remove(&s->pool, &s->frames[tables_frame(s, v, page)].writers, link_key(v, page));
+	if (window_writes_page(v, page)) return;
+	links_remove(&s->pool, &s->frames[tables_frame(s, v, page)].writers, link_key(v, page));
 }
 
 bool tables_drop_page(struct shadow *s, struct view *v, uint32_t page)

@@ -22,7 +22,8 @@ static bool find_large_writer(const struct shadow *s, gfn_t gfn, struct view **v
 	return false;
 }
 
-/* From now on nothing writes the frame unseen. Each step removes a writer, whether its mapping is protected or its whole window lost. */
+/* From now on nothing writes the frame unseen. Each step removes a writer, whether its mapping is protected or its whole
+ * window lost. */
 static void frame_protect(struct shadow *s, gfn_t gfn)
 {
 	struct frame *f = &s->frames[gfn];
@@ -143,8 +144,10 @@ static void drop_users(struct shadow *s, gfn_t gfn)
 
 static void view_follow_directory(struct shadow *s, struct view *v, const uint32_t *directory, uint32_t first, uint32_t last)
 {
-	for (uint32_t slot = first; slot <= last; slot++)
-		if (v->top[slot] && (!(directory[slot] & PTE_A) || !walk_top_covers(s, v->top[slot], directory[slot]))) slot_drop(s, v, slot);
+	for (uint32_t slot = first; slot <= last; slot++) {
+		bool holds = (directory[slot] & PTE_A) && walk_top_covers(s, v->top[slot], directory[slot]);
+		if (v->top[slot] && !holds) slot_drop(s, v, slot);
+	}
 }
 
 static void directory_written(struct shadow *s, gfn_t gfn, uint32_t first, uint32_t last, bool bulk)

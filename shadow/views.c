@@ -119,8 +119,9 @@ static void switch_user_view(struct shadow *s)
 	s->user = v;
 }
 
-/* A slot of the supervisor view that the new directory has otherwise. One with another page table in each address space is not worth a mapping; one that is
- * merely absent in some may be filled in lazily by the guest, as kernels do for their own half. */
+/* A slot of the supervisor view that the new directory has otherwise. One with another page table in each address space
+ * is not worth a mapping; one that is merely absent in some may be filled in lazily by the guest, as kernels do for
+ * their own half. */
 static void follow_slot(struct shadow *s, struct view *v, uint32_t slot, uint32_t now)
 {
 	const uint8_t patience = 16;

@@ -19,7 +19,8 @@ static bool walk_unpaged(const struct shadow *s, gfn_t root, gva_t gva, unsigned
 	(void)root;
 	(void)access;
 	/* As if one 4 MiB page after the other mapped RAM to itself. */
-	*w = (struct walk){ .top = (gva & 0xFFC00000u) | PTE_P, .gfn = gva >> PAGE_SHIFT, .large = true, .writable = true, .dirty = true };
+	uint32_t top = (gva & 0xFFC00000u) | PTE_P;
+	*w = (struct walk){ .top = top, .gfn = gva >> PAGE_SHIFT, .large = true, .writable = true, .dirty = true };
 	return true;
 }
 

@@ -1,9 +1,11 @@
-/* What windows show, recorded page by page, and the number of host mappings that this takes, counted exactly. The host's limit on mappings makes
- * every later protect fail, and so a trace: what is shown more stays below map_limit, and an operation that only splits may go up to the budget. */
+/* What windows show, recorded page by page, and the number of host mappings that this takes, counted exactly. The host's
+ * limit on mappings makes every later protect fail, and so a trace: what is shown more stays below map_limit, and an
+ * operation that only splits may go up to the budget. */
 #include <stdlib.h>
 
 #include "shadow/internal.h"
 
+#define RECORD_SIZE (PAGES * (sizeof(uint32_t) + sizeof(uint8_t))) /* view.shows, then view.churn */
 #define SPLIT_MAPS 2u /* one operation adds at most so many mappings */
 
 static uint8_t *page_at(const struct view *v, uint32_t page)
@@ -11,7 +13,8 @@ static uint8_t *page_at(const struct view *v, uint32_t page)
 	return v->pub.window + ((uint64_t)page << PAGE_SHIFT);
 }
 
-/* Is there a boundary between two host mappings before this page? The guards around a window are as empty as what it does not show. */
+/* Is there a boundary between two host mappings before this page? The guards around a window are as empty as what it
+ * does not show. */
 static bool is_edge(const struct view *v, uint32_t page)
 {
 	uint32_t before = page ? v->shows[page - 1] : 0;
@@ -91,14 +94,15 @@ void window_set_large(struct shadow *s, struct view *v, uint32_t slot, unsigned 
 bool window_open(struct shadow *s, struct view *v)
 {
 	const struct shadow_ops *ops = &s->config.ops;
-	uint32_t *shows = ops->tables_alloc(ops->ctx, PAGES * sizeof(*v->shows));
+	uint32_t *shows = ops->tables_alloc(ops->ctx, RECORD_SIZE);
 	if (!shows) return false;
 	uint8_t *window = ops->window_alloc(ops->ctx);
 	if (!window) {
-		ops->tables_free(ops->ctx, shows, PAGES * sizeof(*v->shows));
+		ops->tables_free(ops->ctx, shows, RECORD_SIZE);
 		return false;
 	}
 	v->shows = shows;
+	v->churn = v->pub.user ? NULL : (uint8_t *)(shows + PAGES);
 	v->pub.window = window;
 	count_maps(s, v, 0, 1);
 	if (v->pub.user) s->user_windows++;
@@ -112,8 +116,9 @@ void window_close(struct shadow *s, struct view *v)
 	forget_all(s, v);
 	count_maps(s, v, v->maps, 0);
 	ops->window_free(ops->ctx, v->pub.window);
-	ops->tables_free(ops->ctx, v->shows, PAGES * sizeof(*v->shows));
+	ops->tables_free(ops->ctx, v->shows, RECORD_SIZE);
 	v->shows = NULL;
+	v->churn = NULL;
 	v->pub.window = NULL;
 	v->pub.used_ns = 0;
 	if (v->pub.user) s->user_windows--;
@@ -187,6 +192,11 @@ bool window_protect(struct shadow *s, struct view *v, uint32_t page, uint32_t co
 	return true;
 }
 
+void window_note_churn(struct view *v, uint32_t page)
+{
+	if (v->churn && v->churn[page] < UINT8_MAX) v->churn[page]++;
+}
+
 void window_drop_page(struct shadow *s, struct view *v, uint32_t page)
 {
 	if (!v->shows || !v->shows[page]) return;
@@ -194,6 +204,7 @@ void window_drop_page(struct shadow *s, struct view *v, uint32_t page)
 		window_lose(s, v);
 		return;
 	}
+	window_note_churn(v, page);
 	reset(s, v, page, 1);
 	record_run(s, v, page, 1, 0);
 }

@@ -34,6 +34,8 @@ CASES = [
     ({'cache/cache.c': '\n' * 701}, 'has 701 lines'),
     ({'cache/cache.def': '\n' * 701}, None),
     ({'cache/forgotten.c': ''}, 'is in no meson.build'),
+    ({'tests/unit/test_topic.c': '', 'tests/meson.build': "['topic_more']"}, 'is not in tests/meson.build'),
+    ({'tests/unit/test_topic.c': '', 'tests/meson.build': "['topic']"}, None),
 ]
 
 

@@ -231,12 +231,20 @@ static void landing_pad(struct translation *t, uint32_t return_eip)
 	emit_exit(t, return_eip);
 }
 
+static void store_return_address(struct translation *t, const struct insn *insn, unsigned size)
+{
+	emit_store_imm(&t->e, stack_push_mem(t, insn, size), next_of(insn), size);
+}
+
+static unsigned return_size(const struct insn *insn)
+{
+	return insn->d.operand_width == 16 ? 2 : 4;
+}
+
 static void push_return_address(struct translation *t, const struct insn *insn)
 {
-	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
-
-	emit_store_imm(&t->e, stack_push_mem(t, insn, size), next_of(insn), size);
-	stack_adjust(t, -(int32_t)size);
+	store_return_address(t, insn, return_size(insn));
+	stack_adjust(t, -(int32_t)return_size(insn));
 }
 
 static void call_direct(struct translation *t, const struct insn *insn)
@@ -262,8 +270,10 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 {
 	load_target(t, insn);
 	emit_store(&t->e, VCPU(spill), R8, 4);
-	push_return_address(t, insn);
+	store_return_address(t, insn, return_size(insn));
 	emit_load(&t->e, R8, VCPU(spill), 4);
+	/* ESP last: from here on the instruction is done. */
+	stack_adjust(t, -(int32_t)return_size(insn));
 	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
 	emit_call_to(&t->e, lookup_stub(t));
 }

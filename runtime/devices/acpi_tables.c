@@ -64,12 +64,14 @@ static void write_rsdp(uint8_t *p)
 	p[8] = checksum(p, RSDP_SIZE);
 }
 
+enum access_size { BY_BYTE = 1, BY_WORD, BY_DWORD };
+
 /* A generic address structure: a register in I/O space. */
-static void put_io(uint8_t *to, uint32_t port, unsigned bytes)
+static void put_io(uint8_t *to, uint32_t port, unsigned bytes, enum access_size access)
 {
 	to[0] = 1;                    /* system I/O */
 	to[1] = (uint8_t)(bytes * 8); /* width in bits; offset 0 */
-	to[3] = (uint8_t)(bytes == 4 ? 3 : bytes); /* access by byte, word, dword */
+	to[3] = (uint8_t)access;
 	put(to + 4, port, 8);
 }
 
@@ -90,12 +92,12 @@ static void write_fadt(uint8_t *t)
 	t[108] = 0x32;                     /* the clock's century register */
 	put(t + 109, BOOT_LEGACY_DEVICES | BOOT_NO_VGA | BOOT_NO_MSI, 2); /* and no 8042 */
 	put(t + 112, FADT_WBINVD | FADT_C1 | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC | FADT_RESET_REGISTER, 4);
-	put_io(t + 116, ACPI_RESET_PORT, 1);
+	put_io(t + 116, ACPI_RESET_PORT, 1, BY_BYTE);
 	t[128] = 0x06;                     /* written there resets */
 	put(t + 140, DSDT_AT, 8);
-	put_io(t + 148, ACPI_PM_BASE, 4);
-	put_io(t + 172, ACPI_PM_CONTROL, 2);
-	put_io(t + 208, ACPI_PM_TIMER, 4);
+	put_io(t + 148, ACPI_PM_BASE, 4, BY_WORD);
+	put_io(t + 172, ACPI_PM_CONTROL, 2, BY_WORD);
+	put_io(t + 208, ACPI_PM_TIMER, 4, BY_DWORD);
 	finish(t, "FACP", FADT_SIZE, 3);
 }
 

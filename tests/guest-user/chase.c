@@ -4,8 +4,8 @@
 enum { COUNT = 4096, STEPS = 4000000 };
 
 const char program_name[] = "chase";
-const unsigned program_repetitions = 4;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 25;
+const uint32_t program_checksum = 1094138086;
 
 struct node {
 	struct node *next;

@@ -7,8 +7,8 @@
 enum { SIZE = 64 << 10, ROUNDS = 3000 };
 
 const char program_name[] = "copy";
-const unsigned program_repetitions = 10;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 30;
+const uint32_t program_checksum = 3440512625u;
 
 static uint32_t from[SIZE / 4] __attribute__((aligned(64)));
 static uint32_t to[SIZE / 4] __attribute__((aligned(64)));

@@ -4,8 +4,8 @@
 enum { SIZE = 64 << 10, ROUNDS = 4000 };
 
 const char program_name[] = "copy_string";
-const unsigned program_repetitions = 10;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 100;
+const uint32_t program_checksum = 4066389556u;
 
 static uint32_t from[SIZE / 4];
 static uint32_t to[SIZE / 4];

@@ -4,8 +4,8 @@
 enum { CHILDREN = 100 };
 
 const char program_name[] = "fork";
-const unsigned program_repetitions = 5;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 10;
+const uint32_t program_checksum = 3800455789u;
 
 static volatile uint32_t page[1024];
 

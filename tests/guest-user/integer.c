@@ -2,8 +2,8 @@
 #include "user.h"
 
 const char program_name[] = "integer";
-const unsigned program_repetitions = 20;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 24;
+const uint32_t program_checksum = 4052523766u;
 
 uint32_t program_run(void)
 {

@@ -4,8 +4,8 @@
 enum { PROGRAM = 251, STEPS = 3000000 };
 
 const char program_name[] = "interpreter";
-const unsigned program_repetitions = 4;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 32;
+const uint32_t program_checksum = 2747226091u;
 
 static uint32_t add(uint32_t a, uint32_t b) { return a + b; }
 static uint32_t subtract(uint32_t a, uint32_t b) { return a - b; }

@@ -5,7 +5,7 @@ enum { ROUNDS = 5000 };
 
 const char program_name[] = "pipe";
 const unsigned program_repetitions = 4;
-const uint32_t program_checksum = 0;
+const uint32_t program_checksum = 1054517545;
 
 static void answer(int in, int out)
 {

@@ -7,8 +7,8 @@
 enum { SIZE = 64, ROUNDS = 20 };
 
 const char program_name[] = "sse2";
-const unsigned program_repetitions = 25;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 40;
+const uint32_t program_checksum = 1004574373;
 
 static double a[SIZE][SIZE] __attribute__((aligned(16)));
 static double b[SIZE][SIZE] __attribute__((aligned(16)));

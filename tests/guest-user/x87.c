@@ -1,12 +1,12 @@
 /* The x87 stack: a set of planets, as doubles, with square roots and divisions. */
-/* flags: -mno-sse -mfpmath=387 -fno-math-errno */
+/* flags: -mno-sse -mfpmath=387 */
 #include "user.h"
 
 enum { BODIES = 5, STEPS = 30000 };
 
 const char program_name[] = "x87";
-const unsigned program_repetitions = 3;
-const uint32_t program_checksum = 0;
+const unsigned program_repetitions = 10;
+const uint32_t program_checksum = 3279184434u;
 
 struct body {
 	double at[3], speed[3], mass;
@@ -24,6 +24,13 @@ static void make_bodies(void)
 		}
 }
 
+/* No C library here, and a compiler may take its own square root for a call of one. */
+static double square_root(double value)
+{
+	__asm__("fsqrt" : "+t"(value));
+	return value;
+}
+
 static void attract(struct body *a, struct body *b, double step)
 {
 	double d[3], squares = 0.01;
@@ -31,7 +38,7 @@ static void attract(struct body *a, struct body *b, double step)
 		d[k] = a->at[k] - b->at[k];
 		squares += d[k] * d[k];
 	}
-	double pull = step / (squares * __builtin_sqrt(squares));
+	double pull = step / (squares * square_root(squares));
 	for (int k = 0; k < 3; k++) {
 		a->speed[k] -= d[k] * b->mass * pull;
 		b->speed[k] += d[k] * a->mass * pull;

@@ -162,6 +162,14 @@ TEST(cpu_gate, single_step)
 	CHECK(!(cpu.mode & MODE_TF));
 }
 
+TEST(cpu_gate, debug_faults_push_rf_as_it_is)
+{
+	set_up();
+	gate(VEC_DB, CODE0, INT32);
+	CHECK(raise(VEC_DB));
+	CHECK_EQ(peek32(KERNEL_STACK - 4), 0x202);
+}
+
 TEST(cpu_gate, software_interrupt)
 {
 	set_up_cpl(3);
@@ -183,6 +191,18 @@ TEST(cpu_gate, software_interrupt_privilege)
 	CHECK(raise_error(VEC_GP, 0x402));
 	CHECK_EQ(peek32(KERNEL_STACK - 20), 0x1000);
 	CHECK_EQ(peek32(KERNEL_STACK - 24), 0x402);
+}
+
+TEST(cpu_gate, int1_is_exempt_from_the_gate_s_privilege)
+{
+	const uint32_t arg = CALLOUT_ARG(CALLOUT_int_n, 1, 0, 2, 0, 0, 0, 0, 0);
+	set_up_cpl(3);
+	gate(VEC_DB, CODE0, INT32);
+	gate(VEC_BP, CODE0, INT32);
+	CHECK_FAULTS(callout_int_n(&cpu, arg, VEC_DB, 0), VEC_GP, 8 * VEC_DB + 2);
+	CHECK_FAULTS(callout_int_n(&cpu, arg, VEC_BP, 1), VEC_GP, 8 * VEC_BP + 2);
+	CHECK_EQ(callout_int_n(&cpu, arg, VEC_DB, 1), CALLOUT_LEAVE);
+	CHECK_EQ(peek32(KERNEL_STACK - 20), 0x1001);
 }
 
 /* What a bad gate raises when INT n meets it (EXT = 0). */

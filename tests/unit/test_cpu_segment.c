@@ -118,8 +118,8 @@ TEST(cpu_segment, null_absent_and_out_of_table)
 	cpu.gpr[EAX] = GDT_BYTES;
 	CHECK_FAULTS(load(SEG_DS, GDT_BYTES), VEC_GP, GDT_BYTES);
 	cpu.gdtr.limit = DATA0 + 6; /* the descriptor's last byte is outside */
-	cpu.gpr[EAX] = DATA0 | 1;
-	CHECK_FAULTS(load(SEG_DS, DATA0 | 1), VEC_GP, DATA0);
+	cpu.gpr[EAX] = DATA0;
+	CHECK_FAULTS(load(SEG_DS, DATA0), VEC_GP, DATA0);
 	cpu.gdtr.limit = DATA0 + 7;
 	CHECK_EQ(load(SEG_DS, DATA0), CALLOUT_NEXT);
 	cpu.gpr[EAX] = DATA0;

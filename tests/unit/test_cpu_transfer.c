@@ -270,6 +270,20 @@ TEST(cpu_transfer, bad_returns)
 	CHECK_FAULTS(iret(2), VEC_PF, 0);
 }
 
+/* Conforming code may be returned to at its DPL or further out, never further in. */
+TEST(cpu_transfer, return_to_conforming_code)
+{
+	set_up();
+	set_descriptor(GDT + FREE, 0, 0xFFFFF, 0xFF, 0xC);
+	STACK(TARGET, FREE, 0x202);
+	CHECK_FAULTS(iret(2), VEC_GP, FREE);
+	set_up();
+	STACK(TARGET, CONFORMING0 | 3, 0x202, USER_STACK, DATA3);
+	CHECK_EQ(iret(2), CALLOUT_LEAVE);
+	CHECK_EQ(cpu.cpl, 3);
+	CHECK_EQ(cpu.seg[SEG_CS].selector, CONFORMING0 | 3);
+}
+
 /* Which flags IRET and POPF change at each privilege (vol. 2). */
 struct flags_case {
 	unsigned cpl, iopl, size;

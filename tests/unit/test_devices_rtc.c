@@ -233,7 +233,7 @@ TEST(devices_rtc, every_day_of_two_centuries)
 			FAIL("day %d shows as %u-%u-%u", (int)days, get(r, 9), get(r, 8), get(r, 7));
 			break;
 		}
-		if (day++ == lengths[month - 1] + (leap && month == 2))
+		if (day++ == lengths[month - 1] + (leap && month == 2 ? 1u : 0u))
 			day = 1, month++;
 		if (month == 13)
 			month = 1, year++;

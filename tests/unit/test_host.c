@@ -51,7 +51,7 @@ TEST(host, each_thing_missing)
 	LACKS("shadow stack", f.shadow_stack = true);
 	LACKS("memfd_create", f.memfd = f.memfd_exec = false);
 	LACKS("executable memory", f.memfd_exec = false);
-	LACKS("it is 16383; an administrator", f.max_map_count = 16383);
+	LACKS("it is 49151; an administrator", f.max_map_count = 49151);
 	LACKS("640M of free memory for a guest of 512M: 639M are free", f.mem_available = MIB(640) - 1);
 	LACKS("vm.overcommit_memory", f.commit_available = MIB(100));
 	LACKS("control group", f.cgroup_available = MIB(600));
@@ -62,8 +62,9 @@ TEST(host, each_thing_missing)
 TEST(host, limits_that_just_suffice)
 {
 	struct host_facts f = good_host();
-	f.max_map_count = 16384;
-	f.mem_available = f.cgroup_available = f.commit_available = MIB(640);
+	f.max_map_count = 49152;
+	f.mem_available = f.cgroup_available = MIB(640);
+	f.commit_available = MIB(2560);
 	f.file_size = MIB(512);
 	char why[512];
 	CHECK_EQ(host_judge(&f, MIB(512), NULL, why, sizeof(why)), 0);

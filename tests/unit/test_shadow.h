@@ -1,4 +1,5 @@
-/* What the shadow's tests share: a guest's RAM, a host that only records what windows show, and a naive page-table walk to compare with. */
+/* What the shadow's tests share: a guest's RAM, a host that only records what windows show, and a naive page-table walk
+ * to compare with. */
 #ifndef TESTS_UNIT_TEST_SHADOW_H
 #define TESTS_UNIT_TEST_SHADOW_H
 
@@ -137,7 +138,9 @@ static inline struct rig *rig_new(struct shadow_config config)
 	memset(r->ram, 0, config.ram_size);
 	config.ram = r->ram;
 	config.stats = &r->stats;
-	config.ops = (struct shadow_ops){ r, rig_alloc, rig_free, rig_window_alloc, rig_window_free, rig_map, rig_protect, rig_reset, rig_view_reset };
+	config.ops = (struct shadow_ops){
+		r, rig_alloc, rig_free, rig_window_alloc, rig_window_free, rig_map, rig_protect, rig_reset, rig_view_reset,
+	};
 	if (!CHECK_EQ(shadow_create(&r->s, &config), 0)) abort();
 	return r;
 }

@@ -1,5 +1,6 @@
-/* A random guest: it edits its page tables by its own stores, takes the paths that translated code would take, and is compared after each access with a
- * walk by the book. A store that the shadow lets through unseen goes unseen here too, so that a missing trace shows as a stale entry. */
+/* A random guest: it edits its page tables by its own stores, takes the paths that translated code would take, and is
+ * compared after each access with a walk by the book. A store that the shadow lets through unseen goes unseen here too,
+ * so that a missing trace shows as a stale entry. */
 #include <stdio.h>
 
 #include "tests/unit/test_shadow.h"
@@ -99,7 +100,9 @@ static void store_bulk(struct guest *g, gva_t gva, const void *from, uint32_t si
 
 static uint32_t random_bits(struct guest *g)
 {
-	return pick(g, 8) ? PTE_P | (pick(g, 4) ? PTE_RW : 0) | (pick(g, 4) ? PTE_US : 0) | (pick(g, 2) ? PTE_A : 0) | (pick(g, 2) ? PTE_D : 0) : pick(g, 128);
+	if (!pick(g, 8)) return pick(g, 128);
+	uint32_t rights = (pick(g, 4) ? PTE_RW : 0) | (pick(g, 4) ? PTE_US : 0);
+	return PTE_P | rights | (pick(g, 2) ? PTE_A : 0) | (pick(g, 2) ? PTE_D : 0);
 }
 
 static uint32_t random_pde(struct guest *g)
@@ -120,7 +123,7 @@ static uint32_t random_pte(struct guest *g, uint32_t entry)
 	case 1: return DIRECTORY_OF(pick(g, SPACES)) | random_bits(g);
 	case 2: return 0xFEE00000 | random_bits(g);
 	case 3: return 0;
-	case 4: case 5: case 6: case 7: return (POOL + (entry + pick(g, 2)) * PAGE_SIZE) | random_bits(g);
+	case 4: case 5: case 6: case 7: case 8: case 9: case 10: return (POOL + (entry + pick(g, 2)) * PAGE_SIZE) | random_bits(g);
 	default: return (POOL + pick(g, POOL_PAGES) * PAGE_SIZE) | random_bits(g);
 	}
 }

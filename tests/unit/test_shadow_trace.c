@@ -8,6 +8,7 @@
 #define PAGE_OF(space, i) (0x400000u + (space) * 0x40000u + (i) * 0x1000u)
 #define ANY (PTE_P | PTE_RW | PTE_US)
 #define DIRTY (ANY | PTE_A | PTE_D)
+#define KERNEL_PDE (PTE_P | PTE_RW | PTE_PS | PTE_A | PTE_D)
 
 /* An address space with the kernel's half and 16 user pages from USER on. */
 static void make_space(struct rig *r, uint32_t space)
@@ -15,7 +16,7 @@ static void make_space(struct rig *r, uint32_t space)
 	gpa_t directory = DIRECTORY_OF(space), table = TABLE_OF(space);
 	memset(rig_word(r, directory), 0, PAGE_SIZE);
 	memset(rig_word(r, table), 0, PAGE_SIZE);
-	for (uint32_t gpa = 0; gpa < r->ram_size; gpa += 1u << 22) *rig_word(r, rig_pde(directory, KERNEL + gpa)) = gpa | PTE_P | PTE_RW | PTE_PS | PTE_A | PTE_D;
+	for (uint32_t gpa = 0; gpa < r->ram_size; gpa += 1u << 22) *rig_word(r, rig_pde(directory, KERNEL + gpa)) = gpa | KERNEL_PDE;
 	*rig_word(r, rig_pde(directory, USER)) = (uint32_t)table | ANY;
 	for (uint32_t i = 0; i < 16; i++) *rig_word(r, rig_pte(table, USER + i * PAGE_SIZE)) = PAGE_OF(space, i) | DIRTY;
 }
@@ -145,6 +146,20 @@ TEST(shadow_trace, directory_writes_drop_slots)
 	rig_delete(r);
 }
 
+/* The guest clears A to see it set again. */
+TEST(shadow_trace, a_directory_entry_without_a_is_walked_again)
+{
+	struct rig *r = new_spaces(1);
+	gpa_t pde = rig_pde(DIRECTORY_OF(0), USER);
+	shadow_resolve(r->s, USER, ACCESS_USER);
+	CHECK_EQ(*rig_word(r, pde), TABLE_OF(0) | ANY | PTE_A);
+	rig_store(r, pde, TABLE_OF(0) | ANY);
+	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
+	shadow_resolve(r->s, USER, ACCESS_USER);
+	CHECK_EQ(*rig_word(r, pde), TABLE_OF(0) | ANY | PTE_A);
+	rig_delete(r);
+}
+
 TEST(shadow_trace, code_traces)
 {
 	struct rig *r = new_spaces(1);
@@ -267,10 +282,12 @@ TEST(shadow_trace, many_single_writes_end_a_trace)
 	shadow_resolve(r->s, USER, ACCESS_USER);
 	load_space(r, 1);
 	unsigned writes = 0;
-	while (write_kind(r, TABLE_OF(0)) == SHADOW_TRACED && writes < 100) rig_store(r, TABLE_OF(0) + 0x800 + writes++ * 4, 0x12345678);
+	while (write_kind(r, TABLE_OF(0)) == SHADOW_TRACED && writes < 100)
+		rig_store(r, TABLE_OF(0) + 0x800 + writes++ * 4, 0x12345678);
 	CHECK(writes > 15 && writes < 65);
 	writes = 0;
-	while (write_kind(r, DIRECTORY_OF(0)) == SHADOW_TRACED && writes < 100) rig_store(r, DIRECTORY_OF(0) + 0x800 + writes++ * 4, 0x12345678);
+	while (write_kind(r, DIRECTORY_OF(0)) == SHADOW_TRACED && writes < 100)
+		rig_store(r, DIRECTORY_OF(0) + 0x800 + writes++ * 4, 0x12345678);
 	CHECK(writes > 15 && writes < 65);
 	rig_delete(r);
 }

@@ -8,12 +8,13 @@
 #define DATA 0x400000u
 #define ANY (PTE_P | PTE_RW | PTE_US)
 #define DIRTY (ANY | PTE_A | PTE_D)
+#define KERNEL_PDE (PTE_P | PTE_RW | PTE_PS | PTE_A | PTE_D)
 
 /* 64 user pages from USER on, frames contiguous from DATA on; all spaces share them. */
 static void make_space(struct rig *r, uint32_t space, uint32_t pte_bits)
 {
 	gpa_t directory = DIRECTORY_OF(space), table = TABLE_OF(space);
-	for (uint32_t gpa = 0; gpa < r->ram_size; gpa += 1u << 22) *rig_word(r, rig_pde(directory, KERNEL + gpa)) = gpa | PTE_P | PTE_RW | PTE_PS | PTE_A | PTE_D;
+	for (uint32_t gpa = 0; gpa < r->ram_size; gpa += 1u << 22) *rig_word(r, rig_pde(directory, KERNEL + gpa)) = gpa | KERNEL_PDE;
 	*rig_word(r, rig_pde(directory, USER)) = (uint32_t)table | ANY;
 	for (uint32_t i = 0; i < 64; i++) *rig_word(r, rig_pte(table, USER + i * PAGE_SIZE)) = (DATA + i * PAGE_SIZE) | pte_bits;
 }
@@ -66,13 +67,28 @@ TEST(shadow_window, neighbours_come_along)
 	CHECK_EQ(r->stats.views_direct, 1);
 	CHECK(map_page(r, USER + 24 * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE));
 	CHECK_EQ(r->maps, 1);
-	for (uint32_t i = 0; i < 64; i++) CHECK_EQ(rig_shown(r, user_view(r), USER + i * PAGE_SIZE), i > 20 && i < 28 ? data_shown(i, true) : 0);
+	for (uint32_t i = 0; i < 64; i++)
+		CHECK_EQ(rig_shown(r, user_view(r), USER + i * PAGE_SIZE), i > 20 && i < 28 ? data_shown(i, true) : 0);
 	CHECK_EQ(*rig_word(r, rig_pte(TABLE_OF(0), USER + 28 * PAGE_SIZE)), (DATA + 28 * PAGE_SIZE) | (DIRTY & ~PTE_A));
 	/* Asked again, nothing is left to do. */
 	CHECK(map_page(r, USER + 21 * PAGE_SIZE, ACCESS_USER));
 	CHECK_EQ(r->maps, 1);
 	CHECK_EQ(rig_count_maps(r), 4);
 	rig_delete(r);
+}
+
+TEST(shadow_window, neighbours_with_other_rights_stay_away)
+{
+	static const uint32_t without[] = { PTE_US, PTE_RW, PTE_P, PTE_D };
+	for (unsigned i = 0; i < ARRAY_LEN(without); i++) {
+		struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+		*rig_word(r, rig_pte(TABLE_OF(0), USER + PAGE_SIZE)) &= ~without[i];
+		REQUIRE(shadow_make_direct(r->s, user_view(r)));
+		CHECK(map_page(r, USER, ACCESS_USER | ACCESS_WRITE));
+		CHECK_EQ(rig_shown(r, user_view(r), USER), data_shown(0, true));
+		CHECK_EQ(rig_shown(r, user_view(r), USER + PAGE_SIZE), 0);
+		rig_delete(r);
+	}
 }
 
 TEST(shadow_window, clean_pages_are_read_only_until_written)
@@ -178,6 +194,41 @@ TEST(shadow_window, unpaged_identity_leaves_the_hole_out)
 	rig_delete(r);
 }
 
+/* A frame that is a page table every now and then: after a while its mapping is left alone, and instructions go soft
+ * instead. */
+TEST(shadow_window, frames_that_change_sides_are_left_read_only)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	unsigned refused = 0;
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_WRITE));
+	for (unsigned i = 0; i < 64; i++) {
+		shadow_trace_code(r->s, DATA >> 12);
+		shadow_untrace_code(r->s, DATA >> 12);
+		refused += !map_page(r, KERNEL + DATA, ACCESS_WRITE);
+		CHECK(rig_shown(r, kernel_view(r), KERNEL + DATA) & MAP_R);
+	}
+	CHECK_EQ(refused, 32);
+	CHECK(r->protects < 80);
+	CHECK(map_page(r, KERNEL + DATA + PAGE_SIZE, ACCESS_WRITE));
+	rig_delete(r);
+}
+
+/* A fixmap slot: mapped, used, unmapped, over and over. */
+TEST(shadow_window, pages_that_come_and_go_turn_soft_in_the_supervisor_window)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	unsigned refused = 0;
+	for (unsigned i = 0; i < 64; i++) {
+		refused += !map_page(r, USER, ACCESS_WRITE);
+		CHECK(map_page(r, USER, ACCESS_USER));
+		rig_store(r, rig_pte(TABLE_OF(0), USER), 0);
+		rig_store(r, rig_pte(TABLE_OF(0), USER), DATA | DIRTY);
+	}
+	CHECK_EQ(refused, 32);
+	rig_delete(r);
+}
+
 TEST(shadow_window, traces_protect_every_window)
 {
 	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
@@ -231,7 +282,27 @@ TEST(shadow_window, turning_direct_maps_what_the_tables_list)
 	shadow_trace_code(r->s, (DATA >> 12) + 20);
 	REQUIRE(shadow_make_direct(r->s, user_view(r)));
 	CHECK_EQ(r->maps, 4); /* 0-9, 11-19, 20, 21-39 */
-	for (uint32_t i = 0; i < 64; i++) CHECK_EQ(rig_shown(r, user_view(r), USER + i * PAGE_SIZE), i < 40 && i != 10 ? data_shown(i, i != 20) : 0);
+	for (uint32_t i = 0; i < 64; i++)
+		CHECK_EQ(rig_shown(r, user_view(r), USER + i * PAGE_SIZE), i < 40 && i != 10 ? data_shown(i, i != 20) : 0);
+	rig_delete(r);
+}
+
+/* Page by page at first, as the tables list it; as one run with the first hidden fault. */
+TEST(shadow_window, a_large_user_page_turns_into_one_run)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	rig_store(r, rig_pde(DIRECTORY_OF(0), USER), DATA | DIRTY | PTE_PS);
+	shadow_resolve(r->s, USER + 5 * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 5 * PAGE_SIZE), data_shown(5, true));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 6 * PAGE_SIZE), 0);
+	CHECK(map_page(r, USER + 6 * PAGE_SIZE, ACCESS_USER));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 5 * PAGE_SIZE), data_shown(5, true));
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 500 * PAGE_SIZE), data_shown(500, true));
+	CHECK_EQ(rig_count_maps(r), 4);
+	CHECK_STR(shadow_check(r->s), NULL);
+	shadow_trace_code(r->s, (DATA >> 12) + 5);
+	CHECK_EQ(rig_shown(r, user_view(r), USER + 5 * PAGE_SIZE), data_shown(5, false));
 	rig_delete(r);
 }
 
@@ -267,7 +338,8 @@ TEST(shadow_window, budget)
 	config.map_budget = 96;
 	struct rig *r = new_spaces(config, 2, 0);
 	for (uint32_t s = 0; s < 2; s++)
-		for (uint32_t i = 0; i < 64; i += 2) *rig_word(r, rig_pte(TABLE_OF(s), USER + i * PAGE_SIZE)) = (DATA + i * PAGE_SIZE) | DIRTY;
+		for (uint32_t i = 0; i < 64 * PAGE_SIZE; i += 2 * PAGE_SIZE)
+			*rig_word(r, rig_pte(TABLE_OF(s), USER + i)) = (DATA + i) | DIRTY;
 	struct shadow_view *first = user_view(r);
 	REQUIRE(shadow_make_direct(r->s, first));
 	map_scattered(r);
@@ -340,6 +412,22 @@ TEST(shadow_window, a_budget_too_small_for_a_large_run_maps_pages)
 	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x3000), 0);
 	shadow_trace_code(r->s, 1);
 	CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + 0x1000), 1 << 2 | MAP_R);
+	rig_delete(r);
+}
+
+/* Traces split mappings: beyond the budget the window goes rather than the trace. */
+TEST(shadow_window, traces_stay_within_the_budget)
+{
+	struct shadow_config config = rig_config(MIB(16));
+	config.map_budget = 24;
+	struct rig *r = new_spaces(config, 1, DIRTY);
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_WRITE));
+	for (gfn_t i = 0; i < 30; i++) {
+		shadow_trace_code(r->s, (DATA >> 12) + 2 * i);
+		CHECK(rig_count_maps(r) <= 24);
+		CHECK_EQ(rig_shown(r, kernel_view(r), KERNEL + DATA + 2 * i * PAGE_SIZE) & MAP_W, 0);
+	}
+	CHECK_EQ(r->stats.windows_dropped, 1);
 	rig_delete(r);
 }
 

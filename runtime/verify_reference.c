@@ -1,0 +1,521 @@
+/* The reference processor: Unicorn, flat and at CPL 0, in a 4 GiB window of its own onto guest RAM. It does no paging (its own checks a fetch
+ * by linear address): pages are mapped into the window as the shadow's walk says, before each access. */
+#include "runtime/verify_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unicorn/unicorn.h>
+
+#define MAX_MAPPED 2048u
+#define PAGE_COUNT (1u << 20)
+#define DESCRIPTOR_PAGE 0xFFFFF000u
+#define CODE_HASHES 65536u
+#define NEVER (1ULL << 40) /* an end address that is never reached */
+
+enum { MAPPED_NOT = 0, MAPPED_BLANK = 0xFFFFFFFF }; /* else gfn + 1 */
+
+struct reference {
+	uc_engine *uc;
+	struct shadow *shadow;
+	uint8_t *ram;
+	uint64_t ram_size;
+	int ram_fd;
+	uint8_t *window;
+	uint32_t *mapped; /* by page */
+	uint32_t mapped_count;
+	uint32_t seg_base[SEG_COUNT];
+	struct {
+		gva_t gva;
+		uint32_t length;
+		uint64_t hash;
+	} code[CODE_HASHES];
+
+	bool user;
+	const struct verify_insn *insns;
+	uint32_t limit, iterations; /* where to stop */
+	uint32_t first;             /* the step that Unicorn was started at */
+	uint32_t steps, rounds; /* instructions begun; rounds of the one that repeats */
+	uint32_t last_eip;
+	bool stopped;
+	enum reference_end end;
+	bool fpu, sse;
+	struct reference_state state;
+	struct reference_store *stores;
+	uint32_t store_count, store_room;
+	struct reference_store *rewound;
+	uint32_t rewound_count;
+};
+
+static void map_page(struct reference *ref, gva_t gva, uint32_t what)
+{
+	uint32_t page = gva >> PAGE_SHIFT;
+	uint8_t *at = ref->window + ((uint64_t)page << PAGE_SHIFT);
+	void *p;
+
+	if (ref->mapped[page] == what)
+		return;
+	if (ref->mapped_count >= MAX_MAPPED) {
+		mmap(ref->window, WINDOW_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		memset(ref->mapped, 0, PAGE_COUNT * sizeof(*ref->mapped));
+		ref->mapped_count = 0;
+	}
+	if (what == MAPPED_BLANK)
+		p = mmap(at, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	else
+		p = mmap(at, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, ref->ram_fd, (off_t)(what - 1) << PAGE_SHIFT);
+	if (p == MAP_FAILED)
+		abort();
+	ref->mapped_count += ref->mapped[page] == MAPPED_NOT;
+	ref->mapped[page] = what;
+}
+
+static void stop(struct reference *ref, enum reference_end end)
+{
+	if (!ref->stopped || end == REFERENCE_DEVICE)
+		ref->end = end;
+	ref->stopped = true;
+	uc_emu_stop(ref->uc);
+}
+
+static struct reference_store *new_store(struct reference *ref, uint8_t *at, uint32_t size)
+{
+	if (ref->store_count == ref->store_room) {
+		ref->store_room = ref->store_room ? 2 * ref->store_room : 256;
+		ref->stores = realloc(ref->stores, ref->store_room * sizeof(*ref->stores));
+		if (!ref->stores)
+			abort();
+	}
+	struct reference_store *s = &ref->stores[ref->store_count++];
+	*s = (struct reference_store){.size = size, .step = ref->steps ? ref->steps - 1 : 0, .at = at};
+	memcpy(&s->before, at, size);
+	return s;
+}
+
+static void note_store(struct reference *ref, gva_t gva, uint32_t size)
+{
+	uint32_t what = ref->mapped[gva >> PAGE_SHIFT];
+	uint8_t *at = ref->ram + ((uint64_t)(what - 1) << PAGE_SHIFT) + (gva & PAGE_MASK);
+
+	new_store(ref, what == MAPPED_BLANK ? ref->window + gva : at, size)->gva = gva;
+}
+
+static uint32_t mark_entry(struct reference *ref, uint64_t gpa, uint32_t bits)
+{
+	uint32_t entry;
+
+	if (gpa + 4 > ref->ram_size)
+		return 0;
+	memcpy(&entry, ref->ram + gpa, 4);
+	if ((entry & bits) != bits) {
+		new_store(ref, ref->ram + gpa, 4);
+		entry |= bits;
+		memcpy(ref->ram + gpa, &entry, 4);
+	}
+	return entry;
+}
+
+/* What the processor's walk leaves in the tables, should the block read them. */
+static void mark_accessed(struct reference *ref, gva_t gva, bool write)
+{
+	uint32_t bits = PTE_A | (write ? PTE_D : 0), entry;
+	uint64_t pde = (ref->state.cr3 & ~PAGE_MASK) + (gva >> 22) * 4;
+
+	if (!ref->state.paging || pde + 4 > ref->ram_size)
+		return;
+	memcpy(&entry, ref->ram + pde, 4);
+	if (!(entry & PTE_P))
+		return;
+	if ((entry & PTE_PS) && ref->state.large_pages) {
+		mark_entry(ref, pde, bits);
+		return;
+	}
+	entry = mark_entry(ref, pde, PTE_A);
+	mark_entry(ref, (entry & ~PAGE_MASK) + (gva >> 12 & 1023) * 4, bits);
+}
+
+/* Show the page of gva; a blank one, and the run ends, if the access would fault or is a device's. */
+static void show_page(struct reference *ref, gva_t gva, unsigned access)
+{
+	struct shadow_answer a = shadow_peek(ref->shadow, gva, access | (ref->user ? ACCESS_USER : 0));
+
+	if (a.kind == SHADOW_RAM || a.kind == SHADOW_TRACED) {
+		map_page(ref, gva, (uint32_t)(a.gpa >> PAGE_SHIFT) + 1);
+		if (!(access & ACCESS_FETCH))
+			mark_accessed(ref, gva, access & ACCESS_WRITE);
+		return;
+	}
+	map_page(ref, gva, MAPPED_BLANK);
+	if (!(access & ACCESS_FETCH))
+		stop(ref, a.kind == SHADOW_MMIO ? REFERENCE_DEVICE : REFERENCE_FAULTS);
+}
+
+static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int size, int64_t value, void *user)
+{
+	struct reference *ref = user;
+	gva_t gva = (gva_t)address, last = gva + (uint32_t)size - 1;
+	unsigned access = type == UC_MEM_WRITE ? ACCESS_WRITE : ACCESS_READ;
+
+	(void)uc;
+	(void)value;
+	show_page(ref, gva, access);
+	if ((gva ^ last) & ~PAGE_MASK) {
+		show_page(ref, last, access);
+		/* The first page may have gone when the second came. */
+		show_page(ref, gva, access);
+	}
+	if (type != UC_MEM_WRITE)
+		return;
+	uint32_t first = PAGE_SIZE - (gva & PAGE_MASK);
+	if (first >= (uint32_t)size) {
+		note_store(ref, gva, (uint32_t)size);
+	} else {
+		note_store(ref, gva, first);
+		note_store(ref, gva + first, (uint32_t)size - first);
+	}
+}
+
+static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
+{
+	struct reference *ref = user;
+	bool same = ref->steps > ref->first && ref->last_eip == (uint32_t)address;
+	bool again = same && ref->insns[ref->steps - 1].rep;
+
+	(void)size;
+	if (ref->stopped) {
+		uc_emu_stop(uc);
+		return;
+	}
+	/* A store into the code that runs makes Unicorn begin its instruction anew. */
+	if (same && !again && !ref->insns[ref->steps - 1].branches)
+		return;
+	if (again && (ref->steps < ref->limit || !ref->iterations || ref->rounds < ref->iterations)) {
+		ref->rounds++;
+		return;
+	}
+	if (again || ref->steps == ref->limit) {
+		ref->stopped = true;
+		uc_emu_stop(uc);
+		return;
+	}
+	ref->steps++;
+	ref->rounds = 1;
+	ref->last_eip = (uint32_t)address;
+}
+
+static void on_exception(uc_engine *uc, uint32_t vector, void *user)
+{
+	(void)uc;
+	(void)vector;
+	stop(user, REFERENCE_FAULTS);
+}
+
+static int open_engine(struct reference *ref)
+{
+	uc_hook hook;
+	uint32_t cr4 = 0x10 | CR4_OSFXSR | CR4_OSXMMEXCPT;
+
+	if (uc_open(UC_ARCH_X86, UC_MODE_32, &ref->uc))
+		return -ENOMEM;
+	if (uc_mem_map_ptr(ref->uc, 0, WINDOW_SIZE, UC_PROT_ALL, ref->window) ||
+	    uc_hook_add(ref->uc, &hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_access, ref, 1, 0) ||
+	    uc_hook_add(ref->uc, &hook, UC_HOOK_CODE, (void *)on_code, ref, 1, 0) ||
+	    uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0) || uc_reg_write(ref->uc, UC_X86_REG_CR4, &cr4))
+		return -EIO;
+	return 0;
+}
+
+int reference_create(struct reference **out, struct shadow *shadow, uint8_t *ram, uint64_t ram_size, int ram_fd, char *why,
+		     size_t why_size)
+{
+	struct reference *ref = calloc(1, sizeof(*ref));
+
+	if (!ref)
+		return -ENOMEM;
+	ref->shadow = shadow;
+	ref->ram = ram;
+	ref->ram_size = ram_size;
+	ref->ram_fd = ram_fd;
+	ref->mapped = calloc(PAGE_COUNT, sizeof(*ref->mapped));
+	ref->window = mmap(NULL, WINDOW_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!ref->mapped || ref->window == MAP_FAILED || open_engine(ref)) {
+		snprintf(why, why_size, "cannot set up the reference processor for --verify");
+		reference_destroy(ref);
+		return -ENOMEM;
+	}
+	*out = ref;
+	return 0;
+}
+
+void reference_destroy(struct reference *ref)
+{
+	if (!ref)
+		return;
+	if (ref->uc)
+		uc_close(ref->uc);
+	if (ref->window && ref->window != MAP_FAILED)
+		munmap(ref->window, WINDOW_SIZE);
+	free(ref->mapped);
+	free(ref->stores);
+	free(ref->rewound);
+	free(ref);
+}
+
+/* A segment's base can be set only by loading a selector; the table for it lies in a page that is taken away again at once. */
+static void load_segment(struct reference *ref, unsigned seg, uint32_t base)
+{
+	static const int ids[] = {UC_X86_REG_ES, UC_X86_REG_CS, UC_X86_REG_SS, UC_X86_REG_DS, UC_X86_REG_FS, UC_X86_REG_GS};
+	uint64_t descriptor = 0x00CF93000000FFFFULL | (uint64_t)(base & 0xFFFFFF) << 16 | (uint64_t)(base >> 24) << 56;
+	uc_x86_mmr table = {.base = DESCRIPTOR_PAGE, .limit = 15};
+	uint16_t selector = 8;
+
+	map_page(ref, DESCRIPTOR_PAGE, MAPPED_BLANK);
+	memcpy(ref->window + DESCRIPTOR_PAGE + 8, &descriptor, 8);
+	uc_reg_write(ref->uc, UC_X86_REG_GDTR, &table);
+	if (uc_reg_write(ref->uc, ids[seg], &selector))
+		abort();
+	ref->seg_base[seg] = base;
+}
+
+static const int gpr_ids[] = {UC_X86_REG_EAX, UC_X86_REG_ECX, UC_X86_REG_EDX, UC_X86_REG_EBX,
+			      UC_X86_REG_ESP, UC_X86_REG_EBP, UC_X86_REG_ESI, UC_X86_REG_EDI};
+
+static void load_fpu(struct reference *ref, const struct reference_state *s)
+{
+	uint16_t tags = 0;
+
+	for (unsigned i = 0; i < 8; i++) {
+		unsigned physical = (i + (s->fsw >> 11)) & 7;
+		uc_reg_write(ref->uc, UC_X86_REG_FP0 + (int)physical, s->st[i]);
+		tags |= (uint16_t)((s->empty >> i & 1 ? 3u : 0) << 2 * i);
+	}
+	uc_reg_write(ref->uc, UC_X86_REG_FPCW, &s->fcw);
+	uc_reg_write(ref->uc, UC_X86_REG_FPSW, &s->fsw);
+	uc_reg_write(ref->uc, UC_X86_REG_FPTAG, &tags);
+}
+
+static void load_state(struct reference *ref, const struct reference_state *s)
+{
+	uint32_t eflags = s->flags | EFL_FIXED;
+
+	for (unsigned i = 0; i < 8; i++) uc_reg_write(ref->uc, gpr_ids[i], &s->gpr[i]);
+	uc_reg_write(ref->uc, UC_X86_REG_EFLAGS, &eflags);
+	for (unsigned i = 0; i < SEG_COUNT; i++) {
+		if (i != SEG_CS && s->base[i] != ref->seg_base[i])
+			load_segment(ref, i, s->base[i]);
+	}
+	if (ref->sse)
+		for (int i = 0; i < 8; i++) uc_reg_write(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
+	if (ref->fpu)
+		load_fpu(ref, s);
+}
+
+static void store_fpu(struct reference *ref)
+{
+	struct reference_state *s = &ref->state;
+	uint16_t tags;
+
+	uc_reg_read(ref->uc, UC_X86_REG_FPCW, &s->fcw);
+	uc_reg_read(ref->uc, UC_X86_REG_FPSW, &s->fsw);
+	uc_reg_read(ref->uc, UC_X86_REG_FPTAG, &tags);
+	s->empty = 0;
+	for (unsigned i = 0; i < 8; i++) {
+		uc_reg_read(ref->uc, UC_X86_REG_FP0 + (int)((i + (s->fsw >> 11)) & 7), s->st[i]);
+		s->empty |= (uint8_t)((tags >> 2 * i & 3) == 3) << i;
+	}
+}
+
+static void store_state(struct reference *ref)
+{
+	struct reference_state *s = &ref->state;
+	uint32_t eflags;
+
+	for (unsigned i = 0; i < 8; i++) uc_reg_read(ref->uc, gpr_ids[i], &s->gpr[i]);
+	uc_reg_read(ref->uc, UC_X86_REG_EIP, &s->eip);
+	uc_reg_read(ref->uc, UC_X86_REG_EFLAGS, &eflags);
+	s->flags = eflags & (EFL_ARITH | EFL_DF);
+	if (ref->sse)
+		for (int i = 0; i < 8; i++) uc_reg_read(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
+	if (ref->fpu)
+		store_fpu(ref);
+}
+
+static uint64_t hash_bytes(const uint8_t *p, uint32_t n)
+{
+	uint64_t h = 0xCBF29CE484222325ULL;
+
+	for (uint32_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3ULL;
+	return h;
+}
+
+/* Unicorn caches translations by address: drop them where other bytes are there now. */
+static void check_code(struct reference *ref, gva_t gva, uint32_t length)
+{
+	uint64_t hash = hash_bytes(ref->window + gva, length);
+	uint32_t slot = (gva ^ gva >> 16) % CODE_HASHES;
+
+	if (ref->code[slot].gva == gva && ref->code[slot].length >= length && ref->code[slot].hash == hash)
+		return;
+	uc_ctl_remove_cache(ref->uc, (uint64_t)gva, (uint64_t)gva + length);
+	ref->code[slot].gva = gva;
+	ref->code[slot].length = length;
+	ref->code[slot].hash = hash;
+}
+
+static void undo_stores(struct reference *ref, gva_t code, uint32_t code_length)
+{
+	bool code_changed = false;
+
+	for (uint32_t i = 0; i < ref->store_count; i++) {
+		struct reference_store *s = &ref->stores[i];
+		memcpy(&s->after, s->at, s->size);
+		code_changed |= s->gva - code < code_length || code - s->gva < s->size;
+	}
+	for (uint32_t i = ref->store_count; i-- > 0;) {
+		memcpy(ref->stores[i].at, &ref->stores[i].before, ref->stores[i].size);
+	}
+	for (uint32_t i = 0; code_changed && i < code_length; i++) ref->code[((code + i) ^ (code + i) >> 16) % CODE_HASHES].length = 0;
+}
+
+static void begin(struct reference *ref, const struct reference_state *start, const struct verify_insn *insns, uint32_t count,
+		  uint32_t iterations)
+{
+	ref->user = start->user;
+	ref->fpu = ref->sse = false;
+	for (uint32_t i = 0; i < count; i++) {
+		ref->fpu |= insns[i].fpu;
+		ref->sse |= insns[i].sse;
+	}
+	ref->insns = insns;
+	ref->iterations = iterations;
+	ref->steps = ref->rounds = 0;
+	ref->stopped = false;
+	ref->end = REFERENCE_LIMIT;
+	ref->store_count = 0;
+	ref->state = *start;
+	load_state(ref, start);
+}
+
+static void run_engine(struct reference *ref, uint32_t limit)
+{
+	gva_t from = ref->insns[ref->steps].eip;
+
+	/* A translation of Unicorn's may run on into the page behind. */
+	show_page(ref, from, ACCESS_FETCH);
+	show_page(ref, from + PAGE_SIZE, ACCESS_FETCH);
+	show_page(ref, from, ACCESS_FETCH);
+	check_code(ref, from, ref->insns[limit - 1].eip + ref->insns[limit - 1].length - from);
+	ref->first = ref->steps;
+	ref->limit = limit;
+	uc_emu_start(ref->uc, from, NEVER, 0, 0);
+	/* It came back by itself: an instruction that Unicorn does not run. */
+	if (!ref->stopped)
+		ref->end = REFERENCE_FAULTS;
+	/* The instruction that faults is not a step done. */
+	if (ref->end != REFERENCE_LIMIT && ref->steps > ref->first)
+		ref->steps--;
+	ref->stopped = false;
+}
+
+/* PUSH Sreg and MOV r, Sreg, whose selectors are the guest's. */
+static void emulate(struct reference *ref)
+{
+	const struct verify_insn *insn = &ref->insns[ref->steps];
+	unsigned reg = insn->modrm >> 3 & 7;
+	uint32_t value, eip = insn->eip + insn->length;
+
+	if (insn->opcode == 0x8C) {
+		unsigned to = insn->modrm & 7;
+		uc_reg_read(ref->uc, gpr_ids[to], &value);
+		value = (insn->word ? value & 0xFFFF0000 : 0) | ref->state.selector[reg];
+		uc_reg_write(ref->uc, gpr_ids[to], &value);
+	} else {
+		unsigned seg = insn->opcode == 0x1A0 ? SEG_FS : insn->opcode == 0x1A8 ? SEG_GS : insn->opcode >> 3;
+		uint32_t size = insn->word ? 2 : 4;
+		uc_reg_read(ref->uc, UC_X86_REG_ESP, &value);
+		value -= size;
+		on_access(ref->uc, UC_MEM_WRITE, value, (int)size, 0, ref);
+		ref->stopped = false;
+		if (ref->end != REFERENCE_LIMIT)
+			return;
+		uint32_t selector = ref->state.selector[seg];
+		memcpy(ref->window + value, &selector, size);
+		uc_reg_write(ref->uc, UC_X86_REG_ESP, &value);
+	}
+	uc_reg_write(ref->uc, UC_X86_REG_EIP, &eip);
+	ref->steps++;
+}
+
+enum reference_end reference_run(struct reference *ref, const struct reference_state *start, const struct verify_insn *insns,
+				 uint32_t count, uint32_t steps, uint32_t iterations)
+{
+	begin(ref, start, insns, count, iterations);
+	while (ref->steps < steps && ref->end == REFERENCE_LIMIT) {
+		uint32_t limit = ref->steps;
+		while (limit < steps && !insns[limit].emulated) limit++;
+		if (limit == ref->steps)
+			emulate(ref);
+		else
+			run_engine(ref, limit);
+	}
+	if (steps)
+		store_state(ref);
+	undo_stores(ref, start->eip, insns[count - 1].eip + insns[count - 1].length - start->eip);
+	return ref->end;
+}
+
+const struct reference_state *reference_state(const struct reference *ref)
+{
+	return &ref->state;
+}
+
+uint32_t reference_steps(const struct reference *ref)
+{
+	return ref->steps;
+}
+
+struct reference_store *reference_stores(const struct reference *ref, uint32_t *count)
+{
+	*count = ref->store_count;
+	return ref->stores;
+}
+
+void reference_rewind(struct reference *ref)
+{
+	free(ref->rewound);
+	ref->rewound = ref->stores;
+	ref->rewound_count = ref->store_count;
+	ref->stores = NULL;
+	ref->store_count = ref->store_room = 0;
+	for (uint32_t i = 0; i < ref->rewound_count; i++) {
+		struct reference_store *s = &ref->rewound[i];
+		memcpy(&s->ours, s->at, s->size);
+	}
+	for (uint32_t i = ref->rewound_count; i-- > 0;) {
+		memcpy(ref->rewound[i].at, &ref->rewound[i].before, ref->rewound[i].size);
+	}
+}
+
+void reference_forward(struct reference *ref)
+{
+	for (uint32_t i = 0; i < ref->rewound_count; i++) {
+		memcpy(ref->rewound[i].at, &ref->rewound[i].ours, ref->rewound[i].size);
+	}
+}
+
+uint32_t reference_read_code(struct reference *ref, gva_t gva, uint8_t *to, uint32_t size, bool user)
+{
+	uint32_t done = 0;
+
+	while (done < size) {
+		struct shadow_answer a = shadow_peek(ref->shadow, gva + done, ACCESS_FETCH | (user ? ACCESS_USER : 0));
+		uint32_t part = PAGE_SIZE - ((gva + done) & PAGE_MASK);
+		if (a.kind != SHADOW_RAM && a.kind != SHADOW_TRACED)
+			break;
+		part = part < size - done ? part : size - done;
+		memcpy(to + done, ref->ram + a.gpa, part);
+		done += part;
+	}
+	return done;
+}

@@ -1,0 +1,88 @@
+"""The programs of tests/guest-user: built, put on an initramfs, run one after the other in a guest that has nothing else to do."""
+
+import dataclasses
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from serial_guest import ROOT, GuestError, find_guest, monitor_command
+
+RUN_ALL = 'run-programs'
+FIRST_PROCESS = 'guest: first process'
+LINE = re.compile(r'program (\S+) (\d+) us, (WRONG )?checksum (\d+)')
+
+
+@dataclasses.dataclass
+class Result:
+    name: str
+    microseconds: int
+    right: bool
+    at: float  # when the line came, in seconds since the start
+
+
+@dataclasses.dataclass
+class Run:
+    results: list
+    first_process: float  # seconds since the start; None if it never came
+    exit_code: int
+    output: list
+
+
+def build_programs(folder):
+    """Paths of the programs, which have the names of their sources."""
+    command = [ROOT / 'tests/guest-user/build', folder]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise GuestError('the programs of tests/guest-user do not build')
+    return [Path(line) for line in result.stdout.splitlines()]
+
+
+def parse(line, at):
+    match = LINE.search(line)
+    return match and Result(match[1], int(match[2]), not match[3], at)
+
+
+def run_natively(program):
+    """None where this host runs no 32-bit programs."""
+    try:
+        output = subprocess.run([program], stdout=subprocess.PIPE, text=True, timeout=60).stdout
+    except OSError:
+        return None
+    return parse(output, 0)
+
+
+class ProgramGuest:
+    """Kernel, and an initramfs with the programs and a script that runs all of them."""
+
+    def __init__(self, folder, programs):
+        script = folder / RUN_ALL
+        # Whole paths: busybox's shell takes its own applets first, and has a sort.
+        script.write_text('#!/bin/sh\n' + ''.join(f'/usr/bin/{program.name}\n' for program in programs))
+        options = [f'--add={path}' for path in [*programs, script]]
+        self.kernel, self.initrd = find_guest(*options, f'--output={folder}/initrd.gz')
+
+    def command(self, monitor, **how):
+        return monitor_command(monitor, self.kernel, self.initrd, append=f'quiet run=/usr/bin/{RUN_ALL}', **how)
+
+    def run(self, monitor, limit=300, watch=None, **how):
+        """`watch` is called with the process and each line, as they come."""
+        start = time.monotonic()
+        run = Run([], None, None, [])
+        command = self.command(monitor, **how)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            timer = threading.Timer(limit, process.kill)
+            timer.start()
+            for raw in process.stdout:
+                line, at = raw.decode(errors='replace').rstrip(), time.monotonic() - start
+                run.output.append(line)
+                if result := parse(line, at):
+                    run.results.append(result)
+                elif FIRST_PROCESS in line:
+                    run.first_process = at
+                if watch:
+                    watch(process, line)
+            timer.cancel()
+        run.exit_code = process.returncode
+        return run
