@@ -33,7 +33,7 @@ struct guest_fault {
  * adds and tests for zero. An empty slot has host_pc of the lookup's miss stub and neg_eip that no index can match. */
 struct jump_slot {
 	uint32_t neg_eip;   /* -(linear address of the target) */
-	uint32_t neg_exec;  /* -(value of the exec table for the target's page) */
+	uint32_t neg_exec;  /* -(value of the exec table for the target's page + vcpu.mode_tag) */
 	host_pc_t host_pc;
 };
 #define JUMP_SLOTS 4096u
@@ -58,6 +58,8 @@ struct vcpu {
 	uint64_t tables;      /* R14: current view's tables, + ABI_TABLES_BIAS */
 	uint64_t resume_pc;   /* host PC to go on at */
 
+	uint32_t mode_tag;    /* which mode is running, as a small number << 21: tells apart targets that differ in it alone */
+	uint32_t pad1;
 	uint64_t jump_mask;   /* which bits of an EIP index vcpu.jump: JUMP_SLOTS - 1 */
 	struct segment seg[SEG_COUNT];
 	struct segment ldtr, tr;
@@ -80,12 +82,12 @@ struct vcpu {
 	} host_fault;
 
 	_Alignas(64) uint8_t xmm[8][16]; /* guest XMM0-7 while C runs; x87, MMX and MXCSR stay live in the host's registers */
-	_Alignas(64) uint8_t bounce[1024]; /* where a completed access works; see runtime/access.c */
+	_Alignas(64) uint8_t bounce[512], read_bounce[512]; /* where completed accesses work: see runtime/faults.c */
 
 	struct stats *stats;
 	void *runtime; /* struct runtime, opaque here */
 
-	/* Inline lookup, one for CPL 0-2 and one for CPL 3: dropped when any mode bit but CPL changes. */
+	/* Inline lookup, one for CPL 0-2 and one for CPL 3. */
 	_Alignas(64) struct jump_slot jump[2][JUMP_SLOTS];
 };
 

@@ -148,7 +148,7 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 		.length = PAGE_SIZE - (gva & PAGE_MASK),
 		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .mode = mode,
 		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
-		.soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r, mode),
+		.basic_blocks = r->observer != NULL, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r, mode),
 	};
 	uint64_t start = now_ns();
 	int err = 0;

@@ -55,16 +55,25 @@ void dispatch_use_view(struct runtime *r)
 	}
 }
 
-/* Landing pads and inline lookup slots stand for one mode: forget them when another begins. */
+static uint32_t tag_of(struct runtime *r, uint32_t mode)
+{
+	for (unsigned i = 0; i < r->mode_count; i++)
+		if (r->modes[i] == mode)
+			return i << MODE_TAG_SHIFT;
+	if (r->mode_count == MODE_TAGS) {
+		code_forget_jumps(r);
+		r->mode_count = 0;
+	}
+	r->modes[r->mode_count] = mode;
+	return r->mode_count++ << MODE_TAG_SHIFT;
+}
+
+/* The inline lookup tells modes apart by tag; landing pads stand for one mode, and are forgotten when another begins. */
 static void match_mode(struct runtime *r, uint32_t mode)
 {
-	unsigned user = (mode & MODE_CPL) == 3;
-
-	if (r->jump_mode[user] != mode) {
-		struct jump_slot *slots = r->v->jump[user];
-		memset(slots, 0, sizeof(r->v->jump[user]));
-		slots[0].neg_eip = 1;
-		r->jump_mode[user] = mode;
+	if (r->tagged_mode != mode) {
+		r->tagged_mode = mode;
+		r->v->mode_tag = tag_of(r, mode);
 	}
 	if (r->view->return_mode != mode) {
 		return_stack_reset(r, r->view);
@@ -95,7 +104,7 @@ static void connect(struct runtime *r, struct block *b)
 	if (r->fill_jump && may_chain(r, b)) {
 		struct jump_slot *slot = &r->v->jump[(b->mode & MODE_CPL) == 3][b->eip & (JUMP_SLOTS - 1)];
 		slot->neg_eip = 0u - b->eip;
-		slot->neg_exec = 0u - ((uint32_t)(b->gpa >> PAGE_SHIFT) + 1);
+		slot->neg_exec = 0u - ((uint32_t)(b->gpa >> PAGE_SHIFT) + 1 + r->v->mode_tag);
 		slot->host_pc = b->host_pc;
 		r->stats.jump_fills++;
 	}
@@ -156,10 +165,8 @@ static void sample(struct runtime *r)
 	if (!view || !view->user || view->window || (r->config.chaos & CHAOS_ALL_SOFT))
 		return;
 	view->used_ns += SAMPLE_NS;
-	if (view->used_ns > SAMPLE_NS && shadow_make_direct(r->shadow, view)) {
-		r->stats.views_direct++;
-		view->used_ns = 0;
-	}
+	if (view->used_ns > SAMPLE_NS)
+		shadow_make_direct(r->shadow, view);
 }
 
 static void answer_kick(struct runtime *r)
@@ -282,6 +289,9 @@ static host_pc_t answer_interruption(struct runtime *r)
 	if (in_lookup(pc, entry_lookup_kernel_parked, entry_lookup_kernel_unparked) ||
 	    in_lookup(pc, entry_lookup_user_parked, entry_lookup_user_unparked)) {
 		at.undo = UNDO_TARGET_R8_RCX;
+	} else if (pc == (host_pc_t)entry_underflow_kernel || pc == (host_pc_t)entry_underflow_user) {
+		/* The bottom entry was popped: stay on it. */
+		v->return_rsp -= 8;
 	} else if (cache_contains(r->cache, pc)) {
 		struct block *b = cache_find_host(r->cache, pc);
 		if (b->mode & MODE_THUNK) {

@@ -152,6 +152,8 @@ done:
 	mov ABI_EXEC_TABLE - ABI_TABLES_BIAS(%r14, %r11, 4), %ecx
 	mov \slots + 4(%r13, %r9, 8), %r11d
 	lea (%rcx, %r11), %ecx
+	mov VCPU_MODE_TAG(%r13), %r11d
+	lea (%rcx, %r11), %ecx
 	jecxz 3f
 	jmp 2b
 3:	mov %r10, %rcx

@@ -33,9 +33,8 @@ static void tell_written(struct runtime *r, gpa_t gpa, uint32_t length)
 	cache_invalidate(r->cache, gpa, length);
 }
 
-static void piece_gather(struct runtime *r, unsigned i, uint8_t *to)
+static void piece_gather(struct runtime *r, const struct completion *c, unsigned i, uint8_t *to)
 {
-	struct completion *c = &r->completion;
 	gpa_t gpa = c->piece[i].gpa;
 	uint32_t length = c->piece[i].length;
 
@@ -81,13 +80,11 @@ void completion_finish(struct runtime *r)
 }
 
 /* Describe the access piece by piece. Returns false with the page fault raised. */
-static bool resolve_pieces(struct runtime *r, gva_t gva, uint32_t size, unsigned access, bool *all_ram)
+static bool resolve_pieces(struct runtime *r, struct completion *c, gva_t gva, uint32_t size, unsigned access, bool *all_ram)
 {
-	struct completion *c = &r->completion;
 	uint32_t first = PAGE_SIZE - (gva & PAGE_MASK);
 
-	c->gva = gva;
-	c->size = size;
+	*c = (struct completion){.gva = gva, .size = size};
 	c->pieces = size > first ? 2 : 1;
 	*all_ram = true;
 	for (unsigned i = 0; i < c->pieces; i++) {
@@ -111,36 +108,36 @@ static bool resolve_pieces(struct runtime *r, gva_t gva, uint32_t size, unsigned
 	return true;
 }
 
-static void gather(struct runtime *r)
+static void gather(struct runtime *r, const struct completion *c, uint8_t *to)
 {
-	struct completion *c = &r->completion;
-
-	piece_gather(r, 0, r->v->bounce);
+	piece_gather(r, c, 0, to);
 	if (c->pieces == 2)
-		piece_gather(r, 1, r->v->bounce + c->piece[0].length);
+		piece_gather(r, c, 1, to + c->piece[0].length);
 }
 
-/* A read: the data waits in the bounce buffer, the instruction goes on with R9 pointing there. */
-static host_pc_t complete_read(struct runtime *r, const struct block *b, const struct side_row *row)
+/* A read: the data waits in a bounce buffer, the instruction goes on with R9 pointing there. It may be the first of two accesses of a
+ * thunk, whose write has the other buffer. */
+static host_pc_t complete_read(struct runtime *r, const struct completion *c, const struct block *b, const struct side_row *row)
 {
 	const struct side_row *end = b->rows + b->row_count;
 
-	gather(r);
+	gather(r, c, r->v->read_bounce);
 	while (row < end && !(row->access & ROW_SOFT))
 		row++;
-	r->v->scratch[1] = (uint64_t)r->v->bounce;
+	r->v->scratch[1] = (uint64_t)r->v->read_bounce;
 	return b->host_pc + row->host_offset;
 }
 
 /* A write: a thunk runs the same instruction on RAM itself, or on the bounce buffer; what is left is done when it exits. */
-static host_pc_t complete_write(struct runtime *r, const struct side_row *row)
+static host_pc_t complete_write(struct runtime *r, const struct completion *access, const struct side_row *row)
 {
 	struct completion *c = &r->completion;
 	struct vcpu *v = r->v;
 
+	*c = *access;
 	c->bounced = c->pieces == 2 || c->piece[0].mmio;
 	if (c->bounced)
-		gather(r);
+		gather(r, c, v->bounce);
 	v->completion_hva = (uint64_t)(c->bounced ? v->bounce : r->ram + c->piece[0].gpa);
 	v->eip = row->eip;
 	c->active = true;
@@ -160,18 +157,19 @@ host_pc_t fault_soft(struct runtime *r)
 	gva_t gva = (gva_t)v->scratch[0];
 	struct block *b = cache_find_host(r->cache, pc);
 	const struct side_row *row = cache_find_row(b, pc);
+	struct completion completion;
 	bool write = row->access & ROW_WRITE, all_ram;
 	uint32_t size = row_sizes[row->access >> ROW_SIZE_SHIFT];
 	unsigned access = (write ? ACCESS_WRITE : ACCESS_READ) | memory_user(v);
 
 	r->stats.soft_misses++;
 	v->eip = row->eip;
-	if (!resolve_pieces(r, gva, size, access, &all_ram))
+	if (!resolve_pieces(r, &completion, gva, size, access, &all_ram))
 		return 0;
-	if (all_ram && r->completion.pieces == 1)
+	if (all_ram && completion.pieces == 1)
 		return pc;
 	r->stats.completions++;
-	return write ? complete_write(r, row) : complete_read(r, b, row);
+	return write ? complete_write(r, &completion, row) : complete_read(r, &completion, b, row);
 }
 
 /* --- host faults --- */

@@ -38,6 +38,8 @@ struct completion {
 };
 
 #define HISTORY 16u
+#define MODE_TAGS 2048u
+#define MODE_TAG_SHIFT 21 /* above any value of the exec table */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
 
 struct runtime {
@@ -57,7 +59,9 @@ struct runtime {
 
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
 	uint8_t *window;           /* GS base as loaded */
-	uint32_t jump_mode[2];     /* the mode whose targets are in vcpu.jump[] */
+	uint32_t modes[MODE_TAGS]; /* the modes met so far; an index is a mode's tag */
+	unsigned mode_count;
+	uint32_t tagged_mode;      /* the one vcpu.mode_tag stands for */
 	uint64_t code_epoch;       /* grows when blocks die or a view loses code pages: host PCs held across a callout are void */
 
 	uint8_t **soft_bits;       /* per frame: instructions that are emitted soft, or NULL */

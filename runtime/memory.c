@@ -18,6 +18,7 @@ struct piece {
 	uint8_t *hva;   /* plain RAM or traced RAM; NULL for MMIO */
 	gpa_t gpa;      /* where traced or MMIO */
 	bool traced;
+	bool crosses;   /* one of several */
 };
 
 static bool resolve(struct vcpu *v, gva_t gva, unsigned access, struct piece *p)
@@ -61,7 +62,8 @@ static void piece_write(struct vcpu *v, const struct piece *p, const void *from,
 
 	if (p->hva) {
 		memcpy(p->hva, from, size);
-		if (p->traced) {
+		/* The frame may have been traced since it was resolved: by the walk for the other page of a crossing. */
+		if (p->traced || p->crosses) {
 			shadow_frame_written(r->shadow, p->gpa, size);
 			cache_invalidate(r->cache, p->gpa, size);
 		}
@@ -119,6 +121,9 @@ bool memory_write(struct vcpu *v, gva_t gva, const void *from, uint32_t size, un
 		length = min_u32(size - done, left_in_page(gva + done));
 		if (!resolve(v, gva + done, access, &p))
 			return false;
+		p.crosses = length < size;
+		if (p.crosses && p.hva)
+			p.gpa = (gpa_t)(p.hva - runtime_of(v)->ram);
 		piece_write(v, &p, (const uint8_t *)from + done, length);
 	}
 	return true;

@@ -21,6 +21,7 @@ _Static_assert(offsetof(struct vcpu, c_rsp) == VCPU_C_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, return_rsp) == VCPU_RETURN_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, tables) == VCPU_TABLES, "entry.S");
 _Static_assert(offsetof(struct vcpu, resume_pc) == VCPU_RESUME_PC, "entry.S");
+_Static_assert(offsetof(struct vcpu, mode_tag) == VCPU_MODE_TAG, "entry.S");
 _Static_assert(offsetof(struct vcpu, jump_mask) == VCPU_JUMP_MASK, "entry.S");
 _Static_assert(offsetof(struct vcpu, xmm) == VCPU_XMM, "entry.S");
 _Static_assert(offsetof(struct vcpu, jump) == VCPU_JUMP, "entry.S");
@@ -86,8 +87,6 @@ static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
 	if (r->link_from && r->link_from->host_pc >= from && r->link_from->host_pc < to)
 		r->link_from = NULL;
 	code_forget_jumps(r);
-	for (int user = 0; user < 2; user++)
-		r->jump_mode[user] = 0;
 	shadow_each_view(r->shadow, forget_returns, r);
 }
 

@@ -14,11 +14,7 @@ static void *reserve(size_t size)
 {
 	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (p == MAP_FAILED)
-		return NULL;
-	madvise(p, size, MADV_DONTDUMP);
-	madvise(p, size, MADV_DONTFORK);
-	return p;
+	return p == MAP_FAILED ? NULL : p;
 }
 
 static void *tables_alloc(void *ctx, size_t size)
@@ -60,8 +56,6 @@ static int map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable)
 	int protection = PROT_READ | (writable ? PROT_WRITE : 0);
 	void *p = mmap(at, (size_t)count << PAGE_SHIFT, protection, MAP_SHARED | MAP_FIXED, r->ram_fd, (off_t)gfn << PAGE_SHIFT);
 
-	r->stats.window_maps++;
-	r->stats.window_pages += count;
 	return p == MAP_FAILED ? -errno : 0;
 }
 

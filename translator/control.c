@@ -102,7 +102,7 @@ static void exit_if(struct translation *t, unsigned condition, uint32_t eip)
 }
 
 /* The inline lookup is keyed by EIP and so needs a flat CS; a single step must come back. */
-static host_pc_t lookup_stub(const struct translation *t)
+host_pc_t lookup_stub(const struct translation *t)
 {
 	bool slow = MODE_SEG(t->in->mode, SEG_CS) != MODE_SEG_FLAT || (t->in->mode & (MODE_ONE | MODE_THUNK));
 
@@ -146,8 +146,7 @@ bool emit_jump(struct translation *t, const struct insn *insn)
 bool emit_jcc_insn(struct translation *t, const struct insn *insn)
 {
 	exit_if(t, insn->d.opcode & 15, target_of(insn));
-	emit_exit(t, next_of(insn));
-	return true;
+	return false;
 }
 
 /* LOOP, LOOPE, LOOPNE, JECXZ, JCXZ. The new count is tested in ECX itself, with the old one parked in R10 until the branch is decided. */
@@ -204,31 +203,25 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 	return true;
 }
 
-/* What a host return lands on: is R8D, the guest's return address, the one that this pad stands for? */
+/* What a host return lands on: is R8D, the guest's return address, the one that this pad stands for? If so the block goes on. */
 static void landing_pad(struct translation *t, uint32_t return_eip)
 {
 	struct emitter *e = &t->e;
-	uint32_t over;
 
 	row_add(t, UNDO_TARGET_R8, return_eip, 0);
 	if (liveness_dead_at(t, return_eip)) {
 		emit_alu_imm(e, 7, R8, return_eip);
-		over = emit_jcc(e, CONDITION_E);
-		emit_jmp_to(e, lookup_stub(t));
-		emit_patch(e, over);
+		cold_add(t, COLD_LOOKUP, emit_jcc(e, CONDITION_NE), return_eip);
 	} else {
 		emit_mov64(e, R10, RCX);
 		row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
 		emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
-		over = emit_jecxz(e);
-		emit_mov64(e, RCX, R10);
-		row_add(t, UNDO_TARGET_R8, return_eip, 0);
-		emit_jmp_to(e, lookup_stub(t));
-		emit_patch8(e, over);
-		row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
+		uint32_t match = emit_jecxz(e);
+		cold_add(t, COLD_LOOKUP, emit_jmp(e), return_eip)->unpark = true;
+		emit_patch8(e, match);
 		emit_mov64(e, RCX, R10);
 	}
-	emit_exit(t, return_eip);
+	row_add(t, UNDO_NONE, return_eip, 0);
 }
 
 static void store_return_address(struct translation *t, const struct insn *insn, unsigned size)
@@ -290,8 +283,13 @@ bool emit_call_insn(struct translation *t, const struct insn *insn)
 	} else {
 		call_indirect(t, insn);
 	}
-	landing_pad(t, insn->d.operand_width == 16 ? next_of(insn) & 0xFFFF : next_of(insn));
-	return true;
+	if (insn->d.operand_width == 16 && next_of(insn) > 0xFFFF) {
+		landing_pad(t, next_of(insn) & 0xFFFF);
+		emit_exit(t, next_of(insn) & 0xFFFF);
+		return true;
+	}
+	landing_pad(t, next_of(insn));
+	return false;
 }
 
 bool emit_ret(struct translation *t, const struct insn *insn)

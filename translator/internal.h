@@ -34,7 +34,7 @@ struct insn {
 
 /* Code that leaves the main line, emitted behind the block. */
 struct cold {
-	enum { COLD_SOFT, COLD_EXIT, COLD_CALL_EXIT } kind;
+	enum { COLD_SOFT, COLD_EXIT, COLD_CALL_EXIT, COLD_LOOKUP } kind;
 	uint32_t jump[2];     /* offsets of rel32s that come here; 0 = none */
 	uint32_t eip;         /* for the side table */
 	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad */
@@ -109,6 +109,8 @@ void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word);
 
 /* control.c: leave for a known EIP. */
 void emit_exit(struct translation *t, uint32_t eip);
+/* Where an indirect branch of this mode goes. */
+host_pc_t lookup_stub(const struct translation *t);
 /* The entry of a block that spans two pages: go on only if this view maps the second page to the frame it was made from. */
 void emit_second_page_check(struct translation *t);
 

@@ -70,6 +70,17 @@ static void call_exit_emit(struct translation *t, const struct cold *c)
 	emit_jmp_to(&t->e, t->e.pc + c->back);
 }
 
+/* A landing pad that was not meant. */
+static void lookup_emit(struct translation *t, const struct cold *c)
+{
+	row_add(t, c->unpark ? UNDO_TARGET_R8_RCX : UNDO_TARGET_R8, c->eip, 0);
+	if (c->unpark) {
+		emit_mov64(&t->e, RCX, R10);
+		row_add(t, UNDO_TARGET_R8, c->eip, 0);
+	}
+	emit_jmp_to(&t->e, lookup_stub(t));
+}
+
 void cold_emit_all(struct translation *t)
 {
 	for (uint32_t i = 0; i < t->cold_count; i++) {
@@ -82,6 +93,8 @@ void cold_emit_all(struct translation *t)
 			soft_emit(t, c);
 		else if (c->kind == COLD_EXIT)
 			exit_emit(t, c);
+		else if (c->kind == COLD_LOOKUP)
+			lookup_emit(t, c);
 		else
 			call_exit_emit(t, c);
 	}

@@ -5,12 +5,17 @@
 
 #include "translator/internal.h"
 
-static bool ends_block(const struct insn *insn)
+/* Does control never reach the next instruction, or not as part of this block? */
+static bool ends_block(const struct translator_input *in, const struct insn *insn)
 {
-	return insn->rule->ends || insn->d.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
+	if (insn->rule->ends)
+		return true;
+	if (insn->d.meta.branch_type == ZYDIS_BRANCH_TYPE_NONE)
+		return false;
+	return in->basic_blocks || insn->d.mnemonic == ZYDIS_MNEMONIC_JMP || insn->d.mnemonic == ZYDIS_MNEMONIC_RET;
 }
 
-/* Decode up to the end of the basic block. */
+/* Decode up to the end of the block. */
 static int scan(struct translation *t)
 {
 	const struct translator_input *in = t->in;
@@ -30,7 +35,7 @@ static int scan(struct translation *t)
 		offset += insn->length;
 		t->out->guest_length = offset;
 		t->count++;
-		if (ends_block(insn)) {
+		if (ends_block(in, insn)) {
 			t->out->end = END_BRANCH;
 			return 0;
 		}
@@ -47,6 +52,11 @@ static void emit_body(struct translation *t)
 
 		row_add(t, UNDO_NONE, insn->eip, 0);
 		ended = insn->rule->emit(t, insn);
+		/* Room for the tail: what does not fit begins another block. */
+		if (t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 2 * MAX_COLD - 64) {
+			t->count = i + 1;
+			break;
+		}
 	}
 	if (!ended) {
 		const struct insn *last = &t->insns[t->count - 1];

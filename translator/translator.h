@@ -22,6 +22,7 @@ struct translator_input {
 	uint32_t cs_base;
 	uint32_t mode;         /* MODE_* */
 	uint32_t max_instructions;
+	bool basic_blocks;     /* end at every branch; else only where control never falls through */
 	/* Instructions to be emitted in soft form whatever the mode says: a bit for each byte of the page that `bytes` begins in, or NULL. */
 	const uint8_t *soft_bits;
 	/* Of a block whose bytes span two pages, the frame of the second, which its entry compares with the exec table; else GFN_NONE. */
@@ -37,9 +38,9 @@ enum translator_end {
 	END_BRANCH, END_CALLOUT, END_LIMIT, END_BYTES, END_RAISE, END_OVERFLOW,
 };
 
-#define TRANSLATOR_MAX_INSTRUCTIONS 128u
-#define TRANSLATOR_MAX_ROWS 1024u
-#define TRANSLATOR_MAX_SLOTS 4u
+#define TRANSLATOR_MAX_INSTRUCTIONS 64u
+#define TRANSLATOR_MAX_ROWS 2048u
+#define TRANSLATOR_MAX_SLOTS 132u
 #define TRANSLATOR_MAX_BYTES 32768u /* of host code in one block: offsets are 16 bits */
 
 struct translator_output {
@@ -52,7 +53,7 @@ struct translator_output {
 	struct link_slot slots[TRANSLATOR_MAX_SLOTS];
 };
 
-/* Translate one basic block. Returns 0; -ENOSPC if `capacity` was too small (nothing usable was written); -ENODATA if not even the
+/* Translate one block: straight on past conditional branches and calls, whose taken sides are exits. Returns 0; -ENOSPC if `capacity` was too small (nothing usable was written); -ENODATA if not even the
  * first instruction is whole within `length` (the caller raises the fetch fault of the next page). Guest bytes that are no
  * instruction, or none that this build runs, become code that raises the exception. */
 int translator_translate(const struct translator_input *in, struct translator_output *out);

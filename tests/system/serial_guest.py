@@ -104,11 +104,10 @@ class Guest:
         for keys in (CTRL_C, ESCAPE + ':q!\r', CTRL_C):
             self.type(keys + '\r')
             time.sleep(0.5)
-        # A second prompt that answers what is typed now, so that none of the earlier ones is taken for it.
-        self.run('stty sane; stty cols 400')
-        mark = f'mark{time.monotonic_ns()}'
-        self.type(f'echo {mark}\r')
-        self.expect(mark + '\r+\n')
+        # The shell may be a new one. The mark is typed in two pieces too, so that its echo is not taken for the answer.
+        mark = f'{time.monotonic_ns()}'
+        self.type(f"stty sane; {SET_PROMPT}; cd; echo mark''{mark}\r")
+        self.expect(f'mark{mark}')
         self.wait_for_prompt()
 
     def exit_code(self):
