@@ -17,6 +17,9 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 	uint32_t r8 = (uint32_t)v->scratch[0], r10 = (uint32_t)v->scratch[2];
 
 	v->eip = row->eip;
+	v->gpr[ESP] += (uint32_t)(row->esp * 4);
+	if (row->undo == UNDO_EBP_R10)
+		v->gpr[EBP] = r10;
 	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX)
 		v->gpr[ECX] = r10;
 	if (row->undo == UNDO_RDI)

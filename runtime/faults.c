@@ -79,8 +79,9 @@ void completion_finish(struct runtime *r)
 		piece_scatter(r, 1, r->v->bounce + c->piece[0].length);
 }
 
-/* Describe the access piece by piece. Returns false with the page fault raised. */
-static bool resolve_pieces(struct runtime *r, struct completion *c, gva_t gva, uint32_t size, unsigned access, bool *all_ram)
+/* Describe the access piece by piece. Returns false with the page fault that it meets. */
+static bool resolve_pieces(struct runtime *r, struct completion *c, gva_t gva, uint32_t size, unsigned access, bool *all_ram,
+			   struct guest_fault *fault)
 {
 	uint32_t first = PAGE_SIZE - (gva & PAGE_MASK);
 
@@ -92,7 +93,7 @@ static bool resolve_pieces(struct runtime *r, struct completion *c, gva_t gva, u
 		struct shadow_answer a = shadow_resolve(r->shadow, at, access);
 
 		if (a.kind == SHADOW_FAULT) {
-			raise_page_fault(r, at, a.error);
+			*fault = (struct guest_fault){.vector = VEC_PF, .has_error = true, .error = a.error, .cr2 = at};
 			return false;
 		}
 		c->piece[i].gpa = a.gpa;
@@ -139,7 +140,7 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 	if (c->bounced)
 		gather(r, c, v->bounce);
 	v->completion_hva = (uint64_t)(c->bounced ? v->bounce : r->ram + c->piece[0].gpa);
-	v->eip = row->eip;
+	dispatch_undo(v, row);
 	c->active = true;
 	r->link_from = NULL;
 	struct block *b = code_find(r, MODE_THUNK | MODE_SOFT);
@@ -162,10 +163,13 @@ host_pc_t fault_soft(struct runtime *r)
 	uint32_t size = row_sizes[row->access >> ROW_SIZE_SHIFT];
 	unsigned access = (write ? ACCESS_WRITE : ACCESS_READ) | memory_user(v);
 
+	struct guest_fault fault;
+
 	r->stats.soft_misses++;
-	v->eip = row->eip;
-	if (!resolve_pieces(r, &completion, gva, size, access, &all_ram))
-		return 0;
+	if (!resolve_pieces(r, &completion, gva, size, access, &all_ram, &fault)) {
+		dispatch_undo(v, row);
+		return raise_fault(r, fault);
+	}
 	if (all_ram && completion.pieces == 1)
 		return pc;
 	r->stats.completions++;

@@ -54,6 +54,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 		r->failure = "the monitor itself faulted";
 		siglongjmp(r->host_failure, 1);
 	}
+	machine_restore_terminal();
 	struct sigaction fatal = {.sa_handler = SIG_DFL};
 	sigaction(signal, &fatal, NULL);
 }

@@ -30,6 +30,7 @@ struct verify {
 	uint32_t planned; /* of these, for the reference to run */
 	struct reference_state start, ours, theirs;
 	uint32_t steps;
+	bool cut;
 	enum reference_end end;
 	uint32_t undefined;
 	bool inexact, fpu, sse;
@@ -116,6 +117,7 @@ static void before(void *ctx, struct vcpu *v, const struct block *b)
 		f->end = reference_run(f->reference, &f->start, f->insns, f->count, f->planned, 0);
 		f->theirs = *reference_state(f->reference);
 		f->steps = reference_steps(f->reference);
+		f->cut = reference_was_cut(f->reference);
 	}
 	guard_leave(&guard);
 }
@@ -269,7 +271,7 @@ static void compare_partial(struct verify *f, struct vcpu *v, struct difference 
 	if (!insn->rep || d->length)
 		return;
 	uint32_t rounds = reference_state(f->reference)->gpr[ECX] - v->gpr[ECX];
-	if (rounds)
+	if (rounds && rounds <= REFERENCE_MAX_ROUNDS)
 		compare_at(f, d, index + 1, rounds, 0, true);
 }
 
@@ -366,14 +368,18 @@ static bool after(void *ctx, struct vcpu *v, const struct block *b)
 	}
 	guard_enter(&guard);
 	take_state(&f->ours, v, &guard);
-	if (f->end != REFERENCE_LIMIT || f->planned < f->count) {
+	uint32_t index;
+	if (f->cut && (!insn_at(f, v->eip, &index) || index >= f->steps)) {
+		f->skipped++;
+	} else if (f->cut) {
+		compare_partial(f, v, &d);
+	} else if (f->end != REFERENCE_LIMIT || f->planned < f->count) {
 		compare_stopped(f, v, &d);
 	} else if (v->eip != f->theirs.eip) {
 		compare_partial(f, v, &d);
 	} else {
 		compare_state(f, &d, &f->theirs, 0, f->undefined, true);
 		compare_memory(f, &d);
-		uint32_t index;
 		/* A block that ends where it may also be left early: the loop's head, say. */
 		if (d.length && insn_at(f, v->eip, &index)) {
 			struct difference other = {.length = 0};

@@ -38,7 +38,7 @@ struct reference {
 	uint32_t first;             /* the step that Unicorn was started at */
 	uint32_t steps, rounds; /* instructions begun; rounds of the one that repeats */
 	uint32_t last_eip;
-	bool stopped;
+	bool stopped, cut;
 	enum reference_end end;
 	bool fpu, sse;
 	struct reference_state state;
@@ -190,10 +190,12 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	/* A store into the code that runs makes Unicorn begin its instruction anew. */
 	if (same && !again && !ref->insns[ref->steps - 1].branches)
 		return;
-	if (again && (ref->steps < ref->limit || !ref->iterations || ref->rounds < ref->iterations)) {
+	if (again && (ref->steps < ref->limit || !ref->iterations || ref->rounds < ref->iterations) && ref->rounds < REFERENCE_MAX_ROUNDS) {
 		ref->rounds++;
 		return;
 	}
+	if (again && ref->rounds == REFERENCE_MAX_ROUNDS)
+		ref->cut = true;
 	if (again || ref->steps == ref->limit) {
 		ref->stopped = true;
 		uc_emu_stop(uc);
@@ -390,7 +392,7 @@ static void begin(struct reference *ref, const struct reference_state *start, co
 	ref->insns = insns;
 	ref->iterations = iterations;
 	ref->steps = ref->rounds = 0;
-	ref->stopped = false;
+	ref->stopped = ref->cut = false;
 	ref->end = REFERENCE_LIMIT;
 	ref->store_count = 0;
 	ref->state = *start;
@@ -451,7 +453,7 @@ enum reference_end reference_run(struct reference *ref, const struct reference_s
 				 uint32_t count, uint32_t steps, uint32_t iterations)
 {
 	begin(ref, start, insns, count, iterations);
-	while (ref->steps < steps && ref->end == REFERENCE_LIMIT) {
+	while (ref->steps < steps && ref->end == REFERENCE_LIMIT && !ref->cut) {
 		uint32_t limit = ref->steps;
 		while (limit < steps && !insns[limit].emulated) limit++;
 		if (limit == ref->steps)
@@ -473,6 +475,11 @@ const struct reference_state *reference_state(const struct reference *ref)
 uint32_t reference_steps(const struct reference *ref)
 {
 	return ref->steps;
+}
+
+bool reference_was_cut(const struct reference *ref)
+{
+	return ref->cut;
 }
 
 struct reference_store *reference_stores(const struct reference *ref, uint32_t *count)

@@ -26,13 +26,13 @@ struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *o
 	};
 }
 
-static struct host_mem host_address(const struct guest_mem *m)
+static struct host_mem host_address(const struct translation *t, const struct guest_mem *m)
 {
 	return (struct host_mem){
 		.base = m->base == NO_REG ? NO_REG : (uint8_t)host_gpr(m->base),
 		.index = m->index == NO_REG ? NO_REG : (uint8_t)host_gpr(m->index),
 		.scale = m->scale,
-		.disp = m->disp,
+		.disp = (int32_t)((uint32_t)m->disp + (m->base == ESP ? (uint32_t)t->esp : 0)),
 	};
 }
 
@@ -41,7 +41,7 @@ void access_ea(struct translation *t, const struct guest_mem *m)
 	if (m->base == NO_REG && m->index == NO_REG)
 		emit_mov_imm(&t->e, R8, m->a16 ? (uint16_t)m->disp : (uint32_t)m->disp);
 	else
-		emit_lea(&t->e, R8, host_address(m));
+		emit_lea(&t->e, R8, host_address(t, m));
 	if (m->a16 && (m->base != NO_REG || m->index != NO_REG))
 		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R8, .rm = R8});
 }
@@ -149,7 +149,7 @@ struct host_mem access_emit(struct translation *t, const struct insn *insn, cons
 	bool plain = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8 && !(m->seg == SEG_CS && m->write);
 
 	if (plain && !access_is_soft(t, insn)) {
-		struct host_mem h = host_address(m);
+		struct host_mem h = host_address(t, m);
 		h.window = true;
 		row_add(t, UNDO_NONE, insn->eip, row_access(m));
 		return h;

@@ -122,6 +122,8 @@ static void load_target(struct translation *t, const struct insn *insn)
 
 	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		enum host_reg from = host_gpr(gpr_of(insn->op[0].reg.value));
+		if (from == REG_GUEST_ESP)
+			esp_flush(t, insn->eip);
 		if (narrow)
 			emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R8, .rm = (uint8_t)from});
 		else
@@ -135,10 +137,14 @@ static void load_target(struct translation *t, const struct insn *insn)
 bool emit_jump(struct translation *t, const struct insn *insn)
 {
 	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		esp_flush(t, insn->eip);
 		emit_exit(t, target_of(insn));
 		return true;
 	}
 	load_target(t, insn);
+	if (t->esp)
+		emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp));
+	t->esp = 0;
 	exit_indirect(t, insn->eip);
 	return true;
 }
@@ -237,7 +243,7 @@ static unsigned return_size(const struct insn *insn)
 static void push_return_address(struct translation *t, const struct insn *insn)
 {
 	store_return_address(t, insn, return_size(insn));
-	stack_adjust(t, -(int32_t)return_size(insn));
+	esp_add(t, insn->eip, -(int32_t)return_size(insn));
 }
 
 static void call_direct(struct translation *t, const struct insn *insn)
@@ -245,7 +251,9 @@ static void call_direct(struct translation *t, const struct insn *insn)
 	uint32_t target = target_of(insn);
 	struct cold *mismatch = NULL;
 
-	push_return_address(t, insn);
+	store_return_address(t, insn, return_size(insn));
+	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp - (int32_t)return_size(insn)));
+	t->esp = 0;
 	uint32_t slot_index = t->out->slot_count;
 	struct link_slot *slot = slot_new(t, target);
 	exit_cold(t, slot_index, target);
@@ -266,7 +274,8 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 	store_return_address(t, insn, return_size(insn));
 	emit_load(&t->e, R8, VCPU(spill), 4);
 	/* ESP last: from here on the instruction is done. */
-	stack_adjust(t, -(int32_t)return_size(insn));
+	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp - (int32_t)return_size(insn)));
+	t->esp = 0;
 	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
 	emit_call_to(&t->e, lookup_stub(t));
 }
@@ -299,7 +308,8 @@ bool emit_ret(struct translation *t, const struct insn *insn)
 	struct guest_mem m = {.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .size = (uint8_t)size};
 
 	emit_load(&t->e, R8, access_emit(t, insn, &m, false), size);
-	stack_adjust(t, (int32_t)(size + release));
+	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp + (int32_t)(size + release)));
+	t->esp = 0;
 	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
 	/* A host return goes to a pad and on from there: a single step must not. */
 	if (t->in->mode & (MODE_ONE | MODE_THUNK))

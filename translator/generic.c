@@ -34,6 +34,14 @@ static bool is_high_byte(const ZydisDecodedOperand *op)
 	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH;
 }
 
+static bool has_esp_operand(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->d.operand_count; i++)
+		if (is_gpr(&insn->op[i]) && (insn->op[i].reg.value == ZYDIS_REGISTER_ESP || insn->op[i].reg.value == ZYDIS_REGISTER_SP))
+			return true;
+	return false;
+}
+
 /* The number that goes into ModRM or the opcode: R12 stands for ESP; AH..DH keep 4..7, which mean them as long as there is no REX. */
 static uint8_t register_number(const ZydisDecodedOperand *op)
 {
@@ -166,6 +174,8 @@ bool emit_generic(struct translation *t, const struct insn *insn)
 		emit_raise(t, insn, (unsigned)trap, false, 0);
 		return true;
 	}
+	if (has_esp_operand(insn))
+		esp_flush(t, insn->eip);
 	op = host_form(insn, &memory, &high);
 	adapt_encoding(&op, insn);
 	unsigned access = 0;
@@ -196,9 +206,16 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 	enum host_reg to = host_gpr(gpr_of(insn->op[0].reg.value));
 	bool wide = insn->d.operand_width == 32;
 
+	if (wide && to == REG_GUEST_ESP && m.base == ESP && m.index == NO_REG) {
+		esp_add(t, insn->eip, m.disp);
+		return false;
+	}
+	if (to == REG_GUEST_ESP)
+		esp_flush(t, insn->eip);
 	if (wide && !m.a16) {
 		struct host_mem h = {.base = m.base == NO_REG ? NO_REG : (uint8_t)host_gpr(m.base),
-				     .index = m.index == NO_REG ? NO_REG : (uint8_t)host_gpr(m.index), .scale = m.scale, .disp = m.disp};
+				     .index = m.index == NO_REG ? NO_REG : (uint8_t)host_gpr(m.index), .scale = m.scale,
+				     .disp = (int32_t)((uint32_t)m.disp + (m.base == ESP ? (uint32_t)t->esp : 0))};
 		emit_lea(&t->e, to, h);
 		return false;
 	}

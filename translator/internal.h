@@ -20,6 +20,7 @@ struct rule {
 	uint8_t callout;  /* enum callout_id, for emit_callout */
 	bool ends;        /* nothing behind this instruction belongs to the block */
 	bool leaves;      /* C sees the flags: all are live before */
+	bool defers_esp;  /* emitted code knows of translation.esp: R12 need not be brought up to date before */
 };
 
 struct insn {
@@ -39,6 +40,7 @@ struct cold {
 	uint32_t eip;         /* for the side table */
 	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad */
 	bool unpark;          /* guest ECX is in R10 */
+	int8_t esp;           /* translation.esp where it was left */
 	uint8_t slot;         /* COLD_EXIT: index in out->slots */
 };
 #define MAX_COLD 512u
@@ -51,6 +53,7 @@ struct translation {
 	uint32_t count;
 	struct cold cold[MAX_COLD];
 	uint32_t cold_count;
+	int32_t esp;          /* guest ESP - R12: pushes and pops in a row adjust R12 once */
 };
 
 /* decode.c: fill one insn. Returns 0, -ENODATA if it is not whole within the bytes, or -EILSEQ if it is no instruction. */
@@ -99,7 +102,7 @@ static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterG
 
 /* Emitters of the classes. */
 emit_fn emit_generic, emit_nothing, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
-emit_fn emit_push, emit_pop, emit_leave;                                                              /* stack.c */
+emit_fn emit_push, emit_pop, emit_leave, emit_add_esp;                                                              /* stack.c */
 emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;                                /* control.c */
 emit_fn emit_callout, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined, emit_too_long; /* sensitive.c */
 
@@ -116,6 +119,9 @@ void emit_second_page_check(struct translation *t);
 
 /* stack.c: the parts of push that call and push share: store at ESP - size, without changing ESP. */
 struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size);
-void stack_adjust(struct translation *t, int32_t by);
+/* Guest ESP changes by this much, now or with the next esp_flush. Flag-free. */
+void esp_add(struct translation *t, uint32_t eip, int32_t by);
+/* R12 becomes guest ESP; `eip` is the instruction being emitted. */
+void esp_flush(struct translation *t, uint32_t eip);
 
 #endif

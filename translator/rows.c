@@ -3,7 +3,8 @@
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access)
 {
 	struct translator_output *out = t->out;
-	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = (uint8_t)undo, .access = (uint8_t)access, .eip = eip};
+	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = undo & 15, .access = access & 63,
+			       .esp = (t->esp / 4) & 63, .eip = eip};
 
 	if (out->row_count && out->rows[out->row_count - 1].host_offset == row.host_offset) {
 		out->rows[out->row_count - 1] = row;
@@ -25,7 +26,7 @@ struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t e
 		return &discarded;
 	}
 	struct cold *c = &t->cold[t->cold_count++];
-	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip};
+	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip, .esp = (int8_t)t->esp};
 	return c;
 }
 
@@ -86,6 +87,7 @@ void cold_emit_all(struct translation *t)
 	for (uint32_t i = 0; i < t->cold_count; i++) {
 		const struct cold *c = &t->cold[i];
 
+		t->esp = c->esp;
 		for (int j = 0; j < 2; j++)
 			if (c->jump[j])
 				emit_patch(&t->e, c->jump[j]);

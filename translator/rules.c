@@ -1,8 +1,10 @@
 /* The allow-list: every instruction that may run, and how. What is not here raises #UD, as CPUID says it must. */
 #include "translator/internal.h"
 
-#define INNOCUOUS {.emit = emit_generic}
+#define INNOCUOUS {.emit = emit_generic, .defers_esp = true}
 #define AS(function) {.emit = function}
+/* ... where translation.esp is taken care of. */
+#define WITH_ESP(function) {.emit = function, .defers_esp = true}
 #define CALLOUT_TO(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true}
 #define CALLOUT_VIA(function, id) {.emit = function, .callout = CALLOUT_##id, .leaves = true}
 #define CALLOUT_ENDS(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .ends = true}
@@ -31,17 +33,17 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(SETNS) = INNOCUOUS, M(SETNZ) = INNOCUOUS, M(SETO) = INNOCUOUS, M(SETP) = INNOCUOUS, M(SETS) = INNOCUOUS, M(SETZ) = INNOCUOUS,
 	M(CMPXCHG) = INNOCUOUS, M(CMPXCHG8B) = INNOCUOUS, M(MOV) = INNOCUOUS, M(MOVSX) = INNOCUOUS, M(MOVZX) = INNOCUOUS,
 	M(XADD) = INNOCUOUS, M(XCHG) = INNOCUOUS, M(PAUSE) = INNOCUOUS,
-	M(LEA) = AS(emit_lea_insn), M(NOP) = AS(emit_nothing), M(XLAT) = AS(emit_xlat), M(SALC) = AS(emit_salc),
-	M(PREFETCHNTA) = AS(emit_nothing), M(PREFETCHT0) = AS(emit_nothing), M(PREFETCHT1) = AS(emit_nothing), M(PREFETCHT2) = AS(emit_nothing),
-	M(ENDBR32) = AS(emit_nothing), M(ENDBR64) = AS(emit_nothing),
+	M(LEA) = WITH_ESP(emit_lea_insn), M(NOP) = WITH_ESP(emit_nothing), M(XLAT) = WITH_ESP(emit_xlat), M(SALC) = WITH_ESP(emit_salc),
+	M(PREFETCHNTA) = WITH_ESP(emit_nothing), M(PREFETCHT0) = WITH_ESP(emit_nothing), M(PREFETCHT1) = WITH_ESP(emit_nothing), M(PREFETCHT2) = WITH_ESP(emit_nothing),
+	M(ENDBR32) = WITH_ESP(emit_nothing), M(ENDBR64) = WITH_ESP(emit_nothing),
 
 	/* Stack. */
-	M(PUSH) = AS(emit_push), M(POP) = AS(emit_pop), M(LEAVE) = AS(emit_leave),
+	M(PUSH) = WITH_ESP(emit_push), M(POP) = WITH_ESP(emit_pop), M(LEAVE) = WITH_ESP(emit_leave),
 	M(PUSHA) = CALLOUT_TO(pusha), M(PUSHAD) = CALLOUT_TO(pusha), M(POPA) = CALLOUT_TO(popa), M(POPAD) = CALLOUT_TO(popa),
 	M(ENTER) = CALLOUT_TO(enter),
 
 	/* Control: never copied; chained. */
-	M(JMP) = AS(emit_jump), M(CALL) = AS(emit_call_insn), M(RET) = AS(emit_ret),
+	M(JMP) = WITH_ESP(emit_jump), M(CALL) = WITH_ESP(emit_call_insn), M(RET) = WITH_ESP(emit_ret),
 	M(JB) = AS(emit_jcc_insn), M(JBE) = AS(emit_jcc_insn), M(JL) = AS(emit_jcc_insn), M(JLE) = AS(emit_jcc_insn),
 	M(JNB) = AS(emit_jcc_insn), M(JNBE) = AS(emit_jcc_insn), M(JNL) = AS(emit_jcc_insn), M(JNLE) = AS(emit_jcc_insn),
 	M(JNO) = AS(emit_jcc_insn), M(JNP) = AS(emit_jcc_insn), M(JNS) = AS(emit_jcc_insn), M(JNZ) = AS(emit_jcc_insn),
@@ -58,7 +60,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 
 	/* Sensitive. */
 	M(PUSHF) = CALLOUT_TO(pushf), M(PUSHFD) = CALLOUT_TO(pushf), M(POPF) = CALLOUT_TO(popf), M(POPFD) = CALLOUT_TO(popf),
-	M(CLI) = CALLOUT_VIA(emit_cli, cli), M(STI) = CALLOUT_TO(sti), M(CLD) = AS(emit_cld), M(STD) = AS(emit_std),
+	M(CLI) = CALLOUT_VIA(emit_cli, cli), M(STI) = CALLOUT_TO(sti), M(CLD) = WITH_ESP(emit_cld), M(STD) = WITH_ESP(emit_std),
 	M(HLT) = CALLOUT_ENDS(hlt), M(INT) = CALLOUT_ENDS(int_n), M(INT3) = CALLOUT_ENDS(int_n), M(INT1) = CALLOUT_ENDS(int_n),
 	M(INTO) = {.emit = emit_into, .callout = CALLOUT_int_n, .leaves = true, .ends = true},
 	M(IRET) = CALLOUT_ENDS(iret), M(IRETD) = CALLOUT_ENDS(iret),
@@ -122,11 +124,15 @@ static const struct rule *mov_rule(const ZydisDecodedOperand *op)
 static const struct rule *special_form(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op)
 {
 	static const struct rule call_far = CALLOUT_ENDS(call_far), jmp_far = CALLOUT_ENDS(jmp_far), ret_far = CALLOUT_ENDS(ret_far),
-				 push_seg = AS(emit_push_seg), pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
+				 push_seg = WITH_ESP(emit_push_seg), pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
+				 add_esp = WITH_ESP(emit_add_esp),
 				 movs = CALLOUT_TO(movs), cmps = CALLOUT_TO(cmps);
 	bool is_far = d->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
 
 	switch (d->mnemonic) {
+	case ZYDIS_MNEMONIC_ADD: case ZYDIS_MNEMONIC_SUB:
+		return op[0].reg.value == ZYDIS_REGISTER_ESP && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		       op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? &add_esp : NULL;
 	case ZYDIS_MNEMONIC_MOV: return mov_rule(op);
 	case ZYDIS_MNEMONIC_CALL: return is_far ? &call_far : NULL;
 	case ZYDIS_MNEMONIC_JMP: return is_far ? &jmp_far : NULL;

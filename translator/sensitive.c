@@ -6,6 +6,7 @@ void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word)
 {
 	struct emitter *e = &t->e;
 
+	esp_flush(t, eip);
 	emit_store_imm(e, VCPU(eip), eip, 4);
 	emit_mov_imm(e, R9, word);
 	/* lea r11, [rip + 5]: behind the jump. */

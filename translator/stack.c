@@ -1,4 +1,6 @@
-/* Stack instructions: always rewritten, since guest ESP is R12. The store or load comes first, ESP last, so that a fault restarts. */
+/* Stack instructions: always rewritten, since guest ESP is R12. The store or load comes first, ESP last, so that a fault restarts. R12
+ * itself is brought up to date only when the value is needed: a chain of adjustments would be the longest dependency of a call-heavy
+ * program (recursive fib: 1.8 x native with one for each push and pop, 1.1 with one for all). */
 #include "translator/internal.h"
 
 static struct guest_mem stack_top(int32_t disp, unsigned size, bool write)
@@ -6,9 +8,26 @@ static struct guest_mem stack_top(int32_t disp, unsigned size, bool write)
 	return (struct guest_mem){.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .disp = disp, .size = (uint8_t)size, .write = write};
 }
 
-void stack_adjust(struct translation *t, int32_t by)
+void esp_flush(struct translation *t, uint32_t eip)
 {
-	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, by));
+	if (!t->esp)
+		return;
+	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp));
+	t->esp = 0;
+	row_add(t, UNDO_NONE, eip, 0);
+}
+
+void esp_add(struct translation *t, uint32_t eip, int32_t by)
+{
+	int64_t sum = (int64_t)t->esp + by;
+
+	if (sum % 4 == 0 && sum >= ROW_ESP_MIN && sum <= ROW_ESP_MAX) {
+		t->esp = (int32_t)sum;
+		return;
+	}
+	(void)eip;
+	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, (int32_t)(uint32_t)sum));
+	t->esp = 0;
 }
 
 struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size)
@@ -20,8 +39,10 @@ struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, u
 
 static void push_register(struct translation *t, const struct insn *insn, enum host_reg from, unsigned size)
 {
+	if (from == REG_GUEST_ESP)
+		esp_flush(t, insn->eip);
 	emit_store(&t->e, stack_push_mem(t, insn, size), from, size);
-	stack_adjust(t, -(int32_t)size);
+	esp_add(t, insn->eip, -(int32_t)size);
 }
 
 static unsigned stack_size(const struct insn *insn)
@@ -40,7 +61,7 @@ static void push_memory(struct translation *t, const struct insn *insn, unsigned
 	struct host_mem to = stack_push_mem(t, insn, size);
 	emit_load(&t->e, R10, VCPU(spill), 4);
 	emit_store(&t->e, to, R10, size);
-	stack_adjust(t, -(int32_t)size);
+	esp_add(t, insn->eip, -(int32_t)size);
 }
 
 bool emit_push(struct translation *t, const struct insn *insn)
@@ -53,7 +74,7 @@ bool emit_push(struct translation *t, const struct insn *insn)
 		break;
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
 		emit_store_imm(&t->e, stack_push_mem(t, insn, size), (uint32_t)insn->op[0].imm.value.u, size);
-		stack_adjust(t, -(int32_t)size);
+		esp_add(t, insn->eip, -(int32_t)size);
 		break;
 	default:
 		push_memory(t, insn, size);
@@ -69,13 +90,8 @@ bool emit_push_seg(struct translation *t, const struct insn *insn)
 
 	emit_load(&t->e, R10, vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment)), 2);
 	emit_store(&t->e, to, R10, size);
-	stack_adjust(t, -(int32_t)size);
+	esp_add(t, insn->eip, -(int32_t)size);
 	return false;
-}
-
-static void move_to_gpr(struct translation *t, unsigned gpr, enum host_reg from, unsigned size)
-{
-	emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = (uint8_t)host_gpr(gpr), .rm = (uint8_t)from, .p66 = size == 2});
 }
 
 static void pop_register(struct translation *t, const struct insn *insn, unsigned gpr, unsigned size)
@@ -86,13 +102,18 @@ static void pop_register(struct translation *t, const struct insn *insn, unsigne
 	if (gpr == ESP) {
 		/* The value replaces ESP after the increment; 16 bits of it only in the low half. */
 		emit_load(&t->e, R10, from, size);
-		if (size == 2)
-			stack_adjust(t, 2);
-		move_to_gpr(t, ESP, R10, size);
+		if (size == 2) {
+			emit_lea(&t->e, R8, mem_at(REG_GUEST_ESP, t->esp + 2));
+			emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = R8, .rm = R10, .p66 = true});
+			emit_mov(&t->e, REG_GUEST_ESP, R8);
+		} else {
+			emit_mov(&t->e, REG_GUEST_ESP, R10);
+		}
+		t->esp = 0;
 		return;
 	}
 	emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = (uint8_t)gpr, .rm = NO_REG, .mem = from, .p66 = size == 2});
-	stack_adjust(t, (int32_t)size);
+	esp_add(t, insn->eip, (int32_t)size);
 }
 
 /* POP m: an address with ESP uses its value after the pop. */
@@ -109,7 +130,7 @@ static void pop_memory(struct translation *t, const struct insn *insn, unsigned 
 	h = access_emit(t, insn, &to, false);
 	emit_load(&t->e, R10, VCPU(spill), 4);
 	emit_store(&t->e, h, R10, size);
-	stack_adjust(t, (int32_t)size);
+	esp_add(t, insn->eip, (int32_t)size);
 }
 
 bool emit_pop(struct translation *t, const struct insn *insn)
@@ -131,7 +152,31 @@ bool emit_leave(struct translation *t, const struct insn *insn)
 	struct host_mem from = access_emit(t, insn, &m, false);
 
 	emit_load(&t->e, R10, from, size);
+	if (size == 2) {
+		emit_mov(&t->e, R8, RBP);
+		emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = R8, .rm = R10, .p66 = true});
+		emit_mov(&t->e, R10, R8);
+	}
 	emit_lea(&t->e, REG_GUEST_ESP, mem_at(RBP, (int32_t)size));
-	move_to_gpr(t, EBP, R10, size);
+	t->esp = 0;
+	row_add(t, UNDO_EBP_R10, insn->eip + insn->length, 0);
+	emit_mov(&t->e, RBP, R10);
+	return false;
+}
+
+/* ADD or SUB ESP, imm: the flags come from a copy, so that R12 need not be brought up to date. */
+bool emit_add_esp(struct translation *t, const struct insn *insn)
+{
+	int32_t imm = (int32_t)insn->op[1].imm.value.s;
+	bool subtracts = insn->d.mnemonic == ZYDIS_MNEMONIC_SUB;
+
+	emit_lea(&t->e, R8, mem_at(REG_GUEST_ESP, t->esp));
+	emit_alu_imm(&t->e, subtracts ? 5 : 0, R8, (uint32_t)imm);
+	if (imm == INT32_MIN) {
+		emit_mov(&t->e, REG_GUEST_ESP, R8);
+		t->esp = 0;
+		return false;
+	}
+	esp_add(t, insn->eip, subtracts ? -imm : imm);
 	return false;
 }

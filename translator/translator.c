@@ -51,6 +51,8 @@ static void emit_body(struct translation *t)
 		const struct insn *insn = &t->insns[i];
 
 		row_add(t, UNDO_NONE, insn->eip, 0);
+		if (!insn->rule->defers_esp)
+			esp_flush(t, insn->eip);
 		ended = insn->rule->emit(t, insn);
 		/* Room for the tail: what does not fit begins another block. */
 		if (t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 2 * MAX_COLD - 64) {
@@ -60,6 +62,8 @@ static void emit_body(struct translation *t)
 	}
 	if (!ended) {
 		const struct insn *last = &t->insns[t->count - 1];
+		row_add(t, UNDO_NONE, last->eip + last->length, 0);
+		esp_flush(t, last->eip + last->length);
 		emit_exit(t, last->eip + last->length);
 	}
 }
