@@ -248,14 +248,19 @@ enum callout_result callout_movs(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 	return run(v, arg, &op);
 }
 
+/* The host's own string instruction, which fills by cache lines. */
 static uint32_t stos_chunk(struct string *s, uint32_t n)
 {
 	uint8_t *to = lowest(s, s->dst.host, n);
-	uint32_t value = s->v->gpr[EAX], byte = value & 0xFF;
-	bool uniform = s->shift == 0 || (s->shift == 1 ? (value & 0xFFFF) == byte * 0x101u : value == byte * 0x1010101u);
-	if (uniform) memset(to, (int)byte, (size_t)n << s->shift);
+	uint32_t value = s->v->gpr[EAX];
+	size_t count = n;
+
+	if (s->shift == 0)
+		__asm__ volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+	else if (s->shift == 1)
+		__asm__ volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory");
 	else
-		for (uint32_t i = 0; i < n; i++) store(to + ((size_t)i << s->shift), value, s->shift);
+		__asm__ volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory");
 	return n;
 }
 

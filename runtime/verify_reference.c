@@ -12,6 +12,9 @@
 #define PAGE_COUNT (1u << 20)
 #define DESCRIPTOR_PAGE 0xFFFFF000u
 #define CODE_HASHES 65536u
+/* Readable where nothing is mapped: Unicorn translates a branch's target before it can be stopped there. */
+#define WINDOW_PROT (PROT_READ | PROT_WRITE)
+#define WINDOW_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 #define NEVER (1ULL << 40) /* an end address that is never reached */
 
 enum { MAPPED_NOT = 0, MAPPED_BLANK = 0xFFFFFFFF }; /* else gfn + 1 */
@@ -39,6 +42,7 @@ struct reference {
 	uint32_t steps, rounds; /* instructions begun; rounds of the one that repeats */
 	uint32_t last_eip;
 	bool stopped, cut;
+	bool stale; /* Unicorn ran a translation of what was there before */
 	enum reference_end end;
 	bool fpu, sse;
 	struct reference_state state;
@@ -57,7 +61,8 @@ static void map_page(struct reference *ref, gva_t gva, uint32_t what)
 	if (ref->mapped[page] == what)
 		return;
 	if (ref->mapped_count >= MAX_MAPPED) {
-		mmap(ref->window, WINDOW_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		if (mmap(ref->window, WINDOW_SIZE, WINDOW_PROT, WINDOW_FLAGS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			abort();
 		memset(ref->mapped, 0, PAGE_COUNT * sizeof(*ref->mapped));
 		ref->mapped_count = 0;
 	}
@@ -182,7 +187,6 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	bool same = ref->steps > ref->first && ref->last_eip == (uint32_t)address;
 	bool again = same && ref->insns[ref->steps - 1].rep;
 
-	(void)size;
 	if (ref->stopped) {
 		uc_emu_stop(uc);
 		return;
@@ -198,6 +202,11 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 		ref->cut = true;
 	if (again || ref->steps == ref->limit) {
 		ref->stopped = true;
+		uc_emu_stop(uc);
+		return;
+	}
+	if (size != ref->insns[ref->steps].length) {
+		ref->stale = ref->stopped = true;
 		uc_emu_stop(uc);
 		return;
 	}
@@ -240,7 +249,7 @@ int reference_create(struct reference **out, struct shadow *shadow, uint8_t *ram
 	ref->ram_size = ram_size;
 	ref->ram_fd = ram_fd;
 	ref->mapped = calloc(PAGE_COUNT, sizeof(*ref->mapped));
-	ref->window = mmap(NULL, WINDOW_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ref->window = mmap(NULL, WINDOW_SIZE, WINDOW_PROT, WINDOW_FLAGS, -1, 0);
 	if (!ref->mapped || ref->window == MAP_FAILED || open_engine(ref)) {
 		snprintf(why, why_size, "cannot set up the reference processor for --verify");
 		reference_destroy(ref);
@@ -410,7 +419,15 @@ static void run_engine(struct reference *ref, uint32_t limit)
 	check_code(ref, from, ref->insns[limit - 1].eip + ref->insns[limit - 1].length - from);
 	ref->first = ref->steps;
 	ref->limit = limit;
+	ref->stale = false;
 	uc_emu_start(ref->uc, from, NEVER, 0, 0);
+	if (ref->stale) {
+		uint32_t eip = ref->insns[ref->steps].eip;
+		ref->stopped = false;
+		ref->first = ref->steps;
+		uc_ctl_remove_cache(ref->uc, (uint64_t)eip, (uint64_t)ref->insns[limit - 1].eip + ref->insns[limit - 1].length);
+		uc_emu_start(ref->uc, eip, NEVER, 0, 0);
+	}
 	/* It came back by itself: an instruction that Unicorn does not run. */
 	if (!ref->stopped)
 		ref->end = REFERENCE_FAULTS;

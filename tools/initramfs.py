@@ -4,7 +4,8 @@ import gzip
 import stat
 
 # What the kernel starts. It prints a line at once (a benchmark takes the time of it), prepares what a shell needs and becomes
-# busybox's init (linuxrc is its other name: Debian's package has that one alone), so that poweroff and reboot work as typed.
+# busybox's init, so that poweroff and reboot work as typed. (linuxrc is its other name, the only one in Debian's busybox-static; the
+# installer's busybox has the first.)
 # With run=PROGRAM on the kernel's command line PROGRAM runs instead of a shell, and the machine powers off after it.
 INIT = r'''#!/bin/busybox sh
 echo "guest: first process"
@@ -21,7 +22,8 @@ if [ -n "$run" ]; then
     echo "guest: exit code $?"
     poweroff -f
 fi
-exec /linuxrc
+[ ! -x /linuxrc ] || exec /linuxrc
+exec /bin/busybox init
 '''
 
 INITTAB = '''ttyS0::respawn:-/bin/sh

@@ -18,8 +18,7 @@ static uint16_t order[COUNT];
 static void make_ring(void)
 {
 	uint32_t x = 3;
-	for (unsigned i = 0; i < COUNT; i++)
-		order[i] = (uint16_t)i;
+	for (unsigned i = 0; i < COUNT; i++) order[i] = (uint16_t)i;
 	for (unsigned i = COUNT - 1; i; i--) {
 		x = next_random(x);
 		unsigned j = (x >> 8) % (i + 1);

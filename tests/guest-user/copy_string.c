@@ -23,8 +23,7 @@ static void fill(void *target, uint32_t value, size_t words)
 uint32_t program_run(void)
 {
 	uint32_t sum = 0;
-	for (unsigned i = 0; i < SIZE / 4; i++)
-		from[i] = i * 2654435761u;
+	for (unsigned i = 0; i < SIZE / 4; i++) from[i] = i * 2654435761u;
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		/* One whole buffer in eight; else up to 4 KiB at odd places. */
 		size_t words = round % 8 ? 16 + round * 7 % 1008 : SIZE / 4;

@@ -11,7 +11,6 @@ uint32_t program_run(void)
 {
 	int first = user_call_kernel(SYS_GETPPID, 0, 0, 0);
 	for (unsigned i = 0; i < CALLS; i++)
-		if (user_call_kernel(SYS_GETPPID, 0, 0, 0) != first)
-			return i;
+		if (user_call_kernel(SYS_GETPPID, 0, 0, 0) != first) return i;
 	return CALLS;
 }

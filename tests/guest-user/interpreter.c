@@ -7,11 +7,26 @@ const char program_name[] = "interpreter";
 const unsigned program_repetitions = 32;
 const uint32_t program_checksum = 2747226091u;
 
-static uint32_t add(uint32_t a, uint32_t b) { return a + b; }
-static uint32_t subtract(uint32_t a, uint32_t b) { return a - b; }
-static uint32_t multiply(uint32_t a, uint32_t b) { return a * (b | 1); }
-static uint32_t exclusive(uint32_t a, uint32_t b) { return a ^ b; }
-static uint32_t rotate(uint32_t a, uint32_t b) { return a << (b & 15) | a >> (32 - (b & 15)) % 32; }
+static uint32_t add(uint32_t a, uint32_t b)
+{
+	return a + b;
+}
+static uint32_t subtract(uint32_t a, uint32_t b)
+{
+	return a - b;
+}
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+	return a * (b | 1);
+}
+static uint32_t exclusive(uint32_t a, uint32_t b)
+{
+	return a ^ b;
+}
+static uint32_t rotate(uint32_t a, uint32_t b)
+{
+	return a << (b & 15) | a >> (32 - (b & 15)) % 32;
+}
 
 static uint32_t (*const operations[])(uint32_t, uint32_t) = { add, subtract, multiply, exclusive, rotate };
 

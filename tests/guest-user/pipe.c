@@ -13,8 +13,7 @@ static void answer(int in, int out)
 	while (user_call_kernel(SYS_READ, (uintptr_t)in, (uintptr_t)&byte, 1) == 1) {
 		byte += 3;
 		user_call_kernel(SYS_WRITE, (uintptr_t)out, (uintptr_t)&byte, 1);
-		if (byte == 255)
-			break;
+		if (byte == 255) break;
 	}
 	user_exit(0);
 }
@@ -23,11 +22,9 @@ uint32_t program_run(void)
 {
 	int there[2], back[2], status;
 	uint32_t sum = 0;
-	if (user_call_kernel(SYS_PIPE, (uintptr_t)there, 0, 0) || user_call_kernel(SYS_PIPE, (uintptr_t)back, 0, 0))
-		return 1;
+	if (user_call_kernel(SYS_PIPE, (uintptr_t)there, 0, 0) || user_call_kernel(SYS_PIPE, (uintptr_t)back, 0, 0)) return 1;
 	int child = user_call_kernel(SYS_FORK, 0, 0, 0);
-	if (child == 0)
-		answer(there[0], back[1]);
+	if (child == 0) answer(there[0], back[1]);
 	for (unsigned i = 0; i <= ROUNDS; i++) {
 		/* The last one tells the other process to end. */
 		uint8_t byte = i < ROUNDS ? (uint8_t)(i % 200) : 252;

@@ -14,8 +14,7 @@ static void insertion_sort(uint32_t *a, int count)
 	for (int i = 1; i < count; i++) {
 		uint32_t value = a[i];
 		int j = i;
-		for (; j > 0 && a[j - 1] > value; j--)
-			a[j] = a[j - 1];
+		for (; j > 0 && a[j - 1] > value; j--) a[j] = a[j - 1];
 		a[j] = value;
 	}
 }
@@ -26,10 +25,8 @@ static void quicksort(uint32_t *a, int count)
 		uint32_t pivot = a[count / 2];
 		int i = 0, j = count - 1;
 		while (i <= j) {
-			while (a[i] < pivot)
-				i++;
-			while (a[j] > pivot)
-				j--;
+			while (a[i] < pivot) i++;
+			while (a[j] > pivot) j--;
 			if (i <= j) {
 				uint32_t value = a[i];
 				a[i++] = a[j];
@@ -46,12 +43,10 @@ static void quicksort(uint32_t *a, int count)
 uint32_t program_run(void)
 {
 	uint32_t x = 7, sum = 0;
-	for (int i = 0; i < COUNT; i++)
-		numbers[i] = x = next_random(x);
+	for (int i = 0; i < COUNT; i++) numbers[i] = x = next_random(x);
 	quicksort(numbers, COUNT);
 	for (int i = 0; i < COUNT; i++) {
-		if (i && numbers[i - 1] > numbers[i])
-			return 0;
+		if (i && numbers[i - 1] > numbers[i]) return 0;
 		sum = mix(sum, numbers[i]);
 	}
 	return sum;

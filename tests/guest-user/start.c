@@ -15,21 +15,17 @@ int user_call_kernel_6(int number, uintptr_t a, uintptr_t b, uintptr_t c, uintpt
 	/* EBP holds the sixth argument, and the compiler may need it for itself until then. */
 	uintptr_t last_two[2] = { (uintptr_t)number, f };
 	__asm__ volatile("pushl %%ebp\n\tmovl 4(%%eax), %%ebp\n\tmovl (%%eax), %%eax\n\tint $0x80\n\tpopl %%ebp"
-		: "=a"(result)
-		: "a"(last_two), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
-		: "memory");
+					 : "=a"(result)
+					 : "a"(last_two), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
+					 : "memory");
 	return result;
 }
 
 int user_call_kernel(int number, uintptr_t a, uintptr_t b, uintptr_t c)
 {
 	int result;
-	if (!kernel_entry)
-		return user_call_kernel_6(number, a, b, c, 0, 0, 0);
-	__asm__ volatile("call *%[entry]"
-		: "=a"(result)
-		: "a"(number), "b"(a), "c"(b), "d"(c), [entry] "m"(kernel_entry)
-		: "memory");
+	if (!kernel_entry) return user_call_kernel_6(number, a, b, c, 0, 0, 0);
+	__asm__ volatile("call *%[entry]" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), [entry] "m"(kernel_entry) : "memory");
 	return result;
 }
 
@@ -40,14 +36,12 @@ void *user_map_memory(size_t size)
 
 void user_exit(int code)
 {
-	for (;;)
-		user_call_kernel(SYS_EXIT, (uintptr_t)code, 0, 0);
+	for (;;) user_call_kernel(SYS_EXIT, (uintptr_t)code, 0, 0);
 }
 
 static char *append_text(char *to, const char *text)
 {
-	while (*text)
-		*to++ = *text++;
+	while (*text) *to++ = *text++;
 	return to;
 }
 
@@ -59,8 +53,7 @@ static char *append_number(char *to, uint32_t number)
 		digits[count++] = (char)('0' + number % 10);
 		number /= 10;
 	} while (number);
-	while (count)
-		*to++ = digits[--count];
+	while (count) *to++ = digits[--count];
 	return to;
 }
 
@@ -91,8 +84,7 @@ static uintptr_t find_kernel_entry(const uintptr_t *stack)
 	while (*word++)
 		;
 	for (; word[0]; word += 2)
-		if (word[0] == AT_SYSINFO)
-			return word[1];
+		if (word[0] == AT_SYSINFO) return word[1];
 	return 0;
 }
 
@@ -112,5 +104,6 @@ __attribute__((used)) static void run(const uintptr_t *stack)
 	user_exit(wrong ? 1 : 0);
 }
 
-__asm__(".globl _start\n_start:\n\txorl %ebp, %ebp\n\tmovl %esp, %eax\n\tandl $-16, %esp\n\tsubl $12, %esp\n\tpushl %eax\n\tcall run\n\thlt\n"
-	"\t.section .note.GNU-stack,\"\",@progbits\n\t.text\n");
+__asm__(".globl _start\n_start:\n\txorl %ebp, %ebp\n\tmovl %esp, %eax\n\tandl $-16, %esp\n\tsubl $12, %esp\n\tpushl %eax\n\tcall "
+		"run\n\thlt\n"
+		"\t.section .note.GNU-stack,\"\",@progbits\n\t.text\n");

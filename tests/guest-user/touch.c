@@ -16,7 +16,6 @@ uint32_t program_run(void)
 		sum += *word;
 		*word = i;
 	}
-	for (unsigned i = 0; i < PAGES; i++)
-		sum = mix(sum, *(uint32_t *)(memory + i * PAGE));
+	for (unsigned i = 0; i < PAGES; i++) sum = mix(sum, *(uint32_t *)(memory + i * PAGE));
 	return user_call_kernel(SYS_MUNMAP, (uintptr_t)memory, PAGES * PAGE, 0) ? 0 : sum;
 }

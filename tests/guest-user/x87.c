@@ -50,15 +50,12 @@ uint32_t program_run(void)
 	make_bodies();
 	for (int n = 0; n < STEPS; n++) {
 		for (int i = 0; i < BODIES; i++)
-			for (int j = i + 1; j < BODIES; j++)
-				attract(&bodies[i], &bodies[j], 0.001);
+			for (int j = i + 1; j < BODIES; j++) attract(&bodies[i], &bodies[j], 0.001);
 		for (int i = 0; i < BODIES; i++)
-			for (int k = 0; k < 3; k++)
-				bodies[i].at[k] += 0.001 * bodies[i].speed[k];
+			for (int k = 0; k < 3; k++) bodies[i].at[k] += 0.001 * bodies[i].speed[k];
 	}
 	uint32_t sum = 0;
 	for (int i = 0; i < BODIES; i++)
-		for (int k = 0; k < 3; k++)
-			sum = mix(sum, (uint32_t)(int32_t)(bodies[i].at[k] * 1e6));
+		for (int k = 0; k < 3; k++) sum = mix(sum, (uint32_t)(int32_t)(bodies[i].at[k] * 1e6));
 	return sum;
 }
