@@ -12,6 +12,8 @@
 #include "runtime/verify_private.h"
 
 #define CODE_ROOM 4096u
+#define MIN_ROUNDS 256u
+#define MAX_ROUNDS 65536u
 
 struct verify {
 	struct runtime *r;
@@ -30,6 +32,7 @@ struct verify {
 	uint32_t planned; /* of these, for the reference to run */
 	struct reference_state start, ours, theirs;
 	uint32_t steps;
+	uint32_t rounds;  /* that the reference may run of a repeated instruction */
 	bool cut;
 	enum reference_end end;
 	uint32_t undefined;
@@ -255,6 +258,14 @@ static const struct verify_insn *insn_at(const struct verify *f, uint32_t eip, u
 	return NULL;
 }
 
+/* Run no more rounds of a repeated instruction than the monitor does at a time, about. */
+static void adapt_rounds(struct verify *f, uint32_t rounds)
+{
+	if (rounds > f->rounds || rounds < f->rounds / 4)
+		f->rounds = rounds < MIN_ROUNDS ? MIN_ROUNDS : rounds > MAX_ROUNDS / 2 ? MAX_ROUNDS : rounds + rounds / 4;
+	reference_set_rounds(f->reference, f->rounds);
+}
+
 /* The block was left before its end: by a kick, by a store into its own code, by a repeated string instruction's round. */
 static void compare_partial(struct verify *f, struct vcpu *v, struct difference *d)
 {
@@ -271,8 +282,9 @@ static void compare_partial(struct verify *f, struct vcpu *v, struct difference 
 	if (!insn->rep || d->length)
 		return;
 	uint32_t rounds = reference_state(f->reference)->gpr[ECX] - v->gpr[ECX];
-	if (rounds && rounds <= REFERENCE_MAX_ROUNDS)
+	if (rounds && rounds <= f->rounds)
 		compare_at(f, d, index + 1, rounds, 0, true);
+	adapt_rounds(f, rounds);
 }
 
 /* What the reference could not run did something, perhaps gone elsewhere: compare what came before it, less what it may have changed. */
@@ -283,8 +295,11 @@ static void compare_stopped(struct verify *f, struct vcpu *v, struct difference 
 	bool next = v->eip == insn->eip || v->eip == insn->eip + insn->length;
 	uint32_t ignored = raised ? 0 : insn->gpr_changed;
 
-	if (f->end == REFERENCE_DEVICE)
+	/* RDTSC runs inline, and the block goes on with what it read. */
+	if (f->end == REFERENCE_DEVICE || (insn->opcode == 0x131 && !next)) {
+		f->skipped++;
 		return;
+	}
 	if (!next)
 		ignored |= 1u << ESP;
 	if (insn->rep)
@@ -371,6 +386,7 @@ static bool after(void *ctx, struct vcpu *v, const struct block *b)
 	uint32_t index;
 	if (f->cut && (!insn_at(f, v->eip, &index) || index >= f->steps)) {
 		f->skipped++;
+		adapt_rounds(f, f->rounds * 2);
 	} else if (f->cut) {
 		compare_partial(f, v, &d);
 	} else if (f->end != REFERENCE_LIMIT || f->planned < f->count) {
@@ -416,6 +432,7 @@ int verify_create(struct verify **out, struct runtime *r, FILE *report, char *wh
 		free(f);
 		return error;
 	}
+	adapt_rounds(f, MIN_ROUNDS);
 	f->observer = (struct runtime_observer){.ctx = f, .before = before, .after = after, .io_read = io_read};
 	runtime_set_observer(r, &f->observer);
 	*out = f;

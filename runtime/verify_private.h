@@ -74,9 +74,9 @@ enum reference_end reference_run(struct reference *ref, const struct reference_s
 /* After a run: */
 const struct reference_state *reference_state(const struct reference *ref);
 uint32_t reference_steps(const struct reference *ref);
-/* A repeated instruction was cut off after this many rounds: what follows it was not run. */
-#define REFERENCE_MAX_ROUNDS 0x12000u
+/* A repeated instruction was cut off after reference_set_rounds' number: what follows it was not run. */
 bool reference_was_cut(const struct reference *ref);
+void reference_set_rounds(struct reference *ref, uint32_t rounds);
 struct reference_store *reference_stores(const struct reference *ref, uint32_t *count);
 /* Bring RAM back to what it was before the block, for a second run; the stores of the first say what may have changed. Undo that with reference_forward. */
 void reference_rewind(struct reference *ref);

@@ -38,6 +38,7 @@ struct reference {
 	bool user;
 	const struct verify_insn *insns;
 	uint32_t limit, iterations; /* where to stop */
+	uint32_t max_rounds;        /* of a repeated instruction */
 	uint32_t first;             /* the step that Unicorn was started at */
 	uint32_t steps, rounds; /* instructions begun; rounds of the one that repeats */
 	uint32_t last_eip;
@@ -194,11 +195,11 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	/* A store into the code that runs makes Unicorn begin its instruction anew. */
 	if (same && !again && !ref->insns[ref->steps - 1].branches)
 		return;
-	if (again && (ref->steps < ref->limit || !ref->iterations || ref->rounds < ref->iterations) && ref->rounds < REFERENCE_MAX_ROUNDS) {
+	if (again && (ref->steps < ref->limit || !ref->iterations || ref->rounds < ref->iterations) && ref->rounds < ref->max_rounds) {
 		ref->rounds++;
 		return;
 	}
-	if (again && ref->rounds == REFERENCE_MAX_ROUNDS)
+	if (again && ref->rounds == ref->max_rounds)
 		ref->cut = true;
 	if (again || ref->steps == ref->limit) {
 		ref->stopped = true;
@@ -497,6 +498,11 @@ uint32_t reference_steps(const struct reference *ref)
 bool reference_was_cut(const struct reference *ref)
 {
 	return ref->cut;
+}
+
+void reference_set_rounds(struct reference *ref, uint32_t rounds)
+{
+	ref->max_rounds = rounds;
 }
 
 struct reference_store *reference_stores(const struct reference *ref, uint32_t *count)
