@@ -6,7 +6,7 @@
  *   R13                           struct vcpu
  *   R14                           tables of the current view, + ABI_TABLES_BIAS
  *   R8-R11                        scratch within one guest instruction; at an indirect exit R8D is the target's EIP
- *   R15                           spare
+ *   R15                           the current view's slots of the inline indirect-branch lookup
  *   RSP                           return-prediction stack of the view: only a prediction, may be discarded at any moment
  *   GS base                       the view's window; FS base stays the host's
  *   RFLAGS                        guest status flags; DF clear, AC clear
@@ -42,11 +42,10 @@
 #define VCPU_RETURN_RSP 112
 #define VCPU_TABLES 120
 #define VCPU_RESUME_PC 128
-#define VCPU_MODE_TAG 136
+#define VCPU_JUMP_TAG 136
 #define VCPU_JUMP_MASK 144
+#define VCPU_JUMPS 152
 #define VCPU_XMM 448
-#define VCPU_JUMP 1664
-#define VCPU_JUMP_USER (VCPU_JUMP + 65536)
 
 #ifndef __ASSEMBLER__
 #include "base/vcpu.h"

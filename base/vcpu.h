@@ -29,11 +29,11 @@ struct guest_fault {
 	uint32_t cr2; /* for #PF */
 };
 
-/* One slot of the inline indirect-branch lookup. Both words are negated, so that a flag-free `lea` compares them: emitted code
- * adds and tests for zero. An empty slot has host_pc of the lookup's miss stub and neg_eip that no index can match. */
+/* One slot of a view's inline indirect-branch lookup. The key is negated, so that emitted code compares it by adding with a flag-free
+ * `lea` and testing for zero: EIP in the low half, vcpu.jump_tag in the high one. A tag stands for a mode and for the code pages that the
+ * view had when the slot was filled; it is never zero, so an empty slot matches nothing. */
 struct jump_slot {
-	uint32_t neg_eip;   /* -(linear address of the target) */
-	uint32_t neg_exec;  /* -(value of the exec table for the target's page + vcpu.mode_tag) */
+	uint64_t neg_key;
 	host_pc_t host_pc;
 };
 #define JUMP_SLOTS 4096u
@@ -58,9 +58,9 @@ struct vcpu {
 	uint64_t tables;      /* R14: current view's tables, + ABI_TABLES_BIAS */
 	uint64_t resume_pc;   /* host PC to go on at */
 
-	uint32_t mode_tag;    /* which mode is running, as a small number << 21: tells apart targets that differ in it alone */
-	uint32_t pad1;
-	uint64_t jump_mask;   /* which bits of an EIP index vcpu.jump: JUMP_SLOTS - 1 */
+	uint64_t jump_tag;    /* << 32 */
+	uint64_t jump_mask;   /* which bits of an EIP index the slots: JUMP_SLOTS - 1 */
+	struct jump_slot *jumps; /* R15 */
 	struct segment seg[SEG_COUNT];
 	struct segment ldtr, tr;
 	struct table_register gdtr, idtr;
@@ -86,9 +86,6 @@ struct vcpu {
 
 	struct stats *stats;
 	void *runtime; /* struct runtime, opaque here */
-
-	/* Inline lookup, one for CPL 0-2 and one for CPL 3. */
-	_Alignas(64) struct jump_slot jump[2][JUMP_SLOTS];
 };
 
 /* The guest's EFLAGS as PUSHF would show it at IOPL 3; valid while C runs. */

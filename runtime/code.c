@@ -51,14 +51,13 @@ static void dump_block(struct runtime *r, const struct translator_input *in, con
 	fflush(r->dump);
 }
 
-static struct translator_stubs stubs_for(const struct runtime *r, uint32_t mode)
+static struct translator_stubs stubs_for(const struct runtime *r)
 {
 	bool inline_lookup = !r->observer && !(r->config.chaos & CHAOS_NO_CHAIN);
-	const char *lookup = (mode & MODE_CPL) == 3 ? entry_lookup_user : entry_lookup_kernel;
 
 	return (struct translator_stubs){
 		.chain = (host_pc_t)entry_chain,
-		.lookup = (host_pc_t)(inline_lookup ? lookup : entry_lookup_slow),
+		.lookup = (host_pc_t)(inline_lookup ? entry_lookup : entry_lookup_slow),
 		.lookup_slow = (host_pc_t)entry_lookup_slow,
 		.callout = (host_pc_t)entry_callout,
 		.soft = (host_pc_t)entry_soft,
@@ -148,7 +147,7 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 		.length = PAGE_SIZE - (gva & PAGE_MASK),
 		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .mode = mode,
 		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
-		.basic_blocks = r->observer != NULL, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r, mode),
+		.basic_blocks = r->observer != NULL, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
 	uint64_t start = now_ns();
 	int err = 0;
@@ -202,13 +201,4 @@ void code_make_soft(struct runtime *r, gva_t gva)
 	r->soft_bits[gfn][offset / 8] |= (uint8_t)(1u << offset % 8);
 	r->stats.made_soft++;
 	cache_invalidate(r->cache, ((gpa_t)gfn << PAGE_SHIFT) | offset, 1);
-}
-
-void code_forget_jumps(struct runtime *r)
-{
-	for (int user = 0; user < 2; user++) {
-		memset(r->v->jump[user], 0, sizeof(r->v->jump[user]));
-		/* Index 0 is where EIP 0 belongs, which an empty slot would match: -1's index is another. */
-		r->v->jump[user][0].neg_eip = 1;
-	}
 }

@@ -47,9 +47,10 @@ void dispatch_use_view(struct runtime *r)
 		if (r->view)
 			r->view->return_rsp = v->return_rsp;
 		r->view = view;
-		if (!view->return_top)
-			return_stack_reset(r, view);
+		if (!view_equip(r, view))
+			return;
 		v->return_rsp = view->return_rsp;
+		v->jumps = view->jumps;
 	}
 	v->tables = (uint64_t)view->tables + ABI_TABLES_BIAS;
 	if (view->window != r->window) {
@@ -58,26 +59,29 @@ void dispatch_use_view(struct runtime *r)
 	}
 }
 
-static uint32_t tag_of(struct runtime *r, uint32_t mode)
+static void forget_view(void *ctx, struct shadow_view *view)
+{
+	view_forget_code(ctx, view);
+}
+
+static uint32_t mode_index(struct runtime *r, uint32_t mode)
 {
 	for (unsigned i = 0; i < r->mode_count; i++)
 		if (r->modes[i] == mode)
-			return i << MODE_TAG_SHIFT;
+			return i;
 	if (r->mode_count == MODE_TAGS) {
-		code_forget_jumps(r);
 		r->mode_count = 0;
+		shadow_each_view(r->shadow, forget_view, r);
 	}
 	r->modes[r->mode_count] = mode;
-	return r->mode_count++ << MODE_TAG_SHIFT;
+	return r->mode_count++;
 }
 
-/* The inline lookup tells modes apart by tag; landing pads stand for one mode, and are forgotten when another begins. */
+/* Slots of the inline lookup are valid for a mode and for the view's code pages as they are; landing pads stand for one mode, and are
+ * forgotten when another begins. */
 static void match_mode(struct runtime *r, uint32_t mode)
 {
-	if (r->tagged_mode != mode) {
-		r->tagged_mode = mode;
-		r->v->mode_tag = tag_of(r, mode);
-	}
+	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * MODE_TAGS + mode_index(r, mode)) << 32;
 	if (r->view->return_mode != mode) {
 		return_stack_reset(r, r->view);
 		r->view->return_mode = mode;
@@ -105,10 +109,8 @@ static void connect(struct runtime *r, struct block *b)
 	if (from && may_link(from, r->link_slot, b) && may_chain(r, b))
 		cache_link(r->cache, from, (uint32_t)r->link_slot, b);
 	if (r->fill_jump && may_chain(r, b)) {
-		struct jump_slot *slot = &r->v->jump[(b->mode & MODE_CPL) == 3][b->eip & (JUMP_SLOTS - 1)];
-		slot->neg_eip = 0u - b->eip;
-		slot->neg_exec = 0u - ((uint32_t)(b->gpa >> PAGE_SHIFT) + 1 + r->v->mode_tag);
-		slot->host_pc = b->host_pc;
+		struct jump_slot *slot = &r->v->jumps[b->eip & (JUMP_SLOTS - 1)];
+		*slot = (struct jump_slot){.neg_key = 0u - (r->v->jump_tag | b->eip), .host_pc = b->host_pc};
 		r->stats.jump_fills++;
 	}
 }
@@ -274,11 +276,6 @@ static host_pc_t answer_callout(struct runtime *r)
 	return 0;
 }
 
-static bool in_lookup(host_pc_t pc, const char *from, const char *to)
-{
-	return pc >= (host_pc_t)from && pc < (host_pc_t)to;
-}
-
 /* A kick hit translated code, the lookup, or entry.S on its way in. The guest's state goes to an instruction boundary. Returns the host
  * PC to go on at where that must wait: a thunk's write is finished first. */
 static host_pc_t answer_interruption(struct runtime *r)
@@ -289,10 +286,9 @@ static host_pc_t answer_interruption(struct runtime *r)
 	const struct side_row *row = &at;
 
 	r->stats.kicks++;
-	if (in_lookup(pc, entry_lookup_kernel_parked, entry_lookup_kernel_unparked) ||
-	    in_lookup(pc, entry_lookup_user_parked, entry_lookup_user_unparked)) {
+	if (pc >= (host_pc_t)entry_lookup_parked && pc < (host_pc_t)entry_lookup_unparked) {
 		at.undo = UNDO_TARGET_R8_RCX;
-	} else if (pc == (host_pc_t)entry_underflow_kernel || pc == (host_pc_t)entry_underflow_user) {
+	} else if (pc == (host_pc_t)entry_underflow) {
 		/* The bottom entry was popped: stay on it. */
 		v->return_rsp -= 8;
 	} else if (cache_contains(r->cache, pc)) {

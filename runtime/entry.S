@@ -93,6 +93,7 @@ entry_restore_begin:
 	movaps VCPU_XMM + 96(%r13), %xmm6
 	movaps VCPU_XMM + 112(%r13), %xmm7
 	mov VCPU_TABLES(%r13), %r14
+	mov VCPU_JUMPS(%r13), %r15
 	mov VCPU_FLAGS(%r13), %eax
 	mov %eax, %ecx
 	shr $11, %ecx
@@ -133,49 +134,32 @@ done:
 	pop %rbx
 	ret
 
-	/* The inline lookup: R8D = EIP in a flat CS. Flag-free: guest ECX is parked in R10, slots hold negated words and jecxz decides. */
-	.macro lookup name, slots
-	.p2align 4
-	.globl \name
-\name:
+	/* The inline lookup: R8D = EIP in a flat CS. Flag-free: guest ECX is parked in R10, keys are negated and jrcxz decides. */
+	.p2align 5
+	.globl entry_lookup
+entry_lookup:
 	mov %rcx, %r10
-	.globl \name\()_parked
-\name\()_parked:
+	.globl entry_lookup_parked
+entry_lookup_parked:
 	pextl VCPU_JUMP_MASK(%r13), %r8d, %r9d
 	lea (%r9, %r9), %r9
-	mov \slots(%r13, %r9, 8), %ecx
-	lea (%rcx, %r8), %ecx
-	jecxz 1f
-2:	mov %r10, %rcx
+	mov (%r15, %r9, 8), %rcx
+	lea (%rcx, %r8), %rcx
+	mov VCPU_JUMP_TAG(%r13), %r11
+	lea (%rcx, %r11), %rcx
+	jrcxz 1f
+	mov %r10, %rcx
 	jmp entry_lookup_slow
-1:	shrx %r14d, %r8d, %r11d
-	mov ABI_EXEC_TABLE - ABI_TABLES_BIAS(%r14, %r11, 4), %ecx
-	mov \slots + 4(%r13, %r9, 8), %r11d
-	lea (%rcx, %r11), %ecx
-	mov VCPU_MODE_TAG(%r13), %r11d
-	lea (%rcx, %r11), %ecx
-	jecxz 3f
-	jmp 2b
-3:	mov %r10, %rcx
-	.globl \name\()_unparked
-\name\()_unparked:
-	jmp *\slots + 8(%r13, %r9, 8)
-	.globl \name\()_end
-\name\()_end:
-	.endm
-
-	lookup entry_lookup_kernel, VCPU_JUMP
-	lookup entry_lookup_user, VCPU_JUMP_USER
+1:	mov %r10, %rcx
+	.globl entry_lookup_unparked
+entry_lookup_unparked:
+	jmp *8(%r15, %r9, 8)
 
 	/* The bottom of a return stack: the prediction ran out. Stay on it. */
-	.globl entry_underflow_kernel
-entry_underflow_kernel:
+	.globl entry_underflow
+entry_underflow:
 	lea -8(%rsp), %rsp
-	jmp entry_lookup_kernel
-	.globl entry_underflow_user
-entry_underflow_user:
-	lea -8(%rsp), %rsp
-	jmp entry_lookup_user
+	jmp entry_lookup
 	.globl entry_end
 entry_end:
 

@@ -187,6 +187,20 @@ static host_pc_t internal_error(struct runtime *r, const char *what)
 	return 0;
 }
 
+/* An instruction that keeps meeting true faults is one that touches fresh memory: each page would cost it two host faults and an mmap,
+ * where the soft form misses twice. */
+static void cool_down(struct runtime *r, gva_t gva)
+{
+	struct fault_heat *heat = &r->heat[(gva ^ gva >> 9) % HEAT_SLOTS];
+
+	if (heat->gva != gva)
+		*heat = (struct fault_heat){.gva = gva};
+	if (++heat->faults >= HEAT_LIMIT) {
+		heat->faults = 0;
+		code_make_soft(r, gva);
+	}
+}
+
 /* The direct form met something its window does not show: a hidden fault, a true one, or a page that only the soft form can serve. */
 static host_pc_t window_fault(struct runtime *r, const struct side_row *row)
 {
@@ -199,6 +213,7 @@ static host_pc_t window_fault(struct runtime *r, const struct side_row *row)
 		struct shadow_answer a = shadow_map(r->shadow, (gva_t)offset, access, &mapped);
 		if (a.kind == SHADOW_FAULT) {
 			dispatch_undo(v, row);
+			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}
 		if (mapped) {

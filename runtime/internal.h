@@ -19,9 +19,8 @@
 void entry_run(struct vcpu *v, host_pc_t pc);
 host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exit switch */
 extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
-	entry_restore_begin[], entry_restore_end[], entry_interrupted[], entry_end[], entry_underflow_kernel[], entry_underflow_user[],
-	entry_lookup_kernel[], entry_lookup_kernel_parked[], entry_lookup_kernel_unparked[], entry_lookup_kernel_end[],
-	entry_lookup_user[], entry_lookup_user_parked[], entry_lookup_user_unparked[], entry_lookup_user_end[];
+	entry_restore_begin[], entry_restore_end[], entry_interrupted[], entry_end[], entry_underflow[], entry_lookup[],
+	entry_lookup_parked[], entry_lookup_unparked[];
 
 /* A write that a thunk does on RAM or on a bounce buffer, to be finished when it comes back. */
 struct completion {
@@ -38,8 +37,15 @@ struct completion {
 };
 
 #define HISTORY 16u
-#define MODE_TAGS 2048u
-#define MODE_TAG_SHIFT 21 /* above any value of the exec table */
+#define HEAT_SLOTS 256u
+#define HEAT_LIMIT 24u /* true faults of one direct instruction before it turns soft */
+
+struct fault_heat {
+	gva_t gva;
+	uint32_t faults;
+};
+#define MODE_TAGS 1024u
+#define JUMP_EPOCHS (1u << 22) /* times MODE_TAGS: what fits vcpu.jump_tag */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
 
 struct runtime {
@@ -59,9 +65,9 @@ struct runtime {
 
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
 	uint8_t *window;           /* GS base as loaded */
-	uint32_t modes[MODE_TAGS]; /* the modes met so far; an index is a mode's tag */
+	uint32_t modes[MODE_TAGS]; /* the modes met so far; an index is part of a tag */
 	unsigned mode_count;
-	uint32_t tagged_mode;      /* the one vcpu.mode_tag stands for */
+	uint32_t jump_epoch;       /* the last one given to a view */
 	uint64_t code_epoch;       /* grows when blocks die or a view loses code pages: host PCs held across a callout are void */
 
 	uint8_t **soft_bits;       /* per frame: instructions that are emitted soft, or NULL */
@@ -78,6 +84,7 @@ struct runtime {
 
 	enum runtime_end end;
 	bool ended;
+	struct fault_heat heat[HEAT_SLOTS]; /* direct instructions that met true faults lately */
 	gva_t history[HISTORY];    /* the last dispatched blocks */
 	unsigned history_at;
 
@@ -97,7 +104,6 @@ static inline struct runtime *runtime_of(struct vcpu *v) { return v->runtime; }
 struct block *code_find(struct runtime *r, uint32_t extra);
 /* Emit the instruction at this linear address in soft form from now on. */
 void code_make_soft(struct runtime *r, gva_t gva);
-void code_forget_jumps(struct runtime *r);
 
 /* dispatch.c */
 host_pc_t dispatch(struct runtime *r);
@@ -114,7 +120,11 @@ void completion_finish(struct runtime *r);
 /* views.c: windows, tables and return stacks as host memory; the operations shadow/ calls. */
 struct shadow_ops host_ops(struct runtime *r);
 void return_stack_reset(struct runtime *r, struct shadow_view *view);
-void return_stack_free(void *ctx, struct shadow_view *view);
+/* Every host PC that the view's returns and inline lookups know is void. */
+void view_forget_code(struct runtime *r, struct shadow_view *view);
+/* Give a view its return stack and lookup slots. False with the run ended if there is no memory. */
+bool view_equip(struct runtime *r, struct shadow_view *view);
+void view_free_code(void *ctx, struct shadow_view *view);
 bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t address);
 
 /* signals.c */

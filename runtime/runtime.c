@@ -21,11 +21,11 @@ _Static_assert(offsetof(struct vcpu, c_rsp) == VCPU_C_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, return_rsp) == VCPU_RETURN_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, tables) == VCPU_TABLES, "entry.S");
 _Static_assert(offsetof(struct vcpu, resume_pc) == VCPU_RESUME_PC, "entry.S");
-_Static_assert(offsetof(struct vcpu, mode_tag) == VCPU_MODE_TAG, "entry.S");
+_Static_assert(offsetof(struct vcpu, jump_tag) == VCPU_JUMP_TAG, "entry.S");
 _Static_assert(offsetof(struct vcpu, jump_mask) == VCPU_JUMP_MASK, "entry.S");
 _Static_assert(offsetof(struct vcpu, xmm) == VCPU_XMM, "entry.S");
-_Static_assert(offsetof(struct vcpu, jump) == VCPU_JUMP, "entry.S");
-_Static_assert(sizeof(struct jump_slot) == 16 && sizeof(struct jump_slot[JUMP_SLOTS]) == VCPU_JUMP_USER - VCPU_JUMP, "entry.S");
+_Static_assert(offsetof(struct vcpu, jumps) == VCPU_JUMPS, "entry.S");
+_Static_assert(sizeof(struct jump_slot) == 16, "entry.S");
 
 #define LOW_GUARD_START 0x10000u
 
@@ -72,10 +72,9 @@ static void frame_free(void *ctx, gfn_t gfn)
 	shadow_untrace_code(r->shadow, gfn);
 }
 
-static void forget_returns(void *ctx, struct shadow_view *view)
+static void forget_code(void *ctx, struct shadow_view *view)
 {
-	if (view->return_top)
-		return_stack_reset(ctx, view);
+	view_forget_code(ctx, view);
 }
 
 /* Host PCs in this code are about to mean something else. */
@@ -86,18 +85,24 @@ static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
 	r->code_epoch++;
 	if (r->link_from && r->link_from->host_pc >= from && r->link_from->host_pc < to)
 		r->link_from = NULL;
-	code_forget_jumps(r);
-	shadow_each_view(r->shadow, forget_returns, r);
+	shadow_each_view(r->shadow, forget_code, r);
+}
+
+static void forget_jump(void *ctx, struct shadow_view *view)
+{
+	const struct block *b = ctx;
+	struct jump_slot *slot = view->jumps ? &view->jumps[b->eip & (JUMP_SLOTS - 1)] : NULL;
+
+	if (slot && slot->host_pc == b->host_pc)
+		*slot = (struct jump_slot){0};
 }
 
 static void block_dead(void *ctx, const struct block *b)
 {
 	struct runtime *r = ctx;
-	struct jump_slot *slot = &r->v->jump[(b->mode & MODE_CPL) == 3][b->eip & (JUMP_SLOTS - 1)];
 
 	r->code_epoch++;
-	if (slot->host_pc == b->host_pc)
-		*slot = (struct jump_slot){.neg_eip = (b->eip & (JUMP_SLOTS - 1)) == 0};
+	shadow_each_view(r->shadow, forget_jump, (void *)b);
 }
 
 static int make_cache(struct runtime *r)
@@ -177,7 +182,6 @@ int runtime_create(struct runtime **out, const struct runtime_config *config, ch
 	r->v->stats = &r->stats;
 	r->v->runtime = r;
 	r->v->jump_mask = JUMP_SLOTS - 1;
-	code_forget_jumps(r);
 	err = make_parts(r, why, why_size);
 	if (err < 0) {
 		runtime_destroy(r);
@@ -191,7 +195,7 @@ void runtime_destroy(struct runtime *r)
 {
 	signals_remove(r);
 	if (r->shadow) {
-		shadow_each_view(r->shadow, return_stack_free, NULL);
+		shadow_each_view(r->shadow, view_free_code, NULL);
 		shadow_destroy(r->shadow);
 	}
 	if (r->cache)

@@ -33,7 +33,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	greg_t *regs = uc->uc_mcontext.gregs;
 	uint64_t pc = (uint64_t)regs[REG_RIP];
-	bool in_lookup = between(pc, entry_lookup_kernel, entry_end);
+	bool in_lookup = between(pc, entry_lookup, entry_end);
 
 	if (r && (cache_contains(r->cache, pc) || in_lookup)) {
 		if (regs[REG_TRAPNO] == VEC_PF && return_stack_guard_hit(r, (uint64_t)regs[REG_RSP], (uint64_t)info->si_addr)) {
@@ -74,7 +74,7 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 	if (!r->running)
 		return;
 	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
-	if (cache_contains(r->cache, pc) || between(pc, entry_lookup_kernel, entry_end))
+	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end))
 		leave_by(r, uc, entry_kick);
 	else if (between(pc, entry_restore_begin, entry_restore_end))
 		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)entry_interrupted;

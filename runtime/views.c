@@ -1,6 +1,8 @@
 /* Windows, tables and return stacks as host memory: what the shadow asks of the host. */
 #include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "base/log.h"
@@ -79,43 +81,69 @@ static void plant_underflow(const struct shadow_view *view)
 {
 	uint64_t *bottom = (uint64_t *)view->return_top - 1;
 
-	*bottom = (uint64_t)(view->user ? entry_underflow_user : entry_underflow_kernel);
+	*bottom = (uint64_t)entry_underflow;
 }
 
 void return_stack_reset(struct runtime *r, struct shadow_view *view)
 {
-	if (!view->return_top) {
-		uint8_t *base = reserve(RETURN_STACK + PAGE_SIZE);
-		if (!base || mprotect(base + PAGE_SIZE, RETURN_STACK, PROT_READ | PROT_WRITE)) {
-			r->failure = "no memory for a return stack";
-			dispatch_end(r, RUNTIME_HOST_FAILURE);
-			return;
-		}
-		view->return_top = (uint64_t)base + PAGE_SIZE + RETURN_STACK;
-		plant_underflow(view);
-	} else {
-		r->stats.return_stack_drops++;
-	}
+	r->stats.return_stack_drops++;
 	view->return_rsp = view->return_top - 8;
 	if (r->view == view)
 		r->v->return_rsp = view->return_rsp;
 }
 
-void return_stack_free(void *ctx, struct shadow_view *view)
+bool view_equip(struct runtime *r, struct shadow_view *view)
+{
+	if (view->return_top)
+		return true;
+	uint8_t *base = reserve(RETURN_STACK + PAGE_SIZE);
+	view->jumps = calloc(JUMP_SLOTS, sizeof(struct jump_slot));
+	if (!base || !view->jumps || mprotect(base + PAGE_SIZE, RETURN_STACK, PROT_READ | PROT_WRITE)) {
+		r->failure = "no memory for a view's return stack";
+		dispatch_end(r, RUNTIME_HOST_FAILURE);
+		return false;
+	}
+	view->return_top = (uint64_t)base + PAGE_SIZE + RETURN_STACK;
+	plant_underflow(view);
+	view_forget_code(r, view);
+	return true;
+}
+
+static void clear_jumps(void *ctx, struct shadow_view *view)
+{
+	struct runtime *r = ctx;
+
+	if (view->jumps)
+		memset(view->jumps, 0, JUMP_SLOTS * sizeof(struct jump_slot));
+	view->jump_epoch = ++r->jump_epoch;
+}
+
+void view_forget_code(struct runtime *r, struct shadow_view *view)
+{
+	r->code_epoch++;
+	if (!view->return_top)
+		return;
+	return_stack_reset(r, view);
+	view->jump_epoch = ++r->jump_epoch;
+	if (r->jump_epoch == JUMP_EPOCHS - 256) {
+		r->jump_epoch = 0;
+		shadow_each_view(r->shadow, clear_jumps, r);
+	}
+}
+
+void view_free_code(void *ctx, struct shadow_view *view)
 {
 	(void)ctx;
-	if (view->return_top)
-		munmap((uint8_t *)view->return_top - RETURN_STACK - PAGE_SIZE, RETURN_STACK + PAGE_SIZE);
+	if (!view->return_top)
+		return;
+	munmap((uint8_t *)view->return_top - RETURN_STACK - PAGE_SIZE, RETURN_STACK + PAGE_SIZE);
+	free(view->jumps);
 	view->return_top = 0;
 }
 
 static void view_reset(void *ctx, struct shadow_view *view)
 {
-	struct runtime *r = ctx;
-
-	r->code_epoch++;
-	if (view->return_top)
-		return_stack_reset(r, view);
+	view_forget_code(ctx, view);
 }
 
 bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t address)

@@ -17,6 +17,8 @@
 
 struct shadow;
 
+struct jump_slot;
+
 /* What emitted code and the runtime need of a view. */
 struct shadow_view {
 	uint8_t *tables;     /* ABI_READ_TABLE, ABI_WRITE_TABLE, ABI_EXEC_TABLE at their offsets; ABI_TABLES_SIZE bytes */
@@ -24,6 +26,8 @@ struct shadow_view {
 	bool user;
 	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
 	uint32_t return_mode;        /* the runtime's: the mode whose landing pads are on it */
+	struct jump_slot *jumps;     /* the runtime's: JUMP_SLOTS slots of the inline lookup, or NULL until it makes them */
+	uint32_t jump_epoch;         /* the runtime's: part of what makes them valid */
 	uint64_t used_ns;    /* the runtime's: processor time sampled in this view; zeroed with the loss of its window or address space */
 };
 

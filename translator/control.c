@@ -63,7 +63,7 @@ static uint32_t exec_check(struct translation *t, struct link_slot *slot, uint32
 	emit_op(e, &(struct host_op){.opcode = 0x8D, .reg = RCX, .rm = NO_REG, .mem = mem_at(RCX, 0x7FFFFFFF)});
 	slot->exec_offset = (uint16_t)(emit_offset(e) - 4);
 	slot->exec_negated = 1;
-	uint32_t match = emit_jecxz(e);
+	uint32_t match = emit_jrcxz(e);
 	emit_mov64(e, RCX, R10);
 	row_add(t, UNDO_NONE, eip, 0);
 	uint32_t mismatch = emit_jmp(e);
@@ -222,7 +222,7 @@ static void landing_pad(struct translation *t, uint32_t return_eip)
 		emit_mov64(e, R10, RCX);
 		row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
 		emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
-		uint32_t match = emit_jecxz(e);
+		uint32_t match = emit_jrcxz(e);
 		cold_add(t, COLD_LOOKUP, emit_jmp(e), return_eip)->unpark = true;
 		emit_patch8(e, match);
 		emit_mov64(e, RCX, R10);
@@ -329,7 +329,7 @@ void emit_second_page_check(struct translation *t)
 	row_add(t, UNDO_RCX, eip, 0);
 	emit_load(e, RCX, exec_entry(t, eip + PAGE_SIZE), 4);
 	emit_lea(e, RCX, mem_at(RCX, (int32_t)(0u - (t->in->gfn2 + 1))));
-	uint32_t match = emit_jecxz(e);
+	uint32_t match = emit_jrcxz(e);
 	emit_mov64(e, RCX, R10);
 	row_add(t, UNDO_NONE, eip, 0);
 	emit_mov_imm(e, R8, eip);

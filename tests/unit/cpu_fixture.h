@@ -148,7 +148,7 @@ static inline void set_up(void)
 {
 	memset(ram, 0, sizeof(ram));
 	memset(rights, PAGE_ALL, sizeof(rights));
-	memset(&cpu, 0, offsetof(struct vcpu, jump));
+	memset(&cpu, 0, sizeof(cpu));
 	paging_changes = invlpg_count = 0;
 	fill_gdt();
 	cpu_reset(&cpu, true);

@@ -1,0 +1,258 @@
+/* Part of host_code.h: which memory operands host code may have. Four kinds: the window, the vCPU, the tables, and [R9] behind a lookup. */
+#ifndef TESTS_UNIT_HOST_CODE_ACCESS_H
+#define TESTS_UNIT_HOST_CODE_ACCESS_H
+
+static inline bool host_is_address_register(ZydisRegister r)
+{
+	/* Guest registers, guest ESP in R12, and R8, where linear addresses are made. */
+	return r == ZYDIS_REGISTER_NONE || (r >= ZYDIS_REGISTER_EAX && r <= ZYDIS_REGISTER_R8D && r != ZYDIS_REGISTER_ESP) ||
+	       r == ZYDIS_REGISTER_R12D;
+}
+
+/* A fault in it must find what the guest's access was. */
+static inline bool host_row_describes(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op, bool soft)
+{
+	const struct side_row *row = host_row(c, c->insn[n].at);
+	bool writes = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+
+	if (!row || row_sizes[row->access >> ROW_SIZE_SHIFT] != op->size / 8)
+		return host_refuse(c, c->insn[n].at, "an access of another size than its row says");
+	if (writes && !(row->access & ROW_WRITE))
+		return host_refuse(c, c->insn[n].at, "a store whose row says it reads");
+	return !(row->access & ROW_SOFT) == !soft || host_refuse(c, c->insn[n].at, "an access of another form than its row says");
+}
+
+static inline bool host_check_window(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	if (c->insn[n].d.address_width != 32 || !host_is_address_register(op->mem.base) || !host_is_address_register(op->mem.index))
+		return host_refuse(c, c->insn[n].at, "a window access that is not truncated to 32 bits");
+	if (op->size > 16 * 8)
+		return host_refuse(c, c->insn[n].at, "a window access too large for the guard behind the window");
+	return host_row_describes(c, n, op, false);
+}
+
+static inline bool host_vcpu_field_is(int64_t disp, unsigned size, size_t offset, unsigned field_size)
+{
+	return disp == (int64_t)offset && size == field_size;
+}
+
+#define HOST_FIELD(name) host_vcpu_field_is(disp, size, offsetof(struct vcpu, name), sizeof(((struct vcpu *)0)->name))
+
+static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	int64_t disp = op->mem.disp.value, in_segments = disp - (int64_t)offsetof(struct vcpu, seg);
+	unsigned size = op->size / 8;
+	bool writes = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	bool scratch = HOST_FIELD(spill), state = HOST_FIELD(eip) || HOST_FIELD(if_flag) || HOST_FIELD(df_flag);
+	bool segment = in_segments >= 0 && in_segments < (int64_t)(SEG_COUNT * sizeof(struct segment)) &&
+		       ((in_segments % sizeof(struct segment) == offsetof(struct segment, base) && size == 4) ||
+			(in_segments % sizeof(struct segment) == offsetof(struct segment, selector) && size == 2));
+	bool completion = HOST_FIELD(completion_hva) && host_writes(&c->insn[n], ZYDIS_REGISTER_R9);
+
+	if (op->mem.index != ZYDIS_REGISTER_NONE)
+		return host_refuse(c, c->insn[n].at, "an indexed access to the vCPU");
+	if (c->insn[n].d.mnemonic != ZYDIS_MNEMONIC_MOV && c->insn[n].d.mnemonic != ZYDIS_MNEMONIC_MOVZX)
+		return host_refuse(c, c->insn[n].at, "more than a move on the vCPU");
+	return (writes ? scratch || state : scratch || segment || completion) ||
+	       host_refuse(c, c->insn[n].at, "a field of the vCPU that is not for emitted code");
+}
+
+static inline bool host_check_tables(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n];
+	int64_t at = op->mem.disp.value + ABI_TABLES_BIAS;
+	bool indexed = op->mem.index != ZYDIS_REGISTER_NONE;
+
+	if (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+		return host_refuse(c, i->at, "a store to the tables");
+	if (!indexed)
+		return (op->size == 32 && at >= ABI_EXEC_TABLE && at < ABI_TABLES_SIZE && at % 4 == 0) ||
+		       host_refuse(c, i->at, "no entry of the exec table");
+	if (op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 8 || op->size != 64 || (at != ABI_READ_TABLE && at != ABI_WRITE_TABLE))
+		return host_refuse(c, i->at, "no entry of a soft table");
+	return (n && i[-1].d.mnemonic == ZYDIS_MNEMONIC_SHRX && i[-1].op[0].reg.value == ZYDIS_REGISTER_R9D && !i->is_target) ||
+	       host_refuse(c, i->at, "a table index that is no page number");
+}
+
+/* --- [R9]: the lookup must be whole, of this size and for this kind of access, and nobody may jump past it --- */
+
+static inline bool host_is(const struct host_insn *i, ZydisMnemonic m, ZydisRegister to, ZydisRegister from)
+{
+	return i->d.mnemonic == m && i->op[0].reg.value == to && i->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER && i->op[1].reg.value == from;
+}
+
+static inline bool host_is_lea(const struct host_insn *i, ZydisRegister to, ZydisRegister base, ZydisRegister index)
+{
+	return i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->op[0].reg.value == to && i->op[1].mem.base == base && i->op[1].mem.index == index &&
+	       (index == ZYDIS_REGISTER_NONE || i->op[1].mem.scale == 1);
+}
+
+static inline bool host_is_shift(const struct host_insn *i, ZydisMnemonic m, ZydisRegister to, ZydisRegister from, unsigned count)
+{
+	return host_is(i, m, to, from) && i->op[2].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && i->op[2].imm.value.u == count;
+}
+
+static inline bool host_goes_to(const struct host_code *c, const struct host_insn *i, ZydisMnemonic m, const struct host_insn *to)
+{
+	return i->d.mnemonic == m && i->branches && i->target == c->in->code_pc + to->at;
+}
+
+static inline bool host_goes_to_miss(struct host_code *c, const struct host_insn *i, const struct host_insn *start)
+{
+	const struct host_insn *cold = i->branches ? host_insn_at(c, i->target - c->in->code_pc) : NULL;
+	uint32_t back;
+
+	return i->d.mnemonic == ZYDIS_MNEMONIC_JMP && cold && host_is(cold, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R10) &&
+	       host_r11_names(cold + 1, &back) && back == start->at && cold[2].branches && cold[2].target == c->in->stubs.soft;
+}
+
+/* Five instructions: does an access of `size` bytes at R8D stay in its page? ECX is parked. */
+static inline bool host_is_crossing_check(struct host_code *c, const struct host_insn *i, unsigned size)
+{
+	return host_is_shift(&i[0], ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_ECX, ZYDIS_REGISTER_R8D, PAGE_SHIFT) &&
+	       host_is_lea(&i[1], ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE) &&
+	       i[1].op[1].mem.disp.value == (int64_t)(size - 1) << (32 - PAGE_SHIFT) &&
+	       host_is_shift(&i[2], ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RCX, 32) &&
+	       host_goes_to(c, &i[3], ZYDIS_MNEMONIC_JECXZ, &i[5]) && host_goes_to_miss(c, &i[4], &i[-1]);
+}
+
+/* `sum` is lea r9, [rcx + r8], the last step of a lookup. Returns the first, or NULL if it is no lookup for this access. */
+static inline const struct host_insn *host_lookup_start(struct host_code *c, const struct host_insn *sum, unsigned size, bool write)
+{
+	const struct host_insn *load = sum - 4, *shift = sum - 5, *start = size > 1 ? sum - 11 : sum - 6;
+	int64_t table = (write ? ABI_WRITE_TABLE : ABI_READ_TABLE) - ABI_TABLES_BIAS;
+
+	if (start < c->insn || !host_is(start, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R10, ZYDIS_REGISTER_RCX))
+		return NULL;
+	if (size > 1 && !host_is_crossing_check(c, start + 1, size))
+		return NULL;
+	if (!host_is(shift, ZYDIS_MNEMONIC_SHRX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8D) || shift->op[2].reg.value != ZYDIS_REGISTER_R14D)
+		return NULL;
+	if (load->d.mnemonic != ZYDIS_MNEMONIC_MOV || load->op[0].reg.value != ZYDIS_REGISTER_RCX ||
+	    load->op[1].mem.base != ZYDIS_REGISTER_R14 || load->op[1].mem.disp.value != table)
+		return NULL;
+	if (!host_goes_to(c, sum - 3, ZYDIS_MNEMONIC_JRCXZ, sum - 1) || !host_goes_to(c, sum - 2, ZYDIS_MNEMONIC_JMP, sum) ||
+	    !host_goes_to_miss(c, sum - 1, start))
+		return NULL;
+	return host_is(sum + 1, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R10) ? start : NULL;
+}
+
+/* A branch from elsewhere into (from, to] would arrive with another R9. */
+static inline bool host_is_private(struct host_code *c, const struct host_insn *from, const struct host_insn *to)
+{
+	for (uint32_t n = 0; n < c->count; n++) {
+		const struct host_insn *i = &c->insn[n];
+		uint64_t target = i->target - c->in->code_pc;
+		bool inside = i >= from && i <= to;
+		if (inside && i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
+			return false;
+		if (i->branches && !inside && target > from->at && target <= to->at)
+			return false;
+	}
+	return true;
+}
+
+static inline const struct host_insn *host_r9_origin(const struct host_code *c, uint32_t n)
+{
+	for (uint32_t k = n; k-- > 0;)
+		if (host_writes(&c->insn[k], ZYDIS_REGISTER_R9))
+			return &c->insn[k];
+	return NULL;
+}
+
+static inline bool host_check_looked_up(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n], *origin = host_r9_origin(c, n);
+	bool writes = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	const struct side_row *row = host_row(c, i->at);
+
+	if (!origin || op->mem.index != ZYDIS_REGISTER_NONE || op->mem.disp.value != 0)
+		return host_refuse(c, i->at, "an access through R9 without a lookup");
+	/* The read of an instruction that also writes goes where it writes. */
+	bool table = writes || (row && (row->access & ROW_WRITE));
+	if (origin->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && origin->op[1].mem.base == ZYDIS_REGISTER_R13) {
+		if (!(c->in->mode & MODE_THUNK) || !table || !host_is_private(c, origin, i))
+			return host_refuse(c, i->at, "an access through R9 that is not the thunk's write");
+		return host_row_describes(c, n, op, true);
+	}
+	if (!host_is_lea(origin, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R8))
+		return host_refuse(c, i->at, "an access through R9, which is no host address");
+	const struct host_insn *start = host_lookup_start(c, origin, op->size / 8, table);
+	if (!start || !host_is_private(c, start, i))
+		return host_refuse(c, i->at, "an access whose lookup is not whole");
+	return host_row_describes(c, n, op, true);
+}
+
+/* MASKMOVQ and MASKMOVDQU: RDI is R9 for the one instruction. */
+static inline bool host_check_maskmov(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n];
+	bool framed = n > 2 && n + 1 < c->count && host_is(i - 2, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R10, ZYDIS_REGISTER_RDI) &&
+		      host_is(i - 1, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_R9) &&
+		      host_is(i + 1, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_R10);
+	const struct host_insn *origin = host_r9_origin(c, n);
+	unsigned size = op->size / 8;
+
+	if (!framed || !origin || op->mem.base != ZYDIS_REGISTER_RDI || op->mem.segment != ZYDIS_REGISTER_DS || i->d.address_width != 64)
+		return host_refuse(c, i->at, "a masked store without its frame");
+	if (c->in->mode & MODE_THUNK && origin->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && origin->op[1].mem.base == ZYDIS_REGISTER_R13)
+		return host_is_private(c, origin, i) || host_refuse(c, i->at, "a masked store entered in the middle");
+	const struct host_insn *start = host_is_lea(origin, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R8) ?
+		host_lookup_start(c, origin, size, true) : NULL;
+	return (start && host_is_private(c, start, i)) || host_refuse(c, i->at, "a masked store whose lookup is not whole");
+}
+
+/* A register bit offset reaches far beyond the operand: only one that was cut to the operand's size may be used. */
+static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
+{
+	const struct host_insn *i = &c->insn[n];
+	bool is_bit = i->d.mnemonic == ZYDIS_MNEMONIC_BT || i->d.mnemonic == ZYDIS_MNEMONIC_BTC || i->d.mnemonic == ZYDIS_MNEMONIC_BTR ||
+		      i->d.mnemonic == ZYDIS_MNEMONIC_BTS;
+	unsigned bits = i->d.operand_width;
+
+	if (!is_bit || i->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return true;
+	bool cut = n >= 2 && host_enclosing(i->op[1].reg.value) == ZYDIS_REGISTER_R10 && !i->is_target && !i[-1].is_target &&
+		   i[-1].d.mnemonic == ZYDIS_MNEMONIC_PEXT && i[-1].op[0].reg.value == ZYDIS_REGISTER_R10D &&
+		   i[-1].op[2].reg.value == ZYDIS_REGISTER_R10D && i[-2].d.mnemonic == ZYDIS_MNEMONIC_MOV &&
+		   i[-2].op[0].reg.value == ZYDIS_REGISTER_R10D && i[-2].op[1].imm.value.u == bits - 1;
+	return cut || host_refuse(c, i->at, "a bit offset that may leave its operand");
+}
+
+static inline bool host_check_memory(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n];
+
+	if (op->mem.type == ZYDIS_MEMOP_TYPE_AGEN)
+		return i->d.mnemonic == ZYDIS_MNEMONIC_LEA || host_refuse(c, i->at, "an address that is not LEA's");
+	if (i->d.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || i->d.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU)
+		return host_check_maskmov(c, n, op);
+	if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+		return i->d.mnemonic == ZYDIS_MNEMONIC_CALL || i->d.mnemonic == ZYDIS_MNEMONIC_RET ||
+		       host_refuse(c, i->at, "a hidden memory operand");
+	if (!host_check_bit_offset(c, n))
+		return false;
+	if (op->mem.segment == ZYDIS_REGISTER_GS)
+		return host_check_window(c, n, op);
+	if (i->d.address_width != 64 || (op->mem.segment != ZYDIS_REGISTER_DS && op->mem.segment != ZYDIS_REGISTER_SS))
+		return host_refuse(c, i->at, "a segment or address size that host code does not use");
+	switch (op->mem.base) {
+	case ZYDIS_REGISTER_R13: return host_check_vcpu(c, n, op);
+	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
+	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
+	default: return host_refuse(c, i->at, "memory that is neither the guest's nor the vCPU's");
+	}
+}
+
+/* What can be said only when all branches are known: sequences that must not be entered in the middle. */
+static inline bool host_check_entries(struct host_code *c, uint32_t n)
+{
+	for (unsigned k = 0; k < c->insn[n].d.operand_count; k++) {
+		const ZydisDecodedOperand *op = &c->insn[n].op[k];
+		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
+			return false;
+	}
+	return host_check_bit_offset(c, n) || c->insn[n].d.mnemonic == ZYDIS_MNEMONIC_LEA;
+}
+
+#endif
