@@ -18,9 +18,9 @@ void cpu_update_mode(struct vcpu *v);
 bool cpu_deliver_fault(struct vcpu *v);
 /* Deliver an external interrupt. Returns false on a triple fault. */
 bool cpu_deliver_interrupt(struct vcpu *v, uint8_t vector);
-/* Deliver an exception that is reported after its instruction: v->eip is the next one already. #DB is a single step and sets
- * DR6.BS. Returns false on a triple fault. */
-bool cpu_deliver_trap(struct vcpu *v, uint8_t vector);
+/* Deliver a #DB that is reported after its instruction: v->eip is the next one already; `dr6` says why (BS, B0-B3). Returns false on a
+ * triple fault. */
+bool cpu_deliver_debug_trap(struct vcpu *v, uint32_t dr6);
 
 /* Raise: set v->fault. Return CALLOUT_FAULT, so that callouts can `return cpu_raise(...)`. */
 enum callout_result cpu_raise(struct vcpu *v, uint8_t vector);

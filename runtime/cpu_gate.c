@@ -187,10 +187,10 @@ bool cpu_deliver_interrupt(struct vcpu *v, uint8_t vector)
 	return deliver_or_fault(v, &e);
 }
 
-bool cpu_deliver_trap(struct vcpu *v, uint8_t vector)
+bool cpu_deliver_debug_trap(struct vcpu *v, uint32_t dr6)
 {
-	struct event e = { .kind = EVENT_TRAP, .vector = vector, .return_eip = v->eip };
-	if (vector == VEC_DB) v->dr[6] |= DR6_BS;
+	struct event e = { .kind = EVENT_TRAP, .vector = VEC_DB, .return_eip = v->eip };
+	v->dr[6] |= dr6;
 	return deliver_or_fault(v, &e);
 }
 

@@ -226,7 +226,11 @@ host_pc_t dispatch(struct runtime *r)
 		dispatch_use_view(r);
 		if ((r->config.chaos & CHAOS_ALL_DIRECT) && !r->view->window)
 			shadow_make_direct(r->shadow, r->view);
-		uint32_t one = v->shadow_interrupts || (v->mode & MODE_TF) ? MODE_ONE : 0;
+		uint32_t one = v->shadow_interrupts || (v->mode & (MODE_TF | MODE_DR7)) ? MODE_ONE : 0;
+		if ((v->mode & MODE_DR7) && debug_instruction_hit(v)) {
+			deliver_fault(r);
+			continue;
+		}
 		struct block *b = code_find(r, one);
 		if (!b) {
 			r->link_from = NULL;
@@ -258,7 +262,7 @@ static host_pc_t answer_callout(struct runtime *r)
 		if (id == CALLOUT_check_segment)
 			return v->scratch[3];
 		v->eip += CALLOUT_LEN(arg);
-		if (v->mode == mode && epoch == r->code_epoch && !v->kick && !interrupt_waits(v) && !r->observer && !(mode & MODE_TF) &&
+		if (v->mode == mode && epoch == r->code_epoch && !v->kick && !interrupt_waits(v) && !r->observer && !(mode & (MODE_TF | MODE_DR7)) &&
 		    !v->shadow_interrupts)
 			return v->scratch[3];
 		break;
@@ -329,11 +333,16 @@ static bool observe_after(struct runtime *r)
 	return true;
 }
 
-/* #DB after each instruction that was entered with TF set. */
-static void trap_single_step(struct runtime *r)
+#define DR6_BS 0x4000u
+
+/* #DB behind an instruction: it was entered with TF set, or met a data breakpoint. */
+static void trap_debug(struct runtime *r)
 {
+	uint32_t dr6 = r->debug_hits | (r->single_step ? DR6_BS : 0);
+
 	r->single_step = false;
-	deliver(r, cpu_deliver_trap(r->v, VEC_DB));
+	r->debug_hits = 0;
+	deliver(r, cpu_deliver_debug_trap(r->v, dr6));
 }
 
 host_pc_t runtime_leave(struct vcpu *v)
@@ -364,6 +373,7 @@ host_pc_t runtime_leave(struct vcpu *v)
 	default:
 		pc = answer_interruption(r);
 		r->single_step = r->single_step && pc;
+		r->debug_hits = pc ? r->debug_hits : 0;
 		if (pc) {
 			r->kick_deferred = true;
 			__atomic_store_n(&v->kick, 0, __ATOMIC_SEQ_CST);
@@ -373,7 +383,7 @@ host_pc_t runtime_leave(struct vcpu *v)
 		return pc;
 	if (r->observed && !observe_after(r))
 		return 0;
-	if (r->single_step)
-		trap_single_step(r);
+	if (r->single_step || r->debug_hits)
+		trap_debug(r);
 	return dispatch(r);
 }

@@ -11,6 +11,7 @@ static host_pc_t raise_fault(struct runtime *r, struct guest_fault fault)
 	v->fault = fault;
 	r->completion.active = false;
 	r->single_step = false;
+	r->debug_hits = 0;
 	r->stats.exceptions++;
 	if (fault.vector == VEC_PF)
 		r->stats.true_faults++;
@@ -170,7 +171,9 @@ host_pc_t fault_soft(struct runtime *r)
 		dispatch_undo(v, row);
 		return raise_fault(r, fault);
 	}
-	if (all_ram && completion.pieces == 1)
+	if (v->mode & MODE_DR7)
+		r->debug_hits |= debug_data_hits(v, gva, size, write);
+	else if (all_ram && completion.pieces == 1)
 		return pc;
 	r->stats.completions++;
 	return write ? complete_write(r, &completion, row) : complete_read(r, &completion, b, row);

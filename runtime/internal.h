@@ -79,6 +79,7 @@ struct runtime {
 	struct completion completion;
 	bool kick_deferred;        /* a kick came while a thunk ran */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
+	uint32_t debug_hits;       /* data breakpoints that the running instruction met: bits of DR6 */
 	bool single_step;          /* the running block was entered with TF */
 	const struct block *observed;
 
@@ -116,6 +117,11 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row);
 host_pc_t fault_soft(struct runtime *r);
 host_pc_t fault_host(struct runtime *r);
 void completion_finish(struct runtime *r);
+
+/* debug_registers.c: does an instruction breakpoint stop the instruction at EIP (v->fault is set then)? Which data breakpoints does an
+ * access hit, as bits of DR6? */
+bool debug_instruction_hit(struct vcpu *v);
+uint32_t debug_data_hits(const struct vcpu *v, gva_t gva, uint32_t size, bool write);
 
 /* views.c: windows, tables and return stacks as host memory; the operations shadow/ calls. */
 struct shadow_ops host_ops(struct runtime *r);

@@ -252,7 +252,7 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
 			return false;
 	}
-	return host_check_bit_offset(c, n) || c->insn[n].d.mnemonic == ZYDIS_MNEMONIC_LEA;
+	return host_check_bit_offset(c, n);
 }
 
 #endif

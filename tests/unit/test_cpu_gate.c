@@ -155,7 +155,7 @@ TEST(cpu_gate, single_step)
 	cpu.eflags |= EFL_TF | EFL_RF;
 	cpu.dr[7] |= 0x2000;
 	cpu_update_mode(&cpu);
-	CHECK(cpu_deliver_trap(&cpu, VEC_DB));
+	CHECK(cpu_deliver_debug_trap(&cpu, 0x4000));
 	CHECK_EQ(cpu.dr[6], 0xFFFF4FF0);
 	CHECK_EQ(cpu.dr[7], 0x400); /* GD is cleared for the handler */
 	CHECK_EQ(peek32(KERNEL_STACK - 4), 0x302);
@@ -335,7 +335,7 @@ TEST(cpu_gate, triple_faults)
 	cpu.idtr.limit = 0;
 	CHECK(!raise(VEC_UD)); /* #UD -> #GP -> #DF -> shutdown */
 	CHECK(!cpu_deliver_interrupt(&cpu, 0x30));
-	CHECK(!cpu_deliver_trap(&cpu, VEC_DB));
+	CHECK(!cpu_deliver_debug_trap(&cpu, 0x4000));
 	set_up();
 	gate(VEC_PF, CODE0, INT32);
 	gate(VEC_DF, CODE0, INT32);

@@ -1,0 +1,51 @@
+/* For tests of the translator by itself: guest bytes in, host code in a buffer out. Each test program has its own copy. */
+#ifndef TESTS_UNIT_TRANSLATOR_FIXTURE_H
+#define TESTS_UNIT_TRANSLATOR_FIXTURE_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/abi.h"
+#include "translator/translator.h"
+
+#define FIXTURE_CODE_PC 0x500010000000ull
+#define MODE_FLAT (MODE_CS32 | MODE_SS32 | MODE_PE | MODE_IOPL_OK)
+#define MODE_USER (MODE_CS32 | MODE_SS32 | MODE_PE | 3)
+#define MODE_WITH_SEG(seg, seg_class) ((uint32_t)(seg_class) << (MODE_SEG_SHIFT + 2 * (seg)))
+#define FIXTURE_CANARY 0xA5
+
+static uint8_t fixture_code[TRANSLATOR_MAX_BYTES + 64];
+static struct translator_output fixture_out;
+
+static const struct translator_stubs fixture_stubs = {
+	.chain = FIXTURE_CODE_PC - 0x1000, .lookup = FIXTURE_CODE_PC - 0x2000, .lookup_slow = FIXTURE_CODE_PC - 0x3000,
+	.callout = FIXTURE_CODE_PC - 0x4000, .soft = FIXTURE_CODE_PC - 0x5000,
+};
+
+static inline struct translator_input fixture_input(const uint8_t *bytes, uint32_t length, uint32_t mode)
+{
+	return (struct translator_input){
+		.bytes = bytes, .length = length, .eip = 0x1000, .mode = mode, .max_instructions = 1, .gfn2 = GFN_NONE, .stubs = fixture_stubs,
+		.code = fixture_code, .code_pc = FIXTURE_CODE_PC, .capacity = TRANSLATOR_MAX_BYTES,
+	};
+}
+
+/* Numbers that a seed decides (xorshift64*). */
+static inline uint64_t fixture_random(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * 0x2545F4914F6CDD1Dull;
+}
+
+/* A positive number from the environment, or what stands for it. */
+static inline uint64_t fixture_setting(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+	uint64_t value = text ? strtoull(text, NULL, 0) : 0;
+
+	return value ? value : otherwise;
+}
+
+#endif
