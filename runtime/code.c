@@ -91,6 +91,8 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 	r->stats.host_bytes_emitted += out->code_length;
 	if (r->dump)
 		dump_block(r, in, b);
+	if (r->forms)
+		forms_count(r->forms, in->bytes, out->guest_length, in->mode);
 	return b;
 }
 
@@ -147,7 +149,7 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 		.length = PAGE_SIZE - (gva & PAGE_MASK),
 		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .mode = mode,
 		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
-		.basic_blocks = r->observer != NULL, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
+		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
 	uint64_t start = now_ns();
 	int err = 0;

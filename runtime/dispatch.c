@@ -108,7 +108,7 @@ static void connect(struct runtime *r, struct block *b)
 
 	if (from && may_link(from, r->link_slot, b) && may_chain(r, b))
 		cache_link(r->cache, from, (uint32_t)r->link_slot, b);
-	if (r->fill_jump && may_chain(r, b)) {
+	else if (!from && may_chain(r, b) && b->gva == b->eip) {
 		struct jump_slot *slot = &r->v->jumps[b->eip & (JUMP_SLOTS - 1)];
 		*slot = (struct jump_slot){.neg_key = 0u - (r->v->jump_tag | b->eip), .host_pc = b->host_pc};
 		r->stats.jump_fills++;
@@ -200,51 +200,85 @@ static host_pc_t enter(struct runtime *r, struct block *b)
 	r->history[r->history_at++ % HISTORY] = b->gva;
 	connect(r, b);
 	r->link_from = NULL;
-	r->fill_jump = false;
 	r->single_step = (b->mode & MODE_TF) != 0;
 	return b->host_pc;
+}
+
+/* Events at an instruction boundary. False if there is nothing to run, now or ever: look again, or see r->ended. */
+static bool boundary(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+
+	if (v->kick || r->kick_deferred)
+		answer_kick(r);
+	if (r->ended)
+		return false;
+	if (interrupt_waits(v))
+		take_interrupt(r);
+	if (v->halted) {
+		r->link_from = NULL;
+		halt(r);
+		return false;
+	}
+	if ((v->mode & MODE_DR7) && debug_instruction_hit(v)) {
+		deliver_fault(r);
+		return false;
+	}
+	return !r->ended;
+}
+
+static uint32_t block_mode(const struct runtime *r)
+{
+	return r->v->mode | (r->view->window ? 0 : MODE_SOFT);
+}
+
+/* Where nothing is to be linked, the slots of the inline lookup answer first: gates, returns from them, interrupted code. */
+static host_pc_t known_target(const struct runtime *r)
+{
+	const struct vcpu *v = r->v;
+	const struct jump_slot *slot = &v->jumps[v->eip & (JUMP_SLOTS - 1)];
+
+	if (r->link_from || r->observer || v->seg[SEG_CS].base || slot->neg_key + (v->jump_tag | v->eip))
+		return 0;
+	return slot->host_pc;
+}
+
+static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
+{
+	struct block *b = code_find(r, extra);
+
+	if (b) {
+		r->v->shadow_interrupts = false;
+		return observe_before(r, b) ? enter(r, b) : 0;
+	}
+	r->link_from = NULL;
+	r->v->shadow_interrupts = false;
+	if (!r->ended)
+		deliver_fault(r);
+	return 0;
 }
 
 host_pc_t dispatch(struct runtime *r)
 {
 	struct vcpu *v = r->v;
+	host_pc_t pc = 0;
 
-	for (;;) {
-		if (v->kick || r->kick_deferred)
-			answer_kick(r);
-		if (r->ended)
-			return 0;
-		if (interrupt_waits(v))
-			take_interrupt(r);
-		if (v->halted) {
-			r->link_from = NULL;
-			halt(r);
+	while (!pc) {
+		if (!boundary(r)) {
+			if (r->ended)
+				return 0;
 			continue;
 		}
-		if (r->ended)
-			return 0;
 		dispatch_use_view(r);
 		if ((r->config.chaos & CHAOS_ALL_DIRECT) && !r->view->window)
 			shadow_make_direct(r->shadow, r->view);
-		uint32_t one = v->shadow_interrupts || (v->mode & (MODE_TF | MODE_DR7)) ? MODE_ONE : 0;
-		if ((v->mode & MODE_DR7) && debug_instruction_hit(v)) {
-			deliver_fault(r);
-			continue;
-		}
-		struct block *b = code_find(r, one);
-		if (!b) {
-			r->link_from = NULL;
-			r->fill_jump = false;
-			v->shadow_interrupts = false;
-			if (!r->ended)
-				deliver_fault(r);
-			continue;
-		}
-		v->shadow_interrupts = false;
-		match_mode(r, b->mode & ~MODE_ONE);
-		if (observe_before(r, b))
-			return enter(r, b);
+		match_mode(r, block_mode(r));
+		bool one = v->shadow_interrupts || (v->mode & (MODE_TF | MODE_DR7));
+		pc = one ? 0 : known_target(r);
+		if (!pc)
+			pc = find_and_enter(r, one ? MODE_ONE : 0);
 	}
+	return pc;
 }
 
 /* A callout. Most come straight back; anything that may have changed what host PCs mean goes through the dispatcher. */
@@ -359,7 +393,6 @@ host_pc_t runtime_leave(struct vcpu *v)
 		break;
 	case EXIT_LOOKUP:
 		v->eip = (uint32_t)v->scratch[0];
-		r->fill_jump = v->seg[SEG_CS].base == 0;
 		break;
 	case EXIT_CALLOUT:
 		pc = answer_callout(r);

@@ -57,6 +57,8 @@ struct runtime {
 	struct machine *machine;
 	const struct runtime_observer *observer;
 	FILE *dump;
+	FILE *forms_out;           /* --forms */
+	struct forms *forms;
 
 	uint8_t *ram;
 	uint64_t ram_size;
@@ -75,7 +77,6 @@ struct runtime {
 
 	struct block *link_from;   /* the exit that the dispatcher may link to what it finds */
 	int link_slot;
-	bool fill_jump;            /* ... or the inline lookup that missed */
 	struct completion completion;
 	bool kick_deferred;        /* a kick came while a thunk ran */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
@@ -117,6 +118,12 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row);
 host_pc_t fault_soft(struct runtime *r);
 host_pc_t fault_host(struct runtime *r);
 void completion_finish(struct runtime *r);
+
+/* forms.c */
+struct forms *forms_create(void);
+void forms_count(struct forms *f, const uint8_t *bytes, uint32_t length, uint32_t mode);
+/* The most frequent first. */
+void forms_write(struct forms *f, FILE *out);
 
 /* debug_registers.c: does an instruction breakpoint stop the instruction at EIP (v->fault is set then)? Which data breakpoints does an
  * access hit, as bits of DR6? */

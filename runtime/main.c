@@ -72,6 +72,7 @@ static int create_runtime(struct run *r)
 		.tc_size = o->tc_size,
 		.chaos = o->chaos,
 		.dump = o->dump,
+		.forms = o->forms,
 		.no_reset = true, /* a reset needs the boot loader: it comes back here */
 	};
 	int error = runtime_create(&r->runtime, &config, r->why, sizeof(r->why));

@@ -207,6 +207,12 @@ static int parse_verify(struct parser *p, const char *value)
 	return 0;
 }
 
+static int parse_forms(struct parser *p, const char *value)
+{
+	p->o->forms = value;
+	return 0;
+}
+
 static int parse_dump(struct parser *p, const char *value)
 {
 	p->o->dump = value;
@@ -238,6 +244,7 @@ static const struct option_rule {
 	{ "--chaos", VALUE_NEEDED, false, false, "names, like all-soft,no-chain", parse_chaos },
 	{ "--verify", VALUE_NEVER, false, false, NULL, parse_verify },
 	{ "--dump", VALUE_NEEDED, false, false, "a file", parse_dump },
+	{ "--forms", VALUE_NEEDED, false, false, "a file", parse_forms },
 };
 _Static_assert(ARRAY_LEN(option_list) <= 8 * sizeof(((struct parser *)0)->seen), "a bit for each option");
 
@@ -361,6 +368,7 @@ void options_print_help(void)
 		"  --log=PART:LEVEL,..  parts: base translator cache shadow runtime cpu devices boot all;\n"
 		"                       levels: error warn info debug trace\n"
 		"  --dump=FILE          guest and host code of each block as it is translated\n"
+		"  --forms=FILE         which instruction forms the guest has, and how often\n"
 		"  --verify             compare each block with a reference processor (slow; in builds that have it)\n"
 		"  --tc-size SIZE       size of the translation cache, 1M to 1G (64M)\n"
 		"  --chaos=NAME,...     make life hard: tiny-cache one-instruction few-windows no-chain all-soft all-direct kicks check\n"

@@ -31,7 +31,7 @@ struct options {
 	unsigned chaos;       /* enum chaos */
 	bool verify;          /* --verify: run each block again in the reference; only in builds with it */
 	const char *dump;     /* --dump=FILE: guest and host code of each block as it is translated */
-	const char *perf_map; /* reserved */
+	const char *forms;    /* --forms=FILE: which instruction forms were translated, and how often */
 };
 
 /* Exit codes, as the man page documents them. */

@@ -160,6 +160,10 @@ static int make_parts(struct runtime *r, char *why, size_t size)
 		say(why, size, "the dump file could not be opened (%s)", strerror(errno));
 		return -errno;
 	}
+	if (r->config.forms && (!(r->forms = forms_create()) || !(r->forms_out = fopen(r->config.forms, "w")))) {
+		say(why, size, "the file for instruction forms could not be opened (%s)", strerror(errno));
+		return -errno;
+	}
 	return 0;
 }
 
@@ -211,6 +215,11 @@ void runtime_destroy(struct runtime *r)
 		munmap(r->low_guard, WINDOW_SIZE + MIB(1) - LOW_GUARD_START);
 	if (r->dump)
 		fclose(r->dump);
+	if (r->forms_out) {
+		forms_write(r->forms, r->forms_out);
+		fclose(r->forms_out);
+	}
+	free(r->forms);
 	free(r->v);
 	free(r);
 }

@@ -26,6 +26,7 @@ struct runtime_config {
 	uint64_t tc_size;
 	unsigned chaos;           /* enum chaos of runtime/options.h */
 	const char *dump;         /* file for guest and host code of each block, or NULL */
+	const char *forms;        /* file for the instruction forms that were translated and how often, or NULL */
 	bool no_reset;            /* a guest reset ends the run */
 };
 

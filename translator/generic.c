@@ -60,13 +60,25 @@ static uint8_t map_of(const struct insn *insn)
 	}
 }
 
+static bool is_fpu(const struct insn *insn)
+{
+	switch (insn->d.meta.isa_ext) {
+	case ZYDIS_ISA_EXT_X87: case ZYDIS_ISA_EXT_MMX: case ZYDIS_ISA_EXT_SSE: case ZYDIS_ISA_EXT_SSE2: case ZYDIS_ISA_EXT_SSE3:
+	case ZYDIS_ISA_EXT_SSSE3:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Only prefixes that mean something: a stray one may mean something else in 64-bit mode or on another processor. */
 static void take_prefixes(struct host_op *op, const struct insn *insn)
 {
 	for (unsigned i = 0; i < insn->d.raw.prefix_count; i++) {
 		uint8_t value = insn->d.raw.prefixes[i].value;
 		ZydisPrefixType type = insn->d.raw.prefixes[i].type;
 
-		if (value == 0x66 && type != ZYDIS_PREFIX_TYPE_IGNORED)
+		if (value == 0x66 && (type == ZYDIS_PREFIX_TYPE_MANDATORY || (insn->d.operand_width == 16 && !is_fpu(insn))))
 			op->p66 = true;
 		if ((value == 0xF2 || value == 0xF3) && type == ZYDIS_PREFIX_TYPE_MANDATORY)
 			op->rep = value;

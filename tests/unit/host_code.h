@@ -168,16 +168,22 @@ static inline ZydisRegister host_enclosing(ZydisRegister r)
 	return ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
 }
 
+static inline bool host_is_gpr(ZydisRegister r)
+{
+	ZydisRegisterClass c = ZydisRegisterGetClass(r);
+
+	return c >= ZYDIS_REGCLASS_GPR8 && c <= ZYDIS_REGCLASS_GPR64;
+}
+
 static inline bool host_register_class_allowed(ZydisRegister r)
 {
 	switch (ZydisRegisterGetClass(r)) {
-	case ZYDIS_REGCLASS_GPR8: case ZYDIS_REGCLASS_GPR16: case ZYDIS_REGCLASS_GPR32: case ZYDIS_REGCLASS_GPR64:
 	case ZYDIS_REGCLASS_X87: case ZYDIS_REGCLASS_MMX:
 		return true;
 	case ZYDIS_REGCLASS_XMM:
 		return ZydisRegisterGetId(r) < 8; /* the others are the monitor's */
 	default:
-		return false;
+		return host_is_gpr(r);
 	}
 }
 
@@ -186,7 +192,7 @@ static inline bool host_register_allowed(const struct host_insn *i, const ZydisD
 {
 	bool hidden = op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
 
-	if (hidden && ZydisRegisterGetClass(op->reg.value) > ZYDIS_REGCLASS_GPR64)
+	if (hidden && !host_is_gpr(op->reg.value))
 		return true; /* flags, RIP, MXCSR, x87 status */
 	if (!host_register_class_allowed(op->reg.value))
 		return false;

@@ -160,13 +160,30 @@ static inline const struct host_insn *host_r9_origin(const struct host_code *c, 
 	return NULL;
 }
 
+/* Behind a jump into C, which comes back with R9 set: C knows the access by its row. */
+static inline bool host_is_left_to_c(struct host_code *c, const struct host_insn *access)
+{
+	for (const struct host_insn *i = access; i-- > c->insn && !host_writes(i, ZYDIS_REGISTER_R9);) {
+		struct host_insn *cold = i->d.mnemonic == ZYDIS_MNEMONIC_JMP ? host_insn_at(c, i->target - c->in->code_pc) : NULL;
+		uint32_t back;
+		if (cold)
+			return host_r11_names(cold, &back) && back == i->at && cold[1].target == c->in->stubs.soft &&
+			       host_is_private(c, i, access);
+	}
+	return false;
+}
+
 static inline bool host_check_looked_up(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	const struct host_insn *i = &c->insn[n], *origin = host_r9_origin(c, n);
 	bool writes = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 	const struct side_row *row = host_row(c, i->at);
 
-	if (!origin || op->mem.index != ZYDIS_REGISTER_NONE || op->mem.disp.value != 0)
+	if (op->mem.index != ZYDIS_REGISTER_NONE || op->mem.disp.value != 0)
+		return host_refuse(c, i->at, "an access beside R9");
+	if (host_is_left_to_c(c, i))
+		return host_row_describes(c, n, op, true);
+	if (!origin)
 		return host_refuse(c, i->at, "an access through R9 without a lookup");
 	/* The read of an instruction that also writes goes where it writes. */
 	bool table = writes || (row && (row->access & ROW_WRITE));
@@ -193,8 +210,12 @@ static inline bool host_check_maskmov(struct host_code *c, uint32_t n, const Zyd
 	const struct host_insn *origin = host_r9_origin(c, n);
 	unsigned size = op->size / 8;
 
-	if (!framed || !origin || op->mem.base != ZYDIS_REGISTER_RDI || op->mem.segment != ZYDIS_REGISTER_DS || i->d.address_width != 64)
+	if (!framed || op->mem.base != ZYDIS_REGISTER_RDI || op->mem.segment != ZYDIS_REGISTER_DS || i->d.address_width != 64)
 		return host_refuse(c, i->at, "a masked store without its frame");
+	if (host_is_left_to_c(c, i))
+		return true;
+	if (!origin)
+		return host_refuse(c, i->at, "a masked store without a lookup");
 	if (c->in->mode & MODE_THUNK && origin->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && origin->op[1].mem.base == ZYDIS_REGISTER_R13)
 		return host_is_private(c, origin, i) || host_refuse(c, i->at, "a masked store entered in the middle");
 	const struct host_insn *start = host_is_lea(origin, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R8) ?
@@ -210,7 +231,7 @@ static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
 		      i->d.mnemonic == ZYDIS_MNEMONIC_BTS;
 	unsigned bits = i->d.operand_width;
 
-	if (!is_bit || i->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
+	if (!is_bit || i->op[0].type != ZYDIS_OPERAND_TYPE_MEMORY || i->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
 		return true;
 	bool cut = n >= 2 && host_enclosing(i->op[1].reg.value) == ZYDIS_REGISTER_R10 && !i->is_target && !i[-1].is_target &&
 		   i[-1].d.mnemonic == ZYDIS_MNEMONIC_PEXT && i[-1].op[0].reg.value == ZYDIS_REGISTER_R10D &&

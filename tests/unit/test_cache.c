@@ -53,7 +53,7 @@ static const struct link_slot two_slots[2] = {
 	{.rel32_offset = 8, .unlinked_offset = 40, .target = 0x1000},
 	{.rel32_offset = 20, .unlinked_offset = 50, .exec_offset = 28, .exec_negated = 1, .target = 0x2000},
 };
-static const struct side_row three_rows[3] = {{0, UNDO_NONE, 0, 0x10}, {8, UNDO_RCX, ROW_WRITE, 0x12}, {40, UNDO_NONE, 0, 0x20}};
+static const struct side_row three_rows[3] = {{0, UNDO_NONE, 0, 0, 0x10}, {8, UNDO_RCX, ROW_WRITE, 0, 0x12}, {40, UNDO_NONE, 0, 0, 0x20}};
 
 static void put32(uint8_t *at, uint32_t value) { memcpy(at, &value, 4); }
 static uint32_t get32(host_pc_t at)

@@ -187,7 +187,7 @@ static void step_commit(struct model *m)
 	begin(m, had_code);
 	memset(space.write, 0x90, length);
 	struct link_slot slots[MAX_SLOTS];
-	struct side_row rows[2] = {{0, 0, 0, 1}, {20, 0, 0, 2}};
+	struct side_row rows[2] = {{0, 0, 0, 0, 1}, {20, 0, 0, 0, 2}};
 	struct model_block x = {.live = true, .links = {-1, -1, -1}};
 	make_identity(m, &x.what);
 	x.thunk = !x.what.guest_length;
