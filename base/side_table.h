@@ -12,6 +12,8 @@ enum undo {
 	UNDO_TARGET_R8 = UNDO_ROTATE + 8, /* the instruction is done; go on at R8D */
 	UNDO_TARGET_R8_RCX, /* ditto, and guest ECX is parked in R10 */
 	UNDO_RDI,      /* guest EDI is parked in R10: put it back, restart at eip */
+	UNDO_RAX,      /* guest EAX is parked in R10: put it back, restart at eip */
+	UNDO_SHADOW,   /* nothing done yet; the instruction stands behind STI: no interrupt before it */
 	UNDO_EBP_R10,  /* not undone but finished: guest EBP is R10D; go on at eip */
 };
 

@@ -22,6 +22,10 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 		v->gpr[EBP] = r10;
 	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX)
 		v->gpr[ECX] = r10;
+	if (row->undo == UNDO_RAX)
+		v->gpr[EAX] = r10;
+	if (row->undo == UNDO_SHADOW)
+		v->shadow_interrupts = true;
 	if (row->undo == UNDO_RDI)
 		v->gpr[EDI] = r10;
 	if (row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX)

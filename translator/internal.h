@@ -35,10 +35,11 @@ struct insn {
 
 /* Code that leaves the main line, emitted behind the block. */
 struct cold {
-	enum { COLD_SOFT, COLD_EXIT, COLD_CALL_EXIT, COLD_LOOKUP } kind;
+	enum { COLD_SOFT, COLD_EXIT, COLD_CALL_EXIT, COLD_LOOKUP, COLD_CALLOUT } kind;
 	uint32_t jump[2];     /* offsets of rel32s that come here; 0 = none */
 	uint32_t eip;         /* for the side table */
-	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad */
+	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad; COLD_CALLOUT: of what follows */
+	uint32_t word;        /* COLD_CALLOUT: R9D */
 	bool unpark;          /* guest ECX is in R10 */
 	int8_t esp;           /* translation.esp where it was left */
 	uint8_t slot;         /* COLD_EXIT: index in out->slots */
@@ -53,6 +54,8 @@ struct translation {
 	uint32_t count;
 	struct cold cold[MAX_COLD];
 	uint32_t cold_count;
+	uint32_t shadow_eip;  /* the instruction behind an inline STI, if `shadow` */
+	bool shadow;
 	int32_t esp;          /* guest ESP - R12: pushes and pops in a row adjust R12 once */
 };
 
@@ -104,11 +107,16 @@ static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterG
 emit_fn emit_generic, emit_nothing, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
 emit_fn emit_push, emit_pop, emit_leave, emit_add_esp;                                                              /* stack.c */
 emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;                                /* control.c */
+emit_fn emit_pushf, emit_popf, emit_sti;                                                              /* flags.c */
 emit_fn emit_callout, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined, emit_too_long; /* sensitive.c */
 
 /* sensitive.c: raise an exception; the block ends. */
 void emit_raise(struct translation *t, const struct insn *insn, unsigned vector, bool has_error, uint32_t error);
 void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word);
+/* Ditto, going on at another place of the block than behind the jump. */
+void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc_t resume);
+/* rows.c: lea r11, [pc]. */
+void emit_lea_r11(struct emitter *e, host_pc_t pc);
 
 /* control.c: leave for a known EIP. */
 void emit_exit(struct translation *t, uint32_t eip);

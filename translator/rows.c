@@ -6,6 +6,8 @@ void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access
 	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = undo & 15, .access = access & 63,
 			       .esp = (t->esp / 4) & 63, .eip = eip};
 
+	if (undo == UNDO_NONE && t->shadow && eip == t->shadow_eip)
+		row.undo = UNDO_SHADOW;
 	if (out->row_count && out->rows[out->row_count - 1].host_offset == row.host_offset) {
 		out->rows[out->row_count - 1] = row;
 		return;
@@ -30,7 +32,7 @@ struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t e
 	return c;
 }
 
-static void emit_lea_r11(struct emitter *e, host_pc_t pc)
+void emit_lea_r11(struct emitter *e, host_pc_t pc)
 {
 	emit_byte(e, 0x4C);
 	emit_byte(e, 0x8D);
@@ -82,8 +84,20 @@ static void lookup_emit(struct translation *t, const struct cold *c)
 	emit_jmp_to(&t->e, lookup_stub(t));
 }
 
+/* The rare side of an instruction that otherwise runs inline. */
+static void callout_emit(struct translation *t, const struct cold *c)
+{
+	row_add(t, c->unpark ? UNDO_RCX : UNDO_NONE, c->eip, 0);
+	if (c->unpark) {
+		emit_mov64(&t->e, RCX, R10);
+		row_add(t, UNDO_NONE, c->eip, 0);
+	}
+	emit_callout_to(t, c->eip, c->word, t->e.pc + c->back);
+}
+
 void cold_emit_all(struct translation *t)
 {
+	t->shadow = false;
 	for (uint32_t i = 0; i < t->cold_count; i++) {
 		const struct cold *c = &t->cold[i];
 
@@ -95,6 +109,8 @@ void cold_emit_all(struct translation *t)
 			soft_emit(t, c);
 		else if (c->kind == COLD_EXIT)
 			exit_emit(t, c);
+		else if (c->kind == COLD_CALLOUT)
+			callout_emit(t, c);
 		else if (c->kind == COLD_LOOKUP)
 			lookup_emit(t, c);
 		else

@@ -59,8 +59,9 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(OUTSB) = CALLOUT_TO(outs), M(OUTSW) = CALLOUT_TO(outs), M(OUTSD) = CALLOUT_TO(outs),
 
 	/* Sensitive. */
-	M(PUSHF) = CALLOUT_TO(pushf), M(PUSHFD) = CALLOUT_TO(pushf), M(POPF) = CALLOUT_TO(popf), M(POPFD) = CALLOUT_TO(popf),
-	M(CLI) = CALLOUT_VIA(emit_cli, cli), M(STI) = CALLOUT_TO(sti), M(CLD) = WITH_ESP(emit_cld), M(STD) = WITH_ESP(emit_std),
+	M(PUSHF) = CALLOUT_VIA(emit_pushf, pushf), M(PUSHFD) = CALLOUT_VIA(emit_pushf, pushf), M(POPF) = CALLOUT_TO(popf),
+	M(POPFD) = CALLOUT_VIA(emit_popf, popf),
+	M(CLI) = CALLOUT_VIA(emit_cli, cli), M(STI) = CALLOUT_VIA(emit_sti, sti), M(CLD) = WITH_ESP(emit_cld), M(STD) = WITH_ESP(emit_std),
 	M(HLT) = CALLOUT_ENDS(hlt), M(INT) = CALLOUT_ENDS(int_n), M(INT3) = CALLOUT_ENDS(int_n), M(INT1) = CALLOUT_ENDS(int_n),
 	M(INTO) = {.emit = emit_into, .callout = CALLOUT_int_n, .leaves = true, .ends = true},
 	M(IRET) = CALLOUT_ENDS(iret), M(IRETD) = CALLOUT_ENDS(iret),

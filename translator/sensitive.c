@@ -2,6 +2,14 @@
 #include "translator/internal.h"
 
 /* vcpu.eip, R9D = the word, R11 = where to go on; R8D and R10D are the caller's business. */
+void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc_t resume)
+{
+	emit_store_imm(&t->e, VCPU(eip), eip, 4);
+	emit_mov_imm(&t->e, R9, word);
+	emit_lea_r11(&t->e, resume);
+	emit_jmp_to(&t->e, t->in->stubs.callout);
+}
+
 void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word)
 {
 	struct emitter *e = &t->e;

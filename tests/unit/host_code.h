@@ -155,8 +155,21 @@ static inline bool host_prefix_allowed(const struct host_insn *i, uint8_t value,
 	}
 }
 
+/* REX.X and VEX.X mean nothing without an index: they are never set. */
+static inline bool host_has_useless_x(const struct host_insn *i)
+{
+	bool x = i->d.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? !i->d.raw.vex.X : i->d.raw.rex.X;
+
+	for (unsigned k = 0; x && k < i->d.operand_count; k++)
+		if (i->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY && i->op[k].mem.index != ZYDIS_REGISTER_NONE)
+			x = false;
+	return x;
+}
+
 static inline bool host_prefixes_allowed(const struct host_insn *i)
 {
+	if (host_has_useless_x(i))
+		return false;
 	for (unsigned k = 0; k < i->d.raw.prefix_count; k++)
 		if (!host_prefix_allowed(i, i->d.raw.prefixes[k].value, i->d.raw.prefixes[k].type))
 			return false;
@@ -388,7 +401,7 @@ static inline bool host_check_insn(struct host_code *c, uint32_t n)
 		return host_refuse(c, i->at, "an instruction that is not on the list");
 	if (!host_prefixes_allowed(i))
 		return host_refuse(c, i->at, "a stray prefix");
-	if (transfers && !i->branches && !(i->d.mnemonic == ZYDIS_MNEMONIC_RET && i->d.length == 1))
+	if (transfers && !i->branches && !(i->d.opcode == 0xC3 && i->d.length == 1))
 		return host_refuse(c, i->at, "an indirect transfer");
 	for (unsigned k = 0; k < i->d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &i->op[k];

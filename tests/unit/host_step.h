@@ -1,0 +1,204 @@
+/* Runs emitted code for real, one host instruction at a time, and writes down every state in between. The guest has a little RAM, seen
+ * through a window and through soft tables alike; stubs are addresses that end a run. */
+#ifndef TESTS_UNIT_HOST_STEP_H
+#define TESTS_UNIT_HOST_STEP_H
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "base/abi.h"
+#include "translator/translator.h"
+
+#define STEP_RAM_PAGES 3u
+#define STEP_RAM_SIZE (STEP_RAM_PAGES * PAGE_SIZE)
+#define STEP_RAM_AT 0x200000u  /* guest address */
+#define STEP_CODE_AT 0x100800u /* guest address of the instructions: only the exec table knows it */
+#define STEP_CODE_GFN 7u
+#define STEP_MAX 400u
+
+struct step_regs {
+	uint64_t r[16]; /* by enum host_reg */
+	uint64_t rip, rflags;
+};
+
+struct step_state {
+	struct step_regs regs;
+	uint8_t ram[STEP_RAM_SIZE];
+	uint8_t if_flag, df_flag;
+	uint32_t spill, eip;
+};
+
+enum step_end { STEP_STUB, STEP_FAULT, STEP_LIMIT };
+
+struct step_machine {
+	uint64_t c_rsp;            /* first: step_enter knows */
+	struct vcpu *v;
+	uint8_t *code;             /* what the translator writes and what runs; stubs are in the page before */
+	uint8_t *window, *tables, *ram, *stack;
+	struct step_state *states; /* before each host instruction */
+	unsigned count;
+	enum step_end end;
+};
+
+extern struct step_machine step_machine;
+void step_enter(const struct step_regs *regs);
+extern const char step_left[];
+
+/* All sixteen registers, the flags with TF, and off through vcpu.resume_pc. */
+__asm__(".text\n"
+	".globl step_enter\n"
+	"step_enter:\n"
+	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+	"	mov %rsp, step_machine(%rip)\n"
+	"	mov 32(%rdi), %rsp\n"
+	"	pushq 136(%rdi)\n"
+	"	mov 0(%rdi), %rax; mov 8(%rdi), %rcx; mov 16(%rdi), %rdx; mov 24(%rdi), %rbx\n"
+	"	mov 40(%rdi), %rbp; mov 48(%rdi), %rsi; mov 64(%rdi), %r8; mov 72(%rdi), %r9; mov 80(%rdi), %r10\n"
+	"	mov 88(%rdi), %r11; mov 96(%rdi), %r12; mov 104(%rdi), %r13; mov 112(%rdi), %r14; mov 120(%rdi), %r15\n"
+	"	mov 56(%rdi), %rdi\n"
+	"	popfq\n"
+	"	jmp *128(%r13)\n"
+	".globl step_left\n"
+	"step_left:\n"
+	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+	"	ret\n");
+
+struct step_machine step_machine;
+_Static_assert(offsetof(struct vcpu, resume_pc) == 128, "step_enter");
+
+static const int step_greg[16] = {
+	REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13,
+	REG_R14, REG_R15,
+};
+
+static void step_record(const greg_t *g)
+{
+	struct step_machine *m = &step_machine;
+	struct step_state *s = &m->states[m->count++];
+
+	for (unsigned i = 0; i < 16; i++)
+		s->regs.r[i] = (uint64_t)g[step_greg[i]];
+	s->regs.rip = (uint64_t)g[REG_RIP];
+	s->regs.rflags = (uint64_t)g[REG_EFL];
+	memcpy(s->ram, m->ram, STEP_RAM_SIZE);
+	s->if_flag = m->v->if_flag;
+	s->df_flag = m->v->df_flag;
+	s->spill = m->v->spill;
+	s->eip = m->v->eip;
+}
+
+static void step_leave(greg_t *g, enum step_end end)
+{
+	step_machine.end = end;
+	g[REG_RIP] = (greg_t)(uint64_t)step_left;
+	g[REG_RSP] = (greg_t)step_machine.c_rsp;
+	g[REG_EFL] &= ~0x100ll;
+}
+
+static void step_on_signal(int signal, siginfo_t *info, void *context)
+{
+	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+	uint64_t pc = (uint64_t)g[REG_RIP], code = (uint64_t)step_machine.code;
+
+	(void)info;
+	if (pc < code - PAGE_SIZE || pc >= code + TRANSLATOR_MAX_BYTES) {
+		fprintf(stderr, "signal %d outside stepped code, at %lx\n", signal, (unsigned long)pc);
+		_exit(1);
+	}
+	if (signal != SIGTRAP) {
+		step_leave(g, STEP_FAULT);
+		return;
+	}
+	step_record(g);
+	if (pc < code)
+		step_leave(g, STEP_STUB);
+	else if (step_machine.count == STEP_MAX)
+		step_leave(g, STEP_LIMIT);
+}
+
+static void *step_map(size_t size, int protection, int flags, int fd)
+{
+	void *p = mmap(NULL, size, protection, flags, fd, 0);
+
+	if (p == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	return p;
+}
+
+static void step_fill_tables(void)
+{
+	struct step_machine *m = &step_machine;
+	uint64_t *reads = (uint64_t *)(m->tables + ABI_READ_TABLE), *writes = (uint64_t *)(m->tables + ABI_WRITE_TABLE);
+	uint32_t *exec = (uint32_t *)(m->tables + ABI_EXEC_TABLE);
+
+	for (unsigned i = 0; i < STEP_RAM_PAGES; i++)
+		reads[(STEP_RAM_AT >> PAGE_SHIFT) + i] = writes[(STEP_RAM_AT >> PAGE_SHIFT) + i] = (uint64_t)m->ram - STEP_RAM_AT;
+	exec[STEP_CODE_AT >> PAGE_SHIFT] = STEP_CODE_GFN + 1;
+}
+
+/* Once a process. */
+static void step_setup(void)
+{
+	struct step_machine *m = &step_machine;
+	struct sigaction action = {.sa_sigaction = step_on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	stack_t alt = {.ss_sp = malloc(65536), .ss_size = 65536};
+	int fd = memfd_create("ram", MFD_CLOEXEC), anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+	if (m->v)
+		return;
+	m->v = aligned_alloc(64, (sizeof(*m->v) + 63) & ~(size_t)63);
+	memset(m->v, 0, sizeof(*m->v));
+	if (fd < 0 || ftruncate(fd, STEP_RAM_SIZE))
+		exit(1);
+	m->ram = step_map(STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	m->window = step_map(WINDOW_SIZE + MIB(1), PROT_NONE, anonymous, -1);
+	mmap(m->window + STEP_RAM_AT, STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	m->tables = step_map(ABI_TABLES_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
+	m->code = (uint8_t *)step_map(PAGE_SIZE + TRANSLATOR_MAX_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, anonymous, -1) + PAGE_SIZE;
+	m->stack = step_map(PAGE_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
+	m->states = step_map(STEP_MAX * sizeof(*m->states), PROT_READ | PROT_WRITE, anonymous, -1);
+	memset(m->code - PAGE_SIZE, 0x90, PAGE_SIZE);
+	step_fill_tables();
+	sigaltstack(&alt, NULL);
+	sigaction(SIGTRAP, &action, NULL);
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGFPE, &action, NULL);
+	sigaction(SIGILL, &action, NULL);
+}
+
+static struct translator_stubs step_stubs(void)
+{
+	host_pc_t page = (host_pc_t)step_machine.code - PAGE_SIZE;
+
+	return (struct translator_stubs){.chain = page + 0x100, .lookup = page + 0x200, .lookup_slow = page + 0x300, .callout = page + 0x400,
+					 .soft = page + 0x500};
+}
+
+/* Run from this state (its RAM and flags too) at the host PC in regs.rip until a stub, a fault or the limit; states[] has every state. */
+static void step_run(const struct step_state *from)
+{
+	struct step_machine *m = &step_machine;
+	struct step_regs regs = from->regs;
+
+	memcpy(m->ram, from->ram, STEP_RAM_SIZE);
+	m->v->if_flag = from->if_flag;
+	m->v->df_flag = from->df_flag;
+	m->v->spill = from->spill;
+	m->v->resume_pc = regs.rip;
+	m->count = 0;
+	regs.r[13] = (uint64_t)m->v;
+	regs.r[14] = (uint64_t)m->tables + ABI_TABLES_BIAS;
+	regs.r[15] = (uint64_t)m->v;
+	regs.rflags = (regs.rflags & EFL_ARITH) | 0x102;
+	__asm__ volatile("wrgsbase %0" : : "r"(m->window));
+	step_enter(&regs);
+}
+
+#endif

@@ -1,0 +1,221 @@
+/* The check of host_code.h must be able to fail: code that would escape is refused, and so is every single flipped bit of a soft lookup. */
+#include <stdio.h>
+
+#include "host_code.h"
+#include "shim/test.h"
+#include "translator_fixture.h"
+
+static struct host_code checked;
+
+static const char *check_bytes(const uint8_t *bytes, uint32_t length, unsigned access)
+{
+	static const uint8_t nop = 0x90;
+	struct translator_input in = fixture_input(&nop, 1, MODE_FLAT);
+	int32_t to_lookup = (int32_t)(fixture_stubs.lookup - (FIXTURE_CODE_PC + length + 5));
+
+	memcpy(fixture_code, bytes, length);
+	fixture_code[length] = 0xE9;
+	memcpy(fixture_code + length + 1, &to_lookup, 4);
+	fixture_out.code_length = length + 5;
+	fixture_out.slot_count = 0;
+	fixture_out.row_count = 1;
+	fixture_out.rows[0] = (struct side_row){.access = access & 63, .eip = in.eip};
+	return host_check(&checked, &in, &fixture_out);
+}
+
+#define READ4 (ROW_READ | 3 << ROW_SIZE_SHIFT)
+#define WRITE4 (ROW_WRITE | 3 << ROW_SIZE_SHIFT)
+#define WRITE8 (ROW_WRITE | 4 << ROW_SIZE_SHIFT)
+#define SOFT4 (ROW_WRITE | ROW_SOFT | 3 << ROW_SIZE_SHIFT)
+
+struct escape {
+	const char *what;
+	uint8_t bytes[20];
+	uint8_t length;
+	uint8_t access;
+};
+
+static const struct escape escapes[] = {
+	{"syscall", {0x0F, 0x05}, 2, 0},
+	{"sysenter", {0x0F, 0x34}, 2, 0},
+	{"int 80h", {0xCD, 0x80}, 2, 0},
+	{"int3", {0xCC}, 1, 0},
+	{"in al, dx", {0xEC}, 1, 0},
+	{"hlt", {0xF4}, 1, 0},
+	{"cli", {0xFA}, 1, 0},
+	{"std", {0xFD}, 1, 0},
+	{"popfq", {0x9D}, 1, 0},
+	{"pushfq", {0x9C}, 1, 0},
+	{"push rax", {0x50}, 1, 0},
+	{"pop rax", {0x58}, 1, 0},
+	{"cpuid", {0x0F, 0xA2}, 2, 0},
+	{"wrgsbase rax", {0xF3, 0x48, 0x0F, 0xAE, 0xD8}, 5, 0},
+	{"rdfsbase eax", {0xF3, 0x0F, 0xAE, 0xC0}, 4, 0},
+	{"rdpkru", {0x0F, 0x01, 0xEE}, 3, 0},
+	{"wrpkru", {0x0F, 0x01, 0xEF}, 3, 0},
+	{"xgetbv", {0x0F, 0x01, 0xD0}, 3, 0},
+	{"vmcall", {0x0F, 0x01, 0xC1}, 3, 0},
+	{"rdtscp", {0x0F, 0x01, 0xF9}, 3, 0},
+	{"clflush [rax]", {0x0F, 0xAE, 0x38}, 3, 0},
+	{"fxsave gs:[eax]", {0x65, 0x67, 0x0F, 0xAE, 0x00}, 5, 0},
+	{"fnsave gs:[eax]", {0x65, 0x67, 0xDD, 0x30}, 4, 0},
+	{"fldenv gs:[eax]", {0x65, 0x67, 0xD9, 0x20}, 4, 0},
+	{"xsave gs:[eax]", {0x65, 0x67, 0x0F, 0xAE, 0x20}, 5, 0},
+	{"rdrand eax", {0x0F, 0xC7, 0xF0}, 3, 0},
+	{"lgdt gs:[eax]", {0x65, 0x67, 0x0F, 0x01, 0x10}, 5, 0},
+	{"mov cr3, rax", {0x0F, 0x22, 0xD8}, 3, 0},
+	{"mov ds, eax", {0x8E, 0xD8}, 2, 0},
+	{"mov eax, ds", {0x8C, 0xD8}, 2, 0},
+	{"stosb", {0xAA}, 1, 0},
+	{"rep movsb", {0xF3, 0xA4}, 2, 0},
+	{"lodsd with 67h", {0x67, 0xAD}, 2, READ4},
+	{"xlat", {0xD7}, 1, ROW_READ | 1 << ROW_SIZE_SHIFT},
+	{"maskmovq mm0, mm1", {0x0F, 0xF7, 0xC1}, 3, WRITE8},
+	{"leave", {0xC9}, 1, 0},
+	{"retf", {0xCB}, 1, 0},
+	{"iretq", {0x48, 0xCF}, 2, 0},
+	{"ret 8", {0xC2, 8, 0}, 3, 0},
+	{"jmp rax", {0xFF, 0xE0}, 2, 0},
+	{"call r8", {0x41, 0xFF, 0xD0}, 3, 0},
+	{"jmp gs:[eax]", {0x65, 0x67, 0xFF, 0x20}, 4, 0},
+	{"a jump into an instruction", {0xEB, 1, 0xB8, 0, 0, 0, 0}, 7, 0},
+	{"a jump out of the block", {0xE9, 0, 0, 0x10, 0}, 5, 0},
+	{"a branch straight to the callout stub", {0x0F, 0x84, 0xFA, 0xBF, 0xFF, 0xFF}, 6, 0},
+	{"mov eax, [rax]", {0x8B, 0x00}, 2, READ4},
+	{"mov eax, [eax]", {0x67, 0x8B, 0x00}, 3, READ4},
+	{"mov eax, gs:[rax]", {0x65, 0x8B, 0x00}, 3, READ4},
+	{"mov eax, fs:[eax]", {0x64, 0x67, 0x8B, 0x00}, 4, READ4},
+	{"mov eax, [rip]", {0x8B, 0x05, 0, 0, 0, 0}, 6, READ4},
+	{"mov eax, gs:[eip]", {0x65, 0x67, 0x8B, 0x05, 0, 0, 0, 0}, 8, READ4},
+	{"mov eax, [disp32]", {0x8B, 0x04, 0x25, 0, 0, 1, 0}, 7, READ4},
+	{"mov eax, gs:[r13d]", {0x65, 0x67, 0x41, 0x8B, 0x45, 0}, 6, READ4},
+	{"mov eax, gs:[esp]", {0x65, 0x67, 0x8B, 0x04, 0x24}, 5, READ4},
+	{"mov eax, [rsp]", {0x8B, 0x04, 0x24}, 3, READ4},
+	{"mov eax, [r12]", {0x41, 0x8B, 0x04, 0x24}, 4, READ4},
+	{"mov eax, [r8]", {0x41, 0x8B, 0x00}, 3, READ4},
+	{"mov eax, [r9] without a lookup", {0x41, 0x8B, 0x01}, 3, SOFT4},
+	{"mov rax, gs:[eax]: 8 bytes", {0x65, 0x67, 0x48, 0x8B, 0x00}, 5, READ4},
+	{"a store that its row calls a read", {0x65, 0x67, 0x89, 0x00}, 4, READ4},
+	{"an access without a row", {0x65, 0x67, 0x8B, 0x00}, 4, 0},
+	{"bts gs:[eax], ecx", {0x65, 0x67, 0x0F, 0xAB, 0x08}, 5, WRITE4},
+	{"bts gs:[eax], r10d uncut", {0x65, 0x67, 0x44, 0x0F, 0xAB, 0x10}, 6, WRITE4},
+	{"mov eax, [r13 + gpr]", {0x41, 0x8B, 0x45, 0x00}, 4, 0},
+	{"mov [r13 + tables], rax", {0x49, 0x89, 0x45, 0x78}, 4, 0},
+	{"mov eax, [r13 + rax]", {0x41, 0x8B, 0x44, 0x05, 0x20}, 5, 0},
+	{"mov [r14 + exec], eax", {0x41, 0x89, 0x86, 0xF4, 0xFF, 0xFF, 0}, 7, 0},
+	{"mov rcx, [r14 + r9 * 8] with any index", {0x4B, 0x8B, 0x4C, 0xCE, 0xF4}, 5, 0},
+	{"mov eax, [r15]", {0x41, 0x8B, 0x07}, 3, READ4},
+	{"mov r13, rax", {0x4C, 0x8B, 0xE8}, 3, 0},
+	{"mov rax, r14", {0x49, 0x8B, 0xC6}, 3, 0},
+	{"inc r15", {0x49, 0xFF, 0xC7}, 3, 0},
+	{"mov rsp, rax", {0x48, 0x8B, 0xE0}, 3, 0},
+	{"mov eax, esp", {0x8B, 0xC4}, 2, 0},
+	{"lea rsp, [rsp - 8]", {0x48, 0x8D, 0x64, 0x24, 0xF8}, 5, 0},
+	{"xchg eax, esp", {0x94}, 1, 0},
+	{"add spl, al", {0x40, 0x00, 0xC4}, 3, 0},
+	{"movaps xmm0, xmm8", {0x41, 0x0F, 0x28, 0xC0}, 4, 0},
+	{"repz bsf", {0xF3, 0x0F, 0xBC, 0xC1}, 4, 0},
+	{"a stray F2 before an add", {0xF2, 0x01, 0xC8}, 3, 0},
+	{"xacquire lock inc gs:[eax]", {0xF2, 0xF0, 0x65, 0x67, 0xFF, 0x00}, 6, WRITE4},
+	{"a stray 66 before a byte add", {0x66, 0x00, 0xC8}, 3, 0},
+	{"a stray CS before a branch", {0x2E, 0x74, 0x00}, 3, 0},
+	{"a stray GS", {0x65, 0x01, 0xC8}, 3, 0},
+	{"vzeroupper", {0xC5, 0xF8, 0x77}, 3, 0},
+	{"vmovups xmm0, xmm1", {0xC5, 0xF8, 0x10, 0xC1}, 4, 0},
+	{"andn, a VEX instruction that is not emitted", {0xC4, 0xE2, 0x70, 0xF2, 0xC2}, 5, 0},
+	{"no instruction", {0x06}, 1, 0},
+};
+
+TEST(translator_checker, refuses_escapes)
+{
+	for (size_t i = 0; i < ARRAY_LEN(escapes); i++)
+		if (!check_bytes(escapes[i].bytes, escapes[i].length, escapes[i].access))
+			FAIL("%s passes", escapes[i].what);
+}
+
+/* The refusals above must be for what they are made for. */
+TEST(translator_checker, accepts_their_harmless_kin)
+{
+	static const struct escape harmless[] = {
+		{"nothing", {0}, 0, 0},
+		{"mov eax, gs:[eax]", {0x65, 0x67, 0x8B, 0x00}, 4, READ4},
+		{"mov gs:[eax], eax", {0x65, 0x67, 0x89, 0x00}, 4, WRITE4},
+		{"lock inc gs:[eax]", {0xF0, 0x65, 0x67, 0xFF, 0x00}, 5, WRITE4},
+		{"mov eax, gs:[r12d]", {0x65, 0x67, 0x41, 0x8B, 0x04, 0x24}, 6, READ4},
+		{"a jump to an instruction", {0xEB, 5, 0xB8, 0, 0, 0, 0}, 7, 0},
+		{"mov byte [r13 + if_flag], 0", {0x41, 0xC6, 0x45, 44, 0}, 5, 0},
+		{"mov r12d, eax", {0x44, 0x8B, 0xE0}, 3, 0},
+		{"movaps xmm0, xmm7", {0x0F, 0x28, 0xC7}, 3, 0},
+		{"add ax, cx", {0x66, 0x01, 0xC8}, 3, 0},
+		{"ret", {0xC3}, 1, 0},
+	};
+
+	CHECK_EQ(offsetof(struct vcpu, if_flag), 44);
+	for (size_t i = 0; i < ARRAY_LEN(harmless); i++) {
+		const char *wrong = check_bytes(harmless[i].bytes, harmless[i].length, harmless[i].access);
+		if (wrong)
+			FAIL("%s: %s", harmless[i].what, wrong);
+	}
+}
+
+static uint32_t offset_of_row(unsigned access_bit)
+{
+	for (uint32_t i = 0; i < fixture_out.row_count; i++)
+		if (fixture_out.rows[i].access & access_bit)
+			return fixture_out.rows[i].host_offset;
+	return 0;
+}
+
+TEST(translator_checker, refuses_a_lookup_with_one_bit_flipped)
+{
+	static const uint8_t byte_load[] = {0x8A, 0x01}, load[] = {0x8B, 0x01}, store[] = {0x89, 0x01};
+
+	struct { const char *what; const uint8_t *guest; } cases[] = {{"mov al, [ecx]", byte_load}, {"mov eax, [ecx]", load}, {"mov [ecx], eax", store}};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct translator_input in = fixture_input(cases[i].guest, 2, MODE_FLAT | MODE_SOFT);
+		REQUIRE(translator_translate(&in, &fixture_out) == 0);
+		uint32_t from = offset_of_row(ROW_READ | ROW_WRITE), to = offset_of_row(ROW_SOFT);
+		REQUIRE(from == 3 && to > from); /* the lea that makes R8D is the guest's business */
+		for (uint32_t byte = 0; byte < to - from; byte++)
+			for (unsigned bit = 0; bit < 8; bit++) {
+				fixture_code[from + byte] ^= (uint8_t)(1u << bit);
+				if (!host_check(&checked, &in, &fixture_out))
+					FAIL("%s: bit %u of host byte %u flipped goes unnoticed", cases[i].what, bit, from + byte);
+				fixture_code[from + byte] ^= (uint8_t)(1u << bit);
+			}
+		CHECK(!host_check(&checked, &in, &fixture_out));
+	}
+}
+
+/* The side table's own rules. */
+TEST(translator_checker, refuses_bad_rows_and_slots)
+{
+	static const uint8_t guest[] = {0x74, 0x10, 0xE9, 0x00, 0x20, 0x00, 0x00};
+	struct translator_input in = fixture_input(guest, sizeof(guest), MODE_FLAT);
+
+	in.max_instructions = 2;
+	REQUIRE(translator_translate(&in, &fixture_out) == 0);
+	CHECK(!host_check(&checked, &in, &fixture_out));
+	struct translator_output good = fixture_out;
+	REQUIRE(good.slot_count == 2 && good.row_count >= 3 && good.slots[1].exec_offset);
+
+#define BREAK(change) \
+	do { \
+		change; \
+		CHECK(host_check(&checked, &in, &fixture_out)); \
+		fixture_out = good; \
+	} while (0)
+	BREAK(fixture_out.row_count = 0);
+	BREAK(fixture_out.rows[0].host_offset = 1);
+	BREAK(fixture_out.rows[1].host_offset = 0);
+	BREAK(fixture_out.rows[1].host_offset++);
+	BREAK(fixture_out.slots[0].rel32_offset++);
+	BREAK(fixture_out.slots[0].unlinked_offset++);
+	BREAK(fixture_out.slots[0].target++);
+	BREAK(fixture_out.slots[1].exec_offset = 0);
+	BREAK(fixture_out.slots[1].exec_offset++);
+	BREAK(fixture_out.slots[1].exec_negated ^= 1);
+	BREAK(fixture_out.slot_count = 1);
+	BREAK(fixture_out.code_length--);
+	CHECK(!host_check(&checked, &in, &fixture_out));
+}

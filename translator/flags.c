@@ -1,0 +1,135 @@
+/* PUSHF, POPF and STI inline: the status flags are the host's, the rest of EFLAGS is the vCPU's. What is not the common case is a
+ * callout behind the block. */
+#include "translator/internal.h"
+
+#define SYSTEM_FLAGS (EFL_TF | EFL_DF | EFL_IOPL | EFL_NT | EFL_RF | EFL_VM | EFL_AC | EFL_VIF | EFL_VIP | EFL_ID)
+
+static uint32_t callout_word(const struct insn *insn)
+{
+	unsigned size = insn->d.operand_width == 16 ? 1 : 2;
+
+	return CALLOUT_ARG(insn->rule->callout, insn->length, 0, size, 0, 0, 0, 0, 0);
+}
+
+/* R8D += a byte of the vCPU, shifted left. Clobbers R9. */
+static void add_flag(struct emitter *e, struct host_mem byte, unsigned shift)
+{
+	emit_load(e, R9, byte, 1);
+	emit_rorx(e, R9, R9, 32 - shift, false);
+	emit_lea(e, R8, mem_sum(R8, R9, 1, 0));
+}
+
+/* R8D = the image that PUSHF stores, without touching a flag. AH of LAHF has the fixed bit 1 set. */
+static void load_image(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+
+	emit_mov64(e, R10, RAX);
+	row_add(t, UNDO_RAX, insn->eip, 0);
+	emit_byte(e, 0x9F);                                                                      /* lahf */
+	emit_op(e, &(struct host_op){.opcode = 0x90, .map = MAP_0F, .rm = RAX});                 /* seto al */
+	emit_rorx(e, R8, RAX, 8, false);
+	emit_op(e, &(struct host_op){.opcode = 0xB6, .map = MAP_0F, .reg = R8, .rm = R8});       /* movzx r8d, r8b */
+	emit_op(e, &(struct host_op){.opcode = 0xB6, .map = MAP_0F, .reg = R9, .rm = RAX});      /* movzx r9d, al */
+	emit_mov64(e, RAX, R10);
+	row_add(t, UNDO_NONE, insn->eip, 0);
+	emit_rorx(e, R9, R9, 32 - 11, false);
+	emit_lea(e, R8, mem_sum(R8, R9, 1, 0));
+	add_flag(e, VCPU(if_flag), 9);
+	add_flag(e, VCPU(df_flag), 10);
+	emit_load(e, R9, VCPU(eflags), 4);
+	emit_lea(e, R8, mem_sum(R8, R9, 1, 0));
+}
+
+bool emit_pushf(struct translation *t, const struct insn *insn)
+{
+	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
+
+	/* RF is not pushed, and set only where breakpoints are. */
+	if (t->in->mode & (MODE_VM | MODE_DR7))
+		return emit_callout(t, insn);
+	load_image(t, insn);
+	emit_store(&t->e, VCPU(spill), R8, 4);
+	struct host_mem to = stack_push_mem(t, insn, size);
+	emit_load(&t->e, R10, VCPU(spill), 4);
+	emit_store(&t->e, to, R10, size);
+	esp_add(t, insn->eip, -(int32_t)size);
+	return false;
+}
+
+/* The status flags from R8D. */
+static void load_status_flags(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+
+	emit_rorx(e, R9, R8, 11, false);
+	emit_alu_imm(e, 4, R9, 1);
+	emit_mov64(e, R10, RAX);
+	row_add(t, UNDO_RAX, insn->eip, 0);
+	emit_op(e, &(struct host_op){.opcode = 0xB6, .map = MAP_0F, .reg = RAX, .rm = R8});      /* movzx eax, r8b */
+	emit_rorx(e, RAX, RAX, 24, false);                                                       /* into AH */
+	emit_lea(e, RAX, mem_sum(RAX, R9, 1, 0));
+	emit_op(e, &(struct host_op){.opcode = 0x04, .no_modrm = true, .imm_size = 1, .imm = 127, .rm = NO_REG}); /* add al, 127: OF */
+	emit_byte(e, 0x9E);                                                                      /* sahf */
+	emit_mov64(e, RAX, R10);
+	row_add(t, UNDO_NONE, insn->eip, 0);
+}
+
+/* POPF where it may set IF, and changes nothing but IF and the status flags. These are about to be overwritten: compares are free. */
+bool emit_popf(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+	struct guest_mem m = {.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .size = 4};
+
+	esp_flush(t, insn->eip);
+	if ((t->in->mode & (MODE_CPL | MODE_VM | MODE_DR7 | MODE_TF)) || insn->d.operand_width != 32)
+		return emit_callout(t, insn);
+	emit_load(e, R8, access_emit(t, insn, &m, false), 4);
+	emit_mov(e, R9, R8);
+	emit_alu_imm(e, 4, R9, SYSTEM_FLAGS);
+	emit_op(e, &(struct host_op){.opcode = 0x3B, .reg = R9, .rm = NO_REG, .mem = VCPU(eflags)});
+	struct cold *slow = cold_add(t, COLD_CALLOUT, emit_jcc(e, CONDITION_NE), insn->eip);
+	emit_rorx(e, R9, R8, 9, false);
+	emit_alu_imm(e, 4, R9, 1);
+	emit_op(e, &(struct host_op){.opcode = 0x85, .reg = R9, .rm = NO_REG, .mem = VCPU(intr)}); /* an interrupt waits */
+	slow->jump[1] = emit_jcc(e, CONDITION_NE);
+	emit_store(e, VCPU(if_flag), R9, 1);
+	emit_store_imm(e, VCPU(df_flag), 0, 1);
+	load_status_flags(t, insn);
+	emit_lea(e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, 4));
+	slow->word = callout_word(insn);
+	slow->back = emit_offset(e);
+	return false;
+}
+
+/* The instruction behind STI runs before an interrupt is taken. Rows say so where it is simple; HLT, the one for which it matters most,
+ * and everything that has a callout of its own go through C. */
+static bool shadow_is_simple(const struct translation *t, const struct insn *insn)
+{
+	const struct insn *next = insn + 1;
+
+	return next < t->insns + t->count && next->rule->emit == emit_generic && !access_is_soft(t, next);
+}
+
+bool emit_sti(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+
+	esp_flush(t, insn->eip);
+	if (!(t->in->mode & MODE_IOPL_OK) || (t->in->mode & (MODE_TF | MODE_DR7)) || !shadow_is_simple(t, insn))
+		return emit_callout(t, insn);
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_RCX, insn->eip, 0);
+	emit_load(e, RCX, VCPU(intr), 4);
+	uint32_t quiet = emit_jrcxz(e);
+	struct cold *slow = cold_add(t, COLD_CALLOUT, emit_jmp(e), insn->eip);
+	slow->unpark = true;
+	emit_patch8(e, quiet);
+	emit_mov64(e, RCX, R10);
+	emit_store_imm(e, VCPU(if_flag), 1, 1);
+	slow->word = callout_word(insn);
+	slow->back = emit_offset(e);
+	t->shadow = true;
+	t->shadow_eip = insn->eip + insn->length;
+	return false;
+}
