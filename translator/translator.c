@@ -8,7 +8,7 @@
 /* Does control never reach the next instruction, or not as part of this block? */
 static bool ends_block(const struct translator_input *in, const struct insn *insn)
 {
-	if (insn->rule->ends)
+	if (insn->rule->ends || (in->basic_blocks && insn->rule->leaves))
 		return true;
 	if (insn->d.meta.branch_type == ZYDIS_BRANCH_TYPE_NONE)
 		return false;

@@ -22,7 +22,7 @@ struct translator_input {
 	uint32_t cs_base;
 	uint32_t mode;         /* MODE_* */
 	uint32_t max_instructions;
-	bool basic_blocks;     /* end at every branch; else only where control never falls through */
+	bool basic_blocks;     /* end at every branch and callout; else only where control never falls through */
 	/* Instructions to be emitted in soft form whatever the mode says: a bit for each byte of the page that `bytes` begins in, or NULL. */
 	const uint8_t *soft_bits;
 	/* Of a block whose bytes span two pages, the frame of the second, which its entry compares with the exec table; else GFN_NONE. */

@@ -42,12 +42,12 @@ struct diff_result {
 };
 
 /* forms.c: what is tested. */
-uint32_t forms_count(void);
-const char *forms_name(uint32_t form);
+uint32_t diff_form_count(void);
+const char *diff_form_name(uint32_t form);
 /* Fill in a case, the same one for the same arguments. */
-void forms_make(struct diff_case *c, uint32_t form, uint64_t seed);
+void diff_make(struct diff_case *c, uint32_t form, uint64_t seed);
 /* The same for a sequence of instructions without memory operands, of random forms. */
-void forms_make_sequence(struct diff_case *c, uint64_t seed);
+void diff_make_sequence(struct diff_case *c, uint64_t seed);
 
 /* native.c: a process that runs the bytes in compatibility mode. Start it before the monitor takes the low addresses. */
 #define NATIVE_BATCH 64u

@@ -20,9 +20,9 @@
 #define RAM_SIZE (16u << 20)
 #define VECTORS 32u
 #define CODE0 0x08u
-#define CODE3 0x1Bu
-#define DATA3 0x23u
-#define TSS 0x28u
+#define CODE3 0x23u /* as Linux has them, since they can be read */
+#define DATA3 0x2Bu
+#define TSS 0x30u
 
 struct monitor {
 	struct runtime *runtime;
@@ -45,19 +45,20 @@ static uint32_t get32(const uint8_t *ram, uint32_t at)
 
 static void put_tables(uint8_t *ram)
 {
-	static const uint64_t gdt[] = {0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x00CFFB000000FFFF, 0x00CFF3000000FFFF,
+	static const uint64_t gdt[] = {0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0, 0x00CFFB000000FFFF, 0x00CFF3000000FFFF,
 				       0x00008B0021000067};
 
 	memcpy(ram + GDT_BASE, gdt, sizeof(gdt));
 	put32(ram, TSS_BASE + 4, STACK_TOP);
 	put32(ram, TSS_BASE + 8, 0x10);
+	put32(ram, TSS_BASE + 100, 0xFFFF0000); /* no I/O bitmap */
 	for (uint32_t i = 0; i < VECTORS; i++) {
 		/* fxsave [FPU_OUT]; out 0xF4, al; jmp . */
 		static const uint8_t stub[] = {0x0F, 0xAE, 0x05, FPU_OUT & 0xFF, FPU_OUT >> 8, 0, 0, 0xE6, 0xF4, 0xEB, 0xFE};
 		uint32_t at = STUBS + 16 * i;
 		memcpy(ram + at, stub, sizeof(stub));
 		put32(ram, IDT_BASE + 8 * i, CODE0 << 16 | at);
-		put32(ram, IDT_BASE + 8 * i + 4, 0xEE00);
+		put32(ram, IDT_BASE + 8 * i + 4, i == 3 || i == 4 ? 0xEE00 : 0x8E00);
 	}
 	/* fxrstor [FPU_IN]; jmp rel32 */
 	static const uint8_t entry[] = {0x0F, 0xAE, 0x0D, FPU_IN & 0xFF, FPU_IN >> 8, 0, 0, 0xE9};
@@ -107,7 +108,7 @@ static void put_state(struct monitor *m, const struct diff_case *c)
 			.ar = AR_P | AR_S | AR_DPL | AR_DB | AR_G | AR_ACCESSED | AR_WRITABLE | (code ? AR_CODE : 0)};
 	}
 	v->tr = (struct segment){.selector = TSS, .base = TSS_BASE, .limit = 0x67, .ar = AR_P | 11};
-	v->gdtr = (struct table_register){.base = GDT_BASE, .limit = 47};
+	v->gdtr = (struct table_register){.base = GDT_BASE, .limit = 55};
 	v->idtr = (struct table_register){.base = IDT_BASE, .limit = 8 * VECTORS - 1};
 	v->cr0 |= CR0_NE;
 	v->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;

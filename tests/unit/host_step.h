@@ -165,6 +165,9 @@ static void step_setup(void)
 	m->stack = step_map(PAGE_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
 	m->states = step_map(STEP_MAX * sizeof(*m->states), PROT_READ | PROT_WRITE, anonymous, -1);
 	memset(m->code - PAGE_SIZE, 0x90, PAGE_SIZE);
+	/* Every return that no call was made for goes to the lookup. */
+	for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
+		((uint64_t *)(void *)m->stack)[i] = (uint64_t)m->code - PAGE_SIZE + 0x300;
 	step_fill_tables();
 	sigaltstack(&alt, NULL);
 	sigaction(SIGTRAP, &action, NULL);

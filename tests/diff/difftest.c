@@ -1,0 +1,201 @@
+/* The driver: difftest [--seed N] [--cases N a form] [--seconds N] [--form NAME] [--chaos LIST] [--list]. Prints TAP, one line a form. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/disasm.h"
+#include "diff.h"
+#include "runtime/options.h"
+
+#define SEQUENCE_LINE "sequences"
+#define EFLAGS_COMPARED 0xCD5u
+
+struct driver {
+	struct native *native;
+	struct monitor *monitor;
+	uint64_t seed;
+	uint32_t cases;
+	uint32_t seconds;
+	const char *form;
+	unsigned chaos;
+	uint32_t failed, skipped;
+	uint64_t total;
+};
+
+static struct diff_case cases[NATIVE_BATCH];
+static struct diff_result native_results[NATIVE_BATCH];
+static struct diff_result monitor_result;
+
+static const char *const names[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
+
+static void print_bytes(const char *name, const uint8_t *a, const uint8_t *b, uint32_t size)
+{
+	if (!memcmp(a, b, size))
+		return;
+	printf("#   %s ", name);
+	for (uint32_t i = size; i-- > 0;) printf("%02x", a[i]);
+	printf(", processor ");
+	for (uint32_t i = size; i-- > 0;) printf("%02x", b[i]);
+	putchar('\n');
+}
+
+static void print_difference(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs, uint64_t seed)
+{
+	const struct diff_state *a = &ours->out, *b = &theirs->out;
+	char name[8];
+
+	printf("# %s, seed %llu: bt-vmm differs from the processor\n", diff_form_name(c->form), (unsigned long long)seed);
+	fputs("#", stdout);
+	for (uint32_t i = 0; i < c->length; i++) printf(" %02x", c->code[i]);
+	putchar('\n');
+	disasm_print(stdout, c->code, c->length, c->in.eip, false);
+	printf("#   in:");
+	for (unsigned i = 0; i < 8; i++) printf(" %s %08x", names[i], c->in.gpr[i]);
+	printf(" eflags %08x\n", c->in.eflags);
+	for (unsigned i = 0; i < 8; i++)
+		if (a->gpr[i] != b->gpr[i])
+			printf("#   %s %08x, processor %08x\n", names[i], a->gpr[i], b->gpr[i]);
+	if (a->eip != b->eip || a->vector != b->vector || a->error != b->error)
+		printf("#   vector %u error %x eip %08x, processor vector %u error %x eip %08x\n", a->vector, a->error, a->eip, b->vector, b->error, b->eip);
+	if ((a->eflags ^ b->eflags) & EFLAGS_COMPARED)
+		printf("#   eflags %08x, processor %08x\n", a->eflags, b->eflags);
+	if (c->fpu) {
+		printf("#   fcw %04x fsw %04x ftw %02x mxcsr %04x, processor fcw %04x fsw %04x ftw %02x mxcsr %04x\n", a->fcw, a->fsw, a->ftw, a->mxcsr, b->fcw,
+		       b->fsw, b->ftw, b->mxcsr);
+		for (unsigned i = 0; i < 8; i++) {
+			snprintf(name, sizeof(name), "st%u", i);
+			print_bytes(name, a->st[i], b->st[i], 10);
+			snprintf(name, sizeof(name), "xmm%u", i);
+			print_bytes(name, a->xmm[i], b->xmm[i], 16);
+		}
+	}
+	for (uint32_t i = 0, shown = 0; i < DATA_SIZE && shown < 8; i++) {
+		if (ours->data[i] == theirs->data[i])
+			continue;
+		printf("#   [%08x] %02x, processor %02x (before %02x)\n", DATA_BASE + i, ours->data[i], theirs->data[i], c->data[i]);
+		shown++;
+	}
+}
+
+static bool fpu_equal(const struct diff_state *a, const struct diff_state *b)
+{
+	return a->fcw == b->fcw && a->fsw == b->fsw && a->ftw == b->ftw && a->mxcsr == b->mxcsr && !memcmp(a->st, b->st, sizeof(a->st)) &&
+	       !memcmp(a->xmm, b->xmm, sizeof(a->xmm));
+}
+
+static bool equal(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+{
+	const struct diff_state *a = &ours->out, *b = &theirs->out;
+
+	return !memcmp(a->gpr, b->gpr, sizeof(a->gpr)) && a->eip == b->eip && a->vector == b->vector && a->error == b->error &&
+	       !((a->eflags ^ b->eflags) & EFLAGS_COMPARED & ~c->flags_ignored) && (!c->fpu || fpu_equal(a, b)) &&
+	       !memcmp(ours->data, theirs->data, DATA_SIZE);
+}
+
+/* `count` cases of a form (or sequences); false at the first that differs. */
+static bool run_cases(struct driver *d, uint32_t form, uint64_t first, uint32_t count)
+{
+	while (count > 0) {
+		uint32_t batch = count < NATIVE_BATCH ? count : NATIVE_BATCH;
+		for (uint32_t i = 0; i < batch; i++) {
+			if (form < diff_form_count())
+				diff_make(&cases[i], form, first + i);
+			else
+				diff_make_sequence(&cases[i], first + i);
+		}
+		if (!native_run(d->native, cases, native_results, batch)) {
+			printf("Bail out! the process that runs the instructions on the processor is gone\n");
+			exit(1);
+		}
+		for (uint32_t i = 0; i < batch; i++) {
+			d->total++;
+			/* Out of the data: nothing is mapped there for the processor, and everything in the guest. */
+			if (native_results[i].out.vector == 14) {
+				d->skipped++;
+				continue;
+			}
+			if (monitor_run(d->monitor, &cases[i], &monitor_result) && equal(&cases[i], &monitor_result, &native_results[i]))
+				continue;
+			print_difference(&cases[i], &monitor_result, &native_results[i], first + i);
+			return false;
+		}
+		first += batch;
+		count -= batch;
+	}
+	return true;
+}
+
+static void report(struct driver *d, uint32_t line, bool good, const char *name)
+{
+	printf("%s %u - %s\n", good ? "ok" : "not ok", line, name);
+	fflush(stdout);
+	d->failed += !good;
+}
+
+static int run_all(struct driver *d)
+{
+	uint32_t line = 0;
+	time_t start = time(NULL);
+
+	do {
+		for (uint32_t form = 0; form <= diff_form_count(); form++) {
+			const char *name = form < diff_form_count() ? diff_form_name(form) : SEQUENCE_LINE;
+			if (d->form && strcmp(d->form, name))
+				continue;
+			uint32_t count = form < diff_form_count() ? d->cases : d->cases * 100;
+			report(d, ++line, run_cases(d, form, d->seed, count), name);
+		}
+		d->seed += 1000003;
+	} while (d->seconds && (uint64_t)(time(NULL) - start) < d->seconds && !d->failed);
+	printf("1..%u\n# seed %llu, %llu cases, %u of them outside the data, %u forms failed\n", line, (unsigned long long)d->seed,
+	       (unsigned long long)d->total, d->skipped, d->failed);
+	return d->failed != 0;
+}
+
+static bool parse(struct driver *d, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+		if (!strcmp(argv[i], "--list")) {
+			for (uint32_t form = 0; form < diff_form_count(); form++) puts(diff_form_name(form));
+			exit(0);
+		}
+		if (!value)
+			return false;
+		if (!strcmp(argv[i], "--seed"))
+			d->seed = strtoull(value, NULL, 0);
+		else if (!strcmp(argv[i], "--cases"))
+			d->cases = (uint32_t)strtoul(value, NULL, 0);
+		else if (!strcmp(argv[i], "--seconds"))
+			d->seconds = (uint32_t)strtoul(value, NULL, 0);
+		else if (!strcmp(argv[i], "--form"))
+			d->form = value;
+		else if (!strcmp(argv[i], "--chaos"))
+			d->chaos = !strcmp(value, "all-soft") ? CHAOS_ALL_SOFT : !strcmp(value, "one-instruction") ? CHAOS_ONE_INSTRUCTION : CHAOS_ALL_DIRECT;
+		else
+			return false;
+		i++;
+	}
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	struct driver d = {.seed = 1, .cases = 200};
+	char why[1024];
+
+	if (!parse(&d, argc, argv)) {
+		fprintf(stderr, "usage: difftest [--seed N] [--cases N] [--seconds N] [--form NAME] [--chaos all-soft|all-direct|one-instruction] [--list]\n");
+		return 2;
+	}
+	d.native = native_start();
+	d.monitor = monitor_create(d.chaos, why, sizeof(why));
+	if (!d.native || !d.monitor) {
+		fprintf(stderr, "difftest: %s\n", d.monitor ? "the process for the processor's side cannot be started" : why);
+		return 1;
+	}
+	int code = run_all(&d);
+	monitor_destroy(d.monitor);
+	native_stop(d.native);
+	return code;
+}

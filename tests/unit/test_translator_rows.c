@@ -1,0 +1,401 @@
+/* The side table against the real processor: translated instructions run one host instruction at a time, and wherever a kick or a fault
+ * might stop them, dispatch_undo must give a state that lies between two guest instructions. The states between are those of the same
+ * instructions translated one by one. BT_VMM_FUZZ_SEED and BT_VMM_FUZZ_COUNT (2000 blocks) choose the random part. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/disasm.h"
+#include "host_step.h"
+#include "runtime/internal.h"
+#include "shim/test.h"
+#include "translator/emit.h"
+#include "translator_fixture.h"
+
+#define GUEST_MAX 64u
+#define BOUNDARIES_MAX 16u
+
+/* What the guest can see. */
+struct guest_state {
+	uint32_t gpr[8], eip, flags;
+	uint8_t if_flag, df_flag;
+	uint8_t ram[STEP_RAM_SIZE];
+};
+
+static struct guest_state boundary[BOUNDARIES_MAX];
+static unsigned boundaries;
+
+struct subject {
+	const char *name;
+	uint8_t bytes[GUEST_MAX];
+	uint32_t length, used, instructions, mode;
+	bool linked;   /* exec checks compare with the right frame */
+};
+
+static bool translate(const struct subject *s, uint32_t eip, uint32_t instructions)
+{
+	struct translator_input in = fixture_input(s->bytes + (eip - STEP_CODE_AT), s->length - (eip - STEP_CODE_AT), s->mode);
+
+	in.eip = eip;
+	in.max_instructions = instructions;
+	in.stubs = step_stubs();
+	in.code = step_machine.code;
+	in.code_pc = (host_pc_t)step_machine.code;
+	if (translator_translate(&in, &fixture_out))
+		return false;
+	for (uint32_t i = 0; i < fixture_out.slot_count; i++) {
+		uint32_t value = fixture_out.slots[i].exec_negated ? 0u - (STEP_CODE_GFN + 1) : STEP_CODE_GFN + 1;
+		if (fixture_out.slots[i].exec_offset && s->linked)
+			memcpy(in.code + fixture_out.slots[i].exec_offset, &value, 4);
+	}
+	return true;
+}
+
+static const struct side_row *row_at(uint32_t offset)
+{
+	const struct side_row *found = &fixture_out.rows[0];
+
+	for (uint32_t i = 0; i < fixture_out.row_count && fixture_out.rows[i].host_offset <= offset; i++)
+		found = &fixture_out.rows[i];
+	return found;
+}
+
+static uint32_t flags_of(const struct step_state *s) { return (uint32_t)s->regs.rflags & EFL_ARITH; }
+
+/* What the monitor makes of a host state, by its own code. */
+static void undo(const struct step_state *s, const struct side_row *row, struct guest_state *g)
+{
+	struct vcpu *v = step_machine.v;
+
+	for (unsigned i = 0; i < 8; i++)
+		v->gpr[i] = (uint32_t)s->regs.r[i == ESP ? R12 : i];
+	for (unsigned i = 0; i < 4; i++)
+		v->scratch[i] = s->regs.r[R8 + i];
+	v->flags = flags_of(s);
+	v->spill = s->spill;
+	dispatch_undo(v, row);
+	memcpy(g->gpr, v->gpr, sizeof(g->gpr));
+	g->eip = v->eip;
+	g->flags = v->flags;
+	g->if_flag = s->if_flag;
+	g->df_flag = s->df_flag;
+	memcpy(g->ram, s->ram, sizeof(g->ram));
+}
+
+static uint32_t stub_kind(uint64_t pc) { return (uint32_t)(pc - (step_stubs().chain - 0x100)) & ~0xFFu; }
+
+/* The state behind the block, or false if it left in the middle of an instruction (a callout, a soft miss, a fault). */
+static bool final_state(struct guest_state *g)
+{
+	const struct step_state *last = &step_machine.states[step_machine.count - 1];
+	struct side_row row = {.undo = UNDO_TARGET_R8};
+
+	if (step_machine.end != STEP_STUB)
+		return false;
+	switch (stub_kind(last->regs.rip)) {
+	case 0x100:
+		row = *row_at((uint32_t)(last->regs.r[R11] - (uint64_t)step_machine.code));
+		break;
+	case 0x200: case 0x300:
+		break;
+	default:
+		return false;
+	}
+	undo(last, &row, g);
+	return true;
+}
+
+static void start_from(const struct guest_state *g)
+{
+	static struct step_state s;
+
+	memset(&s, 0, sizeof(s));
+	for (unsigned i = 0; i < 8; i++)
+		s.regs.r[i == ESP ? R12 : i] = g->gpr[i] | 0xBAD00000000ull;
+	for (unsigned i = R8; i <= R11; i++)
+		s.regs.r[i] = 0x5C5C5C5C5C5C5C5Cull;
+	s.regs.r[R12] &= 0xFFFFFFFF;
+	s.regs.r[RSP] = (uint64_t)step_machine.stack + PAGE_SIZE / 2;
+	s.regs.rip = (uint64_t)step_machine.code;
+	s.regs.rflags = g->flags;
+	s.if_flag = g->if_flag;
+	s.df_flag = g->df_flag;
+	memcpy(s.ram, g->ram, sizeof(s.ram));
+	step_run(&s);
+}
+
+/* The states between the instructions: each is translated and run by itself, as far as control goes straight on. */
+static void find_boundaries(const struct subject *s, const struct guest_state *start)
+{
+	boundary[0] = *start;
+	boundaries = 1;
+	while (boundaries <= s->instructions) {
+		const struct guest_state *g = &boundary[boundaries - 1];
+		if (g->eip < STEP_CODE_AT || g->eip >= STEP_CODE_AT + s->length || !translate(s, g->eip, 1))
+			return;
+		start_from(g);
+		if (!final_state(&boundary[boundaries]))
+			return;
+		boundaries++;
+	}
+}
+
+static bool same(const struct guest_state *a, const struct guest_state *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
+static bool is_boundary(const struct guest_state *g)
+{
+	for (unsigned i = 0; i < boundaries; i++)
+		if (same(g, &boundary[i]))
+			return true;
+	return false;
+}
+
+/* A state in the middle of an instruction that begins anew: fine where the second run gives what the first would have. ESP must be
+ * right even so, since an interrupt may push there in between. */
+static bool is_restartable(const struct subject *s, const struct guest_state *g)
+{
+	static struct guest_state after;
+
+	for (unsigned i = 0; i + 1 < boundaries; i++) {
+		if (g->eip != boundary[i].eip || g->gpr[ESP] != boundary[i].gpr[ESP] || !translate(s, g->eip, 1))
+			continue;
+		start_from(g);
+		if (final_state(&after) && same(&after, &boundary[i + 1]))
+			return true;
+	}
+	return false;
+}
+
+static void print_state(const char *what, const struct guest_state *g)
+{
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < STEP_RAM_SIZE; i++)
+		sum = sum * 31 + g->ram[i];
+	printf("  %-9s eip %08x eax %08x ecx %08x edx %08x ebx %08x esp %08x ebp %08x esi %08x edi %08x flags %03x if %u df %u ram %08x\n", what,
+	       g->eip, g->gpr[0], g->gpr[1], g->gpr[2], g->gpr[3], g->gpr[4], g->gpr[5], g->gpr[6], g->gpr[7], g->flags, g->if_flag,
+	       g->df_flag, sum);
+}
+
+static void report(const struct subject *s, unsigned at, const struct guest_state *g)
+{
+	uint32_t offset = (uint32_t)(step_machine.states[at].regs.rip - (uint64_t)step_machine.code);
+	const struct side_row *row = row_at(offset);
+
+	FAIL("%s: stopped at host offset %#x, the state lies between no two instructions (mode %08x; row %#x: undo %u, esp %d, eip %x)", s->name,
+	     offset, s->mode, row->host_offset, row->undo, row->esp * 4, row->eip);
+	disasm_print(stdout, s->bytes, s->used, STEP_CODE_AT, false);
+	disasm_print(stdout, step_machine.code, fixture_out.code_length, 0, true);
+	print_state("stopped", g);
+	for (unsigned i = 0; i < boundaries; i++)
+		print_state("boundary", &boundary[i]);
+}
+
+/* The first state from `from` on that lies between no two instructions; or -1. */
+static int find_partial(const struct subject *s, const struct guest_state *start, unsigned from, struct guest_state *g)
+{
+	if (!translate(s, STEP_CODE_AT, s->instructions))
+		return -1;
+	start_from(start);
+	for (unsigned i = from; i < step_machine.count; i++) {
+		uint64_t offset = step_machine.states[i].regs.rip - (uint64_t)step_machine.code;
+		if (offset >= fixture_out.code_length)
+			continue;
+		undo(&step_machine.states[i], row_at((uint32_t)offset), g);
+		if (!is_boundary(g))
+			return (int)i;
+	}
+	return -1;
+}
+
+/* Every state that the block passes through. */
+static bool check_subject(const struct subject *s, const struct guest_state *start)
+{
+	static struct guest_state g;
+
+	find_boundaries(s, start);
+	for (int i = find_partial(s, start, 0, &g); i >= 0; i = find_partial(s, start, (unsigned)i + 1, &g)) {
+		if (is_restartable(s, &g))
+			continue;
+		find_partial(s, start, (unsigned)i, &g);
+		report(s, (unsigned)i, &g);
+		return false;
+	}
+	return true;
+}
+
+/* --- the guest's state at the start --- */
+
+static uint64_t seed;
+
+static uint32_t pick(uint32_t below) { return (uint32_t)(fixture_random(&seed) >> 20) % below; }
+
+static void random_state(struct guest_state *g)
+{
+	for (unsigned i = 0; i < 8; i++)
+		g->gpr[i] = STEP_RAM_AT + PAGE_SIZE / 2 + pick(PAGE_SIZE);
+	g->gpr[ESP] = STEP_RAM_AT + PAGE_SIZE + (pick(4) ? 4 * pick(64) : pick(16));
+	g->gpr[ECX] = pick(3) ? g->gpr[ECX] : pick(3);
+	g->eip = STEP_CODE_AT;
+	g->flags = (uint32_t)fixture_random(&seed) & EFL_ARITH;
+	g->if_flag = (uint8_t)pick(2);
+	g->df_flag = (uint8_t)pick(2);
+	for (unsigned i = 0; i < STEP_RAM_SIZE; i += 8) {
+		uint64_t r = fixture_random(&seed);
+		memcpy(g->ram + i, &r, 8);
+	}
+}
+
+static const uint32_t forms[] = {
+	MODE_FLAT, MODE_FLAT | MODE_SOFT, MODE_USER | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE) | MODE_WITH_SEG(SEG_SS, MODE_SEG_BASE),
+	MODE_USER | MODE_SOFT | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE),
+};
+
+static void check_in_all_forms(struct subject *s, unsigned times)
+{
+	static struct guest_state g;
+
+	for (unsigned i = 0; i < times; i++)
+		for (unsigned f = 0; f < ARRAY_LEN(forms); f++) {
+			s->mode = forms[f];
+			s->linked = pick(2);
+			random_state(&g);
+			if (!check_subject(s, &g))
+				return;
+		}
+}
+
+/* --- each expansion by itself --- */
+
+struct sample {
+	const char *name;
+	uint8_t bytes[12];
+	uint8_t length, instructions;
+};
+
+static const struct sample samples[] = {
+	{"push eax", {0x50}, 1, 1},
+	{"push esp", {0x54}, 1, 1},
+	{"push ax", {0x66, 0x50}, 2, 1},
+	{"push imm8", {0x6A, 0xFF}, 2, 1},
+	{"push imm16", {0x66, 0x68, 0x34, 0x12}, 4, 1},
+	{"push [eax]", {0xFF, 0x30}, 2, 1},
+	{"push [esp]", {0xFF, 0x34, 0x24}, 3, 1},
+	{"push [esp - 4]", {0xFF, 0x74, 0x24, 0xFC}, 4, 1},
+	{"push [esp - 2], which its store overlaps", {0xFF, 0x74, 0x24, 0xFE}, 4, 1},
+	{"push word [esp - 1], which its store overlaps", {0x66, 0xFF, 0x74, 0x24, 0xFF}, 5, 1},
+	{"push ds", {0x1E}, 1, 1},
+	{"push gs, 16 bits", {0x66, 0x0F, 0xA8}, 3, 1},
+	{"pop eax", {0x58}, 1, 1},
+	{"pop esp", {0x5C}, 1, 1},
+	{"pop sp", {0x66, 0x5C}, 2, 1},
+	{"pop ax", {0x66, 0x58}, 2, 1},
+	{"pop [eax]", {0x8F, 0x00}, 2, 1},
+	{"pop [esp]", {0x8F, 0x04, 0x24}, 3, 1},
+	{"pop [esp - 2], which overlaps what is popped", {0x8F, 0x44, 0x24, 0xFE}, 4, 1},
+	{"pop word [esp - 1]", {0x66, 0x8F, 0x44, 0x24, 0xFF}, 5, 1},
+	{"push eax; push ecx; push edx; pop ebx; pop esi", {0x50, 0x51, 0x52, 0x5B, 0x5E}, 5, 5},
+	{"push eax; push ax; pop ecx", {0x50, 0x66, 0x50, 0x59}, 4, 3},
+	{"push eax; push esp; pop esp; pop ecx", {0x50, 0x54, 0x5C, 0x59}, 4, 4},
+	{"push eax; mov ebx, esp; push ecx", {0x50, 0x89, 0xE3, 0x51}, 4, 3},
+	{"push eax; lea esp, [esp + 8]; push ecx", {0x50, 0x8D, 0x64, 0x24, 0x08, 0x51}, 6, 3},
+	{"push eax; add esp, 8; push ecx", {0x50, 0x83, 0xC4, 0x08, 0x51}, 5, 3},
+	{"add esp, 200h", {0x81, 0xC4, 0x00, 0x02, 0x00, 0x00}, 6, 1},
+	{"sub esp, 3", {0x83, 0xEC, 0x03}, 3, 1},
+	{"sub esp, 80000000h", {0x81, 0xEC, 0x00, 0x00, 0x00, 0x80}, 6, 1},
+	{"leave", {0xC9}, 1, 1},
+	{"leave, 16 bits", {0x66, 0xC9}, 2, 1},
+	{"push eax; leave; pop ecx", {0x50, 0xC9, 0x59}, 3, 3},
+	{"call next", {0xE8, 0, 0, 0, 0}, 5, 1},
+	{"call next; pop eax", {0xE8, 0, 0, 0, 0, 0x58}, 6, 2},
+	{"call", {0xE8, 0x10, 0, 0, 0}, 5, 1},
+	{"call into another page", {0xE8, 0x10, 0x10, 0, 0}, 5, 1},
+	{"call eax", {0xFF, 0xD0}, 2, 1},
+	{"call esp", {0xFF, 0xD4}, 2, 1},
+	{"call [eax]", {0xFF, 0x10}, 2, 1},
+	{"call [esp]", {0xFF, 0x14, 0x24}, 3, 1},
+	{"call [esp - 4], where the return address goes", {0xFF, 0x54, 0x24, 0xFC}, 4, 1},
+	{"call [esp - 2], which its store overlaps", {0xFF, 0x54, 0x24, 0xFE}, 4, 1},
+	{"push eax; call [esp + 4]", {0x50, 0xFF, 0x54, 0x24, 0x04}, 5, 2},
+	{"jmp eax", {0xFF, 0xE0}, 2, 1},
+	{"push eax; jmp esp", {0x50, 0xFF, 0xE4}, 3, 2},
+	{"push eax; jmp [esp]", {0x50, 0xFF, 0x24, 0x24}, 4, 2},
+	{"jmp into another page", {0xE9, 0, 0x10, 0, 0}, 5, 1},
+	{"jz", {0x74, 0x20}, 2, 1},
+	{"jz into another page", {0x0F, 0x84, 0, 0x10, 0, 0}, 6, 1},
+	{"push eax; jc; pop ecx", {0x50, 0x72, 0x20, 0x59}, 4, 3},
+	{"ret", {0xC3}, 1, 1},
+	{"ret 6", {0xC2, 6, 0}, 3, 1},
+	{"push eax; ret", {0x50, 0xC3}, 2, 2},
+	{"loop", {0xE2, 0x10}, 2, 1},
+	{"loope", {0xE1, 0x10}, 2, 1},
+	{"loopne", {0xE0, 0x10}, 2, 1},
+	{"loop, 16 bits", {0x67, 0xE2, 0x10}, 3, 1},
+	{"loopne, 16 bits", {0x67, 0xE0, 0x10}, 3, 1},
+	{"jecxz", {0xE3, 0x10}, 2, 1},
+	{"jcxz", {0x67, 0xE3, 0x10}, 3, 1},
+	{"push eax; loop", {0x50, 0xE2, 0x10}, 3, 2},
+	{"mov ah, [esp]", {0x8A, 0x24, 0x24}, 3, 1},
+	{"mov [esp], ch", {0x88, 0x2C, 0x24}, 3, 1},
+	{"xchg bh, [esp]", {0x86, 0x3C, 0x24}, 3, 1},
+	{"add dh, [edx]", {0x02, 0x32}, 2, 1},
+	{"xadd [eax], ah", {0x0F, 0xC0, 0x20}, 3, 1},
+	{"cmpxchg [ebx], ch", {0x0F, 0xB0, 0x2B}, 3, 1},
+	{"movzx esp, ah", {0x0F, 0xB6, 0xE4}, 3, 1},
+	{"bts [eax], edx", {0x0F, 0xAB, 0x10}, 3, 1},
+	{"lock btc [eax], dx", {0x66, 0xF0, 0x0F, 0xBB, 0x10}, 5, 1},
+	{"xlat", {0xD7}, 1, 1},
+	{"salc", {0xD6}, 1, 1},
+	{"maskmovq mm0, mm1", {0x0F, 0xF7, 0xC1}, 3, 1},
+	{"maskmovdqu xmm0, xmm1", {0x66, 0x0F, 0xF7, 0xC1}, 4, 1},
+	{"cmpxchg8b [eax]", {0x0F, 0xC7, 0x08}, 3, 1},
+	{"add [eax], ecx", {0x01, 0x08}, 2, 1},
+	{"cld; std; cli", {0xFC, 0xFD, 0xFA}, 3, 3},
+	{"mov eax, ds; mov cx, ss", {0x8C, 0xD8, 0x66, 0x8C, 0xD1}, 5, 2},
+	{"lea sp, [esp + 2]", {0x66, 0x8D, 0x64, 0x24, 0x02}, 5, 1},
+	{"pushfd", {0x9C}, 1, 1},
+	{"popfd", {0x9D}, 1, 1},
+	{"pushf, 16 bits", {0x66, 0x9C}, 2, 1},
+	{"popf, 16 bits", {0x66, 0x9D}, 2, 1},
+	{"pushfd; cli; popfd", {0x9C, 0xFA, 0x9D}, 3, 3},
+	{"sti", {0xFB}, 1, 1},
+};
+
+TEST(translator_rows, each_expansion)
+{
+	step_setup();
+	seed = 1;
+	for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+		struct subject s = {.name = samples[i].name, .length = GUEST_MAX, .instructions = samples[i].instructions};
+		memset(s.bytes, 0x90, GUEST_MAX);
+		memcpy(s.bytes, samples[i].bytes, s.used = samples[i].length);
+		check_in_all_forms(&s, 6);
+	}
+}
+
+/* --- random sequences of them --- */
+
+TEST(translator_rows, random_sequences)
+{
+	uint64_t count = fixture_setting("BT_VMM_FUZZ_COUNT", 2000);
+
+	step_setup();
+	seed = fixture_setting("BT_VMM_FUZZ_SEED", 0xD1B54A32D192ED03ull);
+	for (uint64_t n = 0; n < count && !test_has_failed(); n++) {
+		struct subject s = {.name = "random sequence", .length = GUEST_MAX};
+		uint32_t length = 0;
+		memset(s.bytes, 0x90, GUEST_MAX);
+		for (unsigned i = 1 + pick(5); i-- > 0;) {
+			const struct sample *sample = &samples[pick(ARRAY_LEN(samples))];
+			if (s.instructions + sample->instructions >= BOUNDARIES_MAX || length + sample->length > GUEST_MAX - 8)
+				break;
+			memcpy(s.bytes + length, sample->bytes, sample->length);
+			length += sample->length;
+			s.instructions += sample->instructions;
+		}
+		s.used = length;
+		check_in_all_forms(&s, 1);
+	}
+}
