@@ -269,12 +269,25 @@ static void call_direct(struct translation *t, const struct insn *insn)
 
 static void call_indirect(struct translation *t, const struct insn *insn)
 {
+	unsigned size = return_size(insn);
+
 	load_target(t, insn);
 	emit_store(&t->e, VCPU(spill), R8, 4);
-	store_return_address(t, insn, return_size(insn));
+	struct host_mem to = stack_push_mem(t, insn, size);
+	/* The target may lie where the return address goes: once that is stored there is no beginning anew. */
+	if (to.base == R8) {
+		emit_mov(&t->e, R9, R8);
+		to.base = R9;
+	}
 	emit_load(&t->e, R8, VCPU(spill), 4);
+	emit_store_imm(&t->e, to, next_of(insn), size);
+	if (size == 4 && t->esp - 4 >= ROW_ESP_MIN) {
+		t->esp -= 4;
+		row_add(t, UNDO_TARGET_R8, insn->eip, 0);
+		size = 0;
+	}
 	/* ESP last: from here on the instruction is done. */
-	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp - (int32_t)return_size(insn)));
+	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp - (int32_t)size));
 	t->esp = 0;
 	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
 	emit_call_to(&t->e, lookup_stub(t));

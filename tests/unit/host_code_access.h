@@ -4,8 +4,8 @@
 
 static inline bool host_is_address_register(ZydisRegister r)
 {
-	/* Guest registers, guest ESP in R12, and R8, where linear addresses are made. */
-	return r == ZYDIS_REGISTER_NONE || (r >= ZYDIS_REGISTER_EAX && r <= ZYDIS_REGISTER_R8D && r != ZYDIS_REGISTER_ESP) ||
+	/* Guest registers, guest ESP in R12, and R8 and R9, where linear addresses are made. */
+	return r == ZYDIS_REGISTER_NONE || (r >= ZYDIS_REGISTER_EAX && r <= ZYDIS_REGISTER_R9D && r != ZYDIS_REGISTER_ESP) ||
 	       r == ZYDIS_REGISTER_R12D;
 }
 

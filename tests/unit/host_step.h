@@ -200,6 +200,9 @@ static void step_run(const struct step_state *from)
 	regs.r[14] = (uint64_t)m->tables + ABI_TABLES_BIAS;
 	regs.r[15] = (uint64_t)m->v;
 	regs.rflags = (regs.rflags & EFL_ARITH) | 0x102;
+	/* What masked stores write, and where. */
+	static const uint64_t data[2] = {0x1122334455667788ull, 0x99AABBCCDDEEFF00ull}, mask[2] = {0x80FF00007F8000FFull, 0xFF0080FF00FF7F80ull};
+	__asm__ volatile("movups %0, %%xmm0; movups %1, %%xmm1; movq %0, %%mm0; movq %1, %%mm1" : : "m"(data), "m"(mask) : "xmm0", "xmm1");
 	__asm__ volatile("wrgsbase %0" : : "r"(m->window));
 	step_enter(&regs);
 }
