@@ -1,12 +1,12 @@
 /* The contract between emitted code, entry.S and C: which host register holds what, where the tables of a view lie, what a
  * block's mode says. Included by assembly too, so only #defines outside the guard below.
  *
- *   RAX RCX RDX RBX RBP RSI RDI   guest EAX ECX EDX EBX EBP ESI EDI, upper halves junk
+ *   RAX RCX RDX RBX RBP RSI RDI   guest EAX ECX EDX EBX EBP ESI EDI, upper halves zero but while one is parked in R10
  *   R12                           guest ESP
  *   R13                           struct vcpu
  *   R14                           tables of the current view, + ABI_TABLES_BIAS
  *   R8-R11                        scratch within one guest instruction; at an indirect exit R8D is the target's EIP
- *   R15                           the current view's slots of the inline indirect-branch lookup
+ *   R15                           the view's window, as GS base: an address of one register needs no segment (see WINDOW_GUARD)
  *   RSP                           return-prediction stack of the view: only a prediction, may be discarded at any moment
  *   GS base                       the view's window; FS base stays the host's
  *   RFLAGS                        guest status flags; DF clear, AC clear
@@ -45,6 +45,7 @@
 #define VCPU_JUMP_TAG 136
 #define VCPU_JUMP_MASK 144
 #define VCPU_JUMPS 152
+#define VCPU_WINDOW 160
 #define VCPU_XMM 448
 
 #ifndef __ASSEMBLER__

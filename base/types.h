@@ -16,6 +16,8 @@ typedef uint64_t host_pc_t; /* address of emitted code, as it is executed */
 #define PAGE_MASK 0xFFFu
 #define GFN_NONE 0xFFFFFFFFu
 #define WINDOW_SIZE (1ULL << 32)
+/* Never mapped, below and above a window: [R15 + register + 32-bit displacement] cannot reach further. */
+#define WINDOW_GUARD (1ULL << 31)
 
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)

@@ -60,7 +60,8 @@ struct vcpu {
 
 	uint64_t jump_tag;    /* << 32 */
 	uint64_t jump_mask;   /* which bits of an EIP index the slots: JUMP_SLOTS - 1 */
-	struct jump_slot *jumps; /* R15 */
+	struct jump_slot *jumps; /* the current view's */
+	uint8_t *window;      /* R15 */
 	struct segment seg[SEG_COUNT];
 	struct segment ldtr, tr;
 	struct table_register gdtr, idtr;

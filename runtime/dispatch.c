@@ -57,6 +57,7 @@ void dispatch_use_view(struct runtime *r)
 		v->jumps = view->jumps;
 	}
 	v->tables = (uint64_t)view->tables + ABI_TABLES_BIAS;
+	v->window = view->window;
 	if (view->window != r->window) {
 		r->window = view->window;
 		set_gs_base(view->window);
@@ -273,9 +274,9 @@ host_pc_t dispatch(struct runtime *r)
 				return 0;
 			continue;
 		}
+		if (r->config.chaos & CHAOS_ALL_DIRECT)
+			shadow_make_direct(r->shadow, shadow_view(r->shadow, v->cpl == 3));
 		dispatch_use_view(r);
-		if ((r->config.chaos & CHAOS_ALL_DIRECT) && !r->view->window)
-			shadow_make_direct(r->shadow, r->view);
 		match_mode(r, block_mode(r));
 		bool one = v->shadow_interrupts || (v->mode & (MODE_TF | MODE_DR7));
 		pc = one ? 0 : known_target(r);

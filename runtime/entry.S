@@ -93,7 +93,7 @@ entry_restore_begin:
 	movaps VCPU_XMM + 96(%r13), %xmm6
 	movaps VCPU_XMM + 112(%r13), %xmm7
 	mov VCPU_TABLES(%r13), %r14
-	mov VCPU_JUMPS(%r13), %r15
+	mov VCPU_WINDOW(%r13), %r15
 	mov VCPU_FLAGS(%r13), %eax
 	mov %eax, %ecx
 	shr $11, %ecx
@@ -143,7 +143,9 @@ entry_lookup:
 entry_lookup_parked:
 	pextl VCPU_JUMP_MASK(%r13), %r8d, %r9d
 	lea (%r9, %r9), %r9
-	mov (%r15, %r9, 8), %rcx
+	mov VCPU_JUMPS(%r13), %r11
+	lea (%r11, %r9, 8), %r9
+	mov (%r9), %rcx
 	lea (%rcx, %r8), %rcx
 	mov VCPU_JUMP_TAG(%r13), %r11
 	lea (%rcx, %r11), %rcx
@@ -153,7 +155,7 @@ entry_lookup_parked:
 1:	mov %r10, %rcx
 	.globl entry_lookup_unparked
 entry_lookup_unparked:
-	jmp *8(%r15, %r9, 8)
+	jmp *8(%r9)
 
 	/* The bottom of a return stack: the prediction ran out. Stay on it. */
 	.globl entry_underflow

@@ -130,6 +130,17 @@ static host_pc_t complete_read(struct runtime *r, const struct completion *c, co
 	return b->host_pc + row->host_offset;
 }
 
+/* The guest may have put another frame behind its EIP since the block was made: were the thunk's a larger write, it would not fit. */
+static bool thunk_fits(const struct block *thunk, uint32_t size)
+{
+	const unsigned store = ROW_WRITE | ROW_SOFT;
+
+	for (uint32_t i = 0; i < thunk->row_count; i++)
+		if ((thunk->rows[i].access & store) == store && row_sizes[thunk->rows[i].access >> ROW_SIZE_SHIFT] != size)
+			return false;
+	return true;
+}
+
 /* A write: a thunk runs the same instruction on RAM itself, or on the bounce buffer; what is left is done when it exits. */
 static host_pc_t complete_write(struct runtime *r, const struct completion *access, const struct side_row *row)
 {
@@ -148,6 +159,10 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 	if (!b) {
 		c->active = false;
 		return r->ended ? 0 : raise_fault(r, v->fault);
+	}
+	if (!thunk_fits(b, c->size)) {
+		c->active = false;
+		return 0;
 	}
 	return b->host_pc;
 }
@@ -246,7 +261,7 @@ host_pc_t fault_host(struct runtime *r)
 	uint64_t address = v->host_fault.addr;
 	switch (v->host_fault.trapno) {
 	case VEC_PF:
-		if (r->window && address >= (uint64_t)r->window && address < (uint64_t)r->window + WINDOW_SIZE + PAGE_SIZE)
+		if (r->window && address + WINDOW_GUARD - (uint64_t)r->window < WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 			return window_fault(r, row);
 		return internal_error(r, "translated code touched memory outside the window");
 	case VEC_GP: /* misaligned SSE, reserved MXCSR bits */

@@ -11,7 +11,7 @@
 #define OVERHEAD MIB(128)
 #define COMMIT_OVERHEAD MIB(2048)
 /* Windows of 4 GiB, the guarded low 4 GiB, tables; nothing is behind most of it. */
-#define ADDRESS_SPACE_MIN MIB(80 * 1024)
+#define ADDRESS_SPACE_MIN MIB(160 * 1024)
 
 struct judge {
 	FILE *out;

@@ -25,6 +25,7 @@ _Static_assert(offsetof(struct vcpu, jump_tag) == VCPU_JUMP_TAG, "entry.S");
 _Static_assert(offsetof(struct vcpu, jump_mask) == VCPU_JUMP_MASK, "entry.S");
 _Static_assert(offsetof(struct vcpu, xmm) == VCPU_XMM, "entry.S");
 _Static_assert(offsetof(struct vcpu, jumps) == VCPU_JUMPS, "entry.S");
+_Static_assert(offsetof(struct vcpu, window) == VCPU_WINDOW, "entry.S");
 _Static_assert(sizeof(struct jump_slot) == 16, "entry.S");
 
 #define LOW_GUARD_START 0x10000u
@@ -108,12 +109,22 @@ static void forget_jump(void *ctx, struct shadow_view *view)
 		*slot = (struct jump_slot){0};
 }
 
+static void forget_returns(void *ctx, struct shadow_view *view)
+{
+	struct runtime *r = ctx;
+
+	if (view->return_top && (view == r->view || view->return_rsp != view->return_top - 8))
+		return_stack_reset(r, view);
+}
+
+/* Its landing pads too are void: what stands behind its calls may have been rewritten. */
 static void block_dead(void *ctx, const struct block *b)
 {
 	struct runtime *r = ctx;
 
 	r->code_epoch++;
 	shadow_each_view(r->shadow, forget_jump, (void *)b);
+	shadow_each_view(r->shadow, forget_returns, r);
 }
 
 static int make_cache(struct runtime *r)

@@ -73,6 +73,9 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 	__atomic_store_n(&r->v->kick, 1, __ATOMIC_SEQ_CST);
 	if (!r->running)
 		return;
+	/* A thunk keeps host addresses in registers; its exit is at most one instruction away and sees the flag. */
+	if (cache_contains(r->cache, pc) && cache_find_host(r->cache, pc)->mode & MODE_THUNK)
+		return;
 	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
 	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end))
 		leave_by(r, uc, entry_kick);

@@ -115,6 +115,7 @@ static void before(void *ctx, struct vcpu *v, const struct block *b)
 	guard_enter(&guard);
 	f->blocks++;
 	take_state(&f->start, v, &guard);
+	reference_forget(f->reference);
 	f->comparable = plan(f, v, b);
 	if (f->comparable) {
 		f->end = reference_run(f->reference, &f->start, f->insns, f->count, f->planned, 0);

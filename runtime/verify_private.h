@@ -81,6 +81,8 @@ struct reference_store *reference_stores(const struct reference *ref, uint32_t *
 /* Bring RAM back to what it was before the block, for a second run; the stores of the first say what may have changed. Undo that with reference_forward. */
 void reference_rewind(struct reference *ref);
 void reference_forward(struct reference *ref);
+/* Another block: the first run's stores are no longer wanted. */
+void reference_forget(struct reference *ref);
 
 /* Guest code as the view maps it: copies up to `size` bytes, returns how many could be read. */
 uint32_t reference_read_code(struct reference *ref, gva_t gva, uint8_t *to, uint32_t size, bool user);

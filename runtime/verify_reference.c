@@ -511,16 +511,24 @@ struct reference_store *reference_stores(const struct reference *ref, uint32_t *
 	return ref->stores;
 }
 
-void reference_rewind(struct reference *ref)
+void reference_forget(struct reference *ref)
 {
 	free(ref->rewound);
-	ref->rewound = ref->stores;
-	ref->rewound_count = ref->store_count;
-	ref->stores = NULL;
-	ref->store_count = ref->store_room = 0;
-	for (uint32_t i = 0; i < ref->rewound_count; i++) {
-		struct reference_store *s = &ref->rewound[i];
-		memcpy(&s->ours, s->at, s->size);
+	ref->rewound = NULL;
+	ref->rewound_count = 0;
+}
+
+void reference_rewind(struct reference *ref)
+{
+	if (!ref->rewound) {
+		ref->rewound = ref->stores;
+		ref->rewound_count = ref->store_count;
+		ref->stores = NULL;
+		ref->store_count = ref->store_room = 0;
+		for (uint32_t i = 0; i < ref->rewound_count; i++) {
+			struct reference_store *s = &ref->rewound[i];
+			memcpy(&s->ours, s->at, s->size);
+		}
 	}
 	for (uint32_t i = ref->rewound_count; i-- > 0;) {
 		memcpy(ref->rewound[i].at, &ref->rewound[i].before, ref->rewound[i].size);

@@ -8,8 +8,7 @@
 #include "base/log.h"
 #include "runtime/internal.h"
 
-/* A window is followed by this much that is never mapped: an access that begins below 4 GiB may end above. */
-#define WINDOW_GUARD MIB(1)
+#define WINDOW_RESERVATION (WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 #define RETURN_STACK KIB(64)
 
 static void *reserve(size_t size)
@@ -39,8 +38,10 @@ static void tables_free(void *ctx, void *p, size_t size)
 
 static void *window_alloc(void *ctx)
 {
+	uint8_t *p = reserve(WINDOW_RESERVATION);
+
 	(void)ctx;
-	return reserve(WINDOW_SIZE + WINDOW_GUARD);
+	return p ? p + WINDOW_GUARD : NULL;
 }
 
 static void window_free(void *ctx, void *window)
@@ -49,7 +50,7 @@ static void window_free(void *ctx, void *window)
 
 	if (r->window == window)
 		r->window = NULL;
-	munmap(window, WINDOW_SIZE + WINDOW_GUARD);
+	munmap((uint8_t *)window - WINDOW_GUARD, WINDOW_RESERVATION);
 }
 
 static int map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable)

@@ -147,7 +147,22 @@ struct host_mem access_emit_r8(struct translation *t, const struct insn *insn, c
 		return access_lookup_r8(t, insn, m);
 	add_segment(t, insn, m);
 	row_add(t, UNDO_NONE, insn->eip, row_access(m));
-	struct host_mem h = mem_at(R8, 0);
+	return mem_sum(REG_WINDOW, R8, 1, 0);
+}
+
+/* The window form of an address. One register with a displacement that stays within the guards needs neither segment nor truncation, since
+ * upper halves are zero: GS base would add two cycles to each dependent load (Sapphire Rapids: 1.97 ns against 1.40). What wraps lands in a
+ * guard, and the instruction turns soft. Everything else is GS-relative with a 32-bit effective address. */
+#define PLAIN_DISP_MIN (-(1 << 20))
+
+static struct host_mem window_address(struct host_mem h)
+{
+	bool one = h.index == NO_REG, none = one && h.base == NO_REG;
+
+	if (none && h.disp >= 0)
+		return mem_at(REG_WINDOW, h.disp);
+	if (one && !none && h.disp >= PLAIN_DISP_MIN)
+		return mem_sum(REG_WINDOW, h.base, 1, h.disp);
 	h.window = true;
 	return h;
 }
@@ -157,10 +172,8 @@ struct host_mem access_emit(struct translation *t, const struct insn *insn, cons
 	bool plain = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8 && !(m->seg == SEG_CS && m->write);
 
 	if (plain && !access_is_soft(t, insn)) {
-		struct host_mem h = host_address(t, m);
-		h.window = true;
 		row_add(t, UNDO_NONE, insn->eip, row_access(m));
-		return h;
+		return window_address(host_address(t, m));
 	}
 	access_ea(t, m);
 	return access_emit_r8(t, insn, m);

@@ -32,7 +32,8 @@ int decode_insn(const struct translator_input *in, uint32_t offset, struct insn 
 		return -ENODATA;
 	if (!ZYAN_SUCCESS(status)) {
 		memset(&insn->d, 0, sizeof(insn->d));
-		insn->length = 1;
+		/* Any byte that was looked at may make it an instruction. */
+		insn->length = (uint8_t)(left < ZYDIS_MAX_INSTRUCTION_LENGTH ? left : ZYDIS_MAX_INSTRUCTION_LENGTH);
 		insn->rule = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? &rule_too_long : &rule_undefined;
 		return -EILSEQ;
 	}

@@ -11,6 +11,7 @@ enum host_reg {
 #define REG_GUEST_ESP R12
 #define REG_VCPU R13
 #define REG_TABLES R14
+#define REG_WINDOW R15
 
 enum opcode_map { MAP_PLAIN, MAP_0F, MAP_0F38, MAP_0F3A };
 

@@ -247,17 +247,28 @@ static inline bool host_callout_word_good(uint32_t word)
 	       CALLOUT_SIZE(word) <= 4 && CALLOUT_REP(word) < 3 && !(word >> 30);
 }
 
-/* mov r9d, word; lea r11, [behind]; jmp callout. */
+/* Whoever goes on at a host PC elsewhere in the block must come between two instructions. */
+static inline bool host_goes_on_between(const struct host_code *c, uint32_t back)
+{
+	const struct side_row *row = host_row(c, back);
+
+	return row && row->host_offset == back && !row->esp && (row->undo == UNDO_NONE || row->undo == UNDO_SHADOW);
+}
+
+/* mov r9d, word; lea r11, [where to go on]; jmp callout. */
 static inline bool host_check_callout(struct host_code *c, uint32_t n)
 {
 	struct host_insn *i = &c->insn[n];
-	uint32_t back;
+	uint32_t back, word;
 
-	if (n < 3 || !host_r11_names(i - 1, &back) || back != i->end || !host_insn_at(c, back))
+	if (n < 2 || !host_r11_names(i - 1, &back) || !host_insn_at(c, back))
 		return host_refuse(c, i->at, "a callout without a host PC to go on at");
+	word = (uint32_t)i[-2].op[1].imm.value.u;
 	if (i[-2].d.mnemonic != ZYDIS_MNEMONIC_MOV || i[-2].op[0].reg.value != ZYDIS_REGISTER_R9D ||
-	    i[-2].op[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !host_callout_word_good((uint32_t)i[-2].op[1].imm.value.u))
+	    i[-2].op[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !host_callout_word_good(word))
 		return host_refuse(c, i->at, "a bad callout word");
+	if (back != i->end && !host_goes_on_between(c, back))
+		return host_refuse(c, i->at, "a callout that goes on somewhere else");
 	return (!i->is_target && !i[-1].is_target && !i[-2].is_target) || host_refuse(c, i->at, "a callout entered in the middle");
 }
 

@@ -43,7 +43,8 @@ static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisD
 	int64_t disp = op->mem.disp.value, in_segments = disp - (int64_t)offsetof(struct vcpu, seg);
 	unsigned size = op->size / 8;
 	bool writes = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-	bool scratch = HOST_FIELD(spill), state = HOST_FIELD(eip) || HOST_FIELD(if_flag) || HOST_FIELD(df_flag);
+	bool scratch = HOST_FIELD(spill), flag = HOST_FIELD(if_flag) || HOST_FIELD(df_flag);
+	bool written = scratch || flag || HOST_FIELD(eip), read = scratch || flag || HOST_FIELD(eflags) || HOST_FIELD(intr);
 	bool segment = in_segments >= 0 && in_segments < (int64_t)(SEG_COUNT * sizeof(struct segment)) &&
 		       ((in_segments % sizeof(struct segment) == offsetof(struct segment, base) && size == 4) ||
 			(in_segments % sizeof(struct segment) == offsetof(struct segment, selector) && size == 2));
@@ -51,9 +52,9 @@ static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisD
 
 	if (op->mem.index != ZYDIS_REGISTER_NONE)
 		return host_refuse(c, c->insn[n].at, "an indexed access to the vCPU");
-	if (c->insn[n].d.mnemonic != ZYDIS_MNEMONIC_MOV && c->insn[n].d.mnemonic != ZYDIS_MNEMONIC_MOVZX)
-		return host_refuse(c, c->insn[n].at, "more than a move on the vCPU");
-	return (writes ? scratch || state : scratch || segment || completion) ||
+	if (writes && c->insn[n].d.mnemonic != ZYDIS_MNEMONIC_MOV)
+		return host_refuse(c, c->insn[n].at, "more than a move to the vCPU");
+	return (writes ? written : read || segment || completion) ||
 	       host_refuse(c, c->insn[n].at, "a field of the vCPU that is not for emitted code");
 }
 

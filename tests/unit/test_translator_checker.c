@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "host_code.h"
-#include "shim/test.h"
+#include "tests/shim/test.h"
 #include "translator_fixture.h"
 
 static struct host_code checked;

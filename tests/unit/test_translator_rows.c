@@ -1,6 +1,6 @@
 /* The side table against the real processor: translated instructions run one host instruction at a time, and wherever a kick or a fault
  * might stop them, dispatch_undo must give a state that lies between two guest instructions. The states between are those of the same
- * instructions translated one by one. BT_VMM_FUZZ_SEED and BT_VMM_FUZZ_COUNT (2000 blocks) choose the random part. */
+ * instructions translated one by one. BT_VMM_FUZZ_SEED and BT_VMM_FUZZ_COUNT (500 blocks) choose the random part. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -8,7 +8,7 @@
 #include "base/disasm.h"
 #include "host_step.h"
 #include "runtime/internal.h"
-#include "shim/test.h"
+#include "tests/shim/test.h"
 #include "translator/emit.h"
 #include "translator_fixture.h"
 
@@ -140,8 +140,13 @@ static void find_boundaries(const struct subject *s, const struct guest_state *s
 			return;
 		start_from(g);
 		find_ending(&e);
-		if (e.how != ENDS_CHAIN && e.how != ENDS_LOOKUP)
+		if (e.how == ENDS_CALLOUT && CALLOUT_ID(e.argument[1]) == CALLOUT_sti) {
+			/* By itself it is C's. */
+			e.g.if_flag = 1;
+			e.g.eip += CALLOUT_LEN(e.argument[1]);
+		} else if (e.how != ENDS_CHAIN && e.how != ENDS_LOOKUP) {
 			return;
+		}
 		boundary[boundaries++] = e.g;
 	}
 }
@@ -391,7 +396,7 @@ TEST(translator_rows, each_expansion)
 
 TEST(translator_rows, random_sequences)
 {
-	uint64_t count = fixture_setting("BT_VMM_FUZZ_COUNT", 2000);
+	uint64_t count = fixture_setting("BT_VMM_FUZZ_COUNT", 500);
 
 	step_setup();
 	seed = fixture_setting("BT_VMM_FUZZ_SEED", 0xD1B54A32D192ED03ull);
@@ -409,5 +414,79 @@ TEST(translator_rows, random_sequences)
 		}
 		s.used = length;
 		check_in_all_forms(&s, 1);
+	}
+}
+
+/* --- landing pads: what a host return comes to, with the guest's return address in R8D --- */
+
+static const struct sample behind_calls[] = {
+	{"flags dead behind the call", {0xE8, 0x10, 0, 0, 0, 0x01, 0xC8, 0x50, 0x59}, 9, 4},
+	{"flags live behind the call", {0xE8, 0x10, 0, 0, 0, 0x11, 0xC8, 0x50, 0x59}, 9, 4},
+	{"an indirect call", {0xFF, 0xD0, 0x11, 0xC8, 0x50, 0x59}, 6, 4},
+	{"a call into another page", {0xE8, 0x10, 0x10, 0, 0, 0x50, 0x59}, 7, 3},
+	{"a 16-bit indirect call", {0x66, 0xFF, 0xD0, 0x50, 0x59}, 5, 3},
+};
+
+/* Let the call push its pad, then begin there. */
+static void enter_pad(const struct subject *s, const struct guest_state *g)
+{
+	static struct step_state at;
+	uint64_t pad;
+
+	translate(s, STEP_CODE_AT, s->instructions);
+	start_from(g);
+	at = step_machine.states[step_machine.count - 1];
+	memcpy(&pad, (void *)at.regs.r[RSP], sizeof(pad));
+	at.regs.r[RSP] += 8;
+	at.regs.rip = pad;
+	at.regs.r[R8] = g->eip;
+	for (unsigned i = 0; i < 8; i++)
+		at.regs.r[i == ESP ? R12 : i] = g->gpr[i];
+	memcpy(at.ram, g->ram, sizeof(at.ram));
+	at.regs.rflags = g->flags;
+	step_run(&at);
+}
+
+static void check_pad(const struct subject *s, uint32_t returns_to)
+{
+	static struct guest_state g, state;
+
+	random_state(&g);
+	g.gpr[ESP] = STEP_RAM_AT + PAGE_SIZE + 64; /* neither access may miss */
+	g.eip = returns_to;
+	find_boundaries(s, &g);
+	enter_pad(s, &g);
+	CHECK(step_machine.count > 3);
+	for (unsigned i = 0; i < step_machine.count; i++) {
+		uint64_t offset = step_machine.states[i].regs.rip - (uint64_t)step_machine.code;
+		if (offset >= fixture_out.code_length)
+			continue;
+		undo(&step_machine.states[i], row_at((uint32_t)offset), &state);
+		/* Dead flags may show (liveness.c). */
+		for (unsigned k = 0; k < boundaries; k++)
+			if (state.eip == boundary[k].eip)
+				state.flags = boundary[k].flags;
+		if (!is_boundary(&state)) {
+			report(s, i, &state);
+			return;
+		}
+	}
+}
+
+TEST(translator_rows, landing_pads)
+{
+	step_setup();
+	seed = 3;
+	for (size_t i = 0; i < ARRAY_LEN(behind_calls) * ARRAY_LEN(forms); i++) {
+		const struct sample *sample = &behind_calls[i / ARRAY_LEN(forms)];
+		struct subject s = {.name = sample->name, .length = GUEST_MAX, .used = sample->length, .instructions = sample->instructions,
+				    .mode = forms[i % ARRAY_LEN(forms)], .linked = i % 2};
+		uint32_t call_length = sample->bytes[0] == 0xE8 ? 5 : sample->bytes[0] == 0x66 ? 3 : 2;
+		memset(s.bytes, 0x90, GUEST_MAX);
+		memcpy(s.bytes, sample->bytes, sample->length);
+		if (sample->bytes[0] != 0x66)
+			check_pad(&s, STEP_CODE_AT + call_length);
+		check_pad(&s, STEP_CODE_AT + 0x2345);
+		check_pad(&s, 0);
 	}
 }

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "host_code.h"
-#include "shim/test.h"
+#include "tests/shim/test.h"
 #include "translator_fixture.h"
 
 static struct host_code checked;
