@@ -15,19 +15,20 @@ enum undo {
 	UNDO_RAX,      /* guest EAX is parked in R10: put it back, restart at eip */
 	UNDO_SHADOW,   /* nothing done yet; the instruction stands behind STI: no interrupt before it */
 	UNDO_EBP_R10,  /* not undone but finished: guest EBP is R10D; go on at eip */
+	UNDO_EDI_R9,   /* ditto: guest EDI is R9D */
 };
 
 /* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct exit has UNDO_NONE with the
  * target's EIP. */
 struct side_row {
 	uint16_t host_offset;
-	uint16_t undo : 4;   /* enum undo */
+	uint16_t undo : 5;   /* enum undo */
 	uint16_t access : 6; /* ROW_* : what the guest instruction does to memory, for faults */
-	int16_t esp : 6;     /* guest ESP is R12 + 4 * esp: pushes and pops adjust R12 together, when it matters */
+	int16_t esp : 5;     /* guest ESP is R12 + 4 * esp: pushes and pops adjust R12 together, when it matters */
 	uint32_t eip;
 };
-#define ROW_ESP_MIN (-32 * 4)
-#define ROW_ESP_MAX (31 * 4)
+#define ROW_ESP_MIN (-16 * 4)
+#define ROW_ESP_MAX (15 * 4)
 #define ROW_READ 1
 #define ROW_WRITE 2
 #define ROW_SOFT 4        /* the access itself: R9 = hva, R8D = gva. A soft lookup's own row, before it, has READ or WRITE and no SOFT */

@@ -20,6 +20,8 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 	v->gpr[ESP] += (uint32_t)(row->esp * 4);
 	if (row->undo == UNDO_EBP_R10)
 		v->gpr[EBP] = r10;
+	if (row->undo == UNDO_EDI_R9)
+		v->gpr[EDI] = (uint32_t)v->scratch[1];
 	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX)
 		v->gpr[ECX] = r10;
 	if (row->undo == UNDO_RAX)

@@ -134,11 +134,16 @@ static host_pc_t complete_read(struct runtime *r, const struct completion *c, co
 static bool thunk_fits(const struct block *thunk, uint32_t size)
 {
 	const unsigned store = ROW_WRITE | ROW_SOFT;
+	bool stores = false;
 
-	for (uint32_t i = 0; i < thunk->row_count; i++)
-		if ((thunk->rows[i].access & store) == store && row_sizes[thunk->rows[i].access >> ROW_SIZE_SHIFT] != size)
-			return false;
-	return true;
+	for (uint32_t i = 0; i < thunk->row_count; i++) {
+		if ((thunk->rows[i].access & store) != store)
+			continue;
+		stores = row_sizes[thunk->rows[i].access >> ROW_SIZE_SHIFT] == size;
+		if (!stores)
+			break;
+	}
+	return stores;
 }
 
 /* A write: a thunk runs the same instruction on RAM itself, or on the bounce buffer; what is left is done when it exits. */
@@ -167,6 +172,14 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 	return b->host_pc;
 }
 
+/* vol. 3, 6.15, #AC: the alignment that an operand of this size needs. */
+static bool misaligned(gva_t gva, uint32_t size)
+{
+	uint32_t alignment = size == 6 ? 4 : size > 8 ? 8 : size;
+
+	return gva & (alignment - 1);
+}
+
 host_pc_t fault_soft(struct runtime *r)
 {
 	struct vcpu *v = r->v;
@@ -186,9 +199,13 @@ host_pc_t fault_soft(struct runtime *r)
 		dispatch_undo(v, row);
 		return raise_fault(r, fault);
 	}
+	if ((v->mode & MODE_AC) && misaligned(gva, size)) {
+		dispatch_undo(v, row);
+		return raise_fault(r, (struct guest_fault){.vector = VEC_AC, .has_error = true});
+	}
 	if (v->mode & MODE_DR7)
 		r->debug_hits |= debug_data_hits(v, gva, size, write);
-	else if (all_ram && completion.pieces == 1)
+	if (!(v->mode & (MODE_DR7 | MODE_AC)) && all_ram && completion.pieces == 1)
 		return pc;
 	r->stats.completions++;
 	return write ? complete_write(r, &completion, row) : complete_read(r, &completion, b, row);

@@ -106,8 +106,6 @@ static void classify_one_byte(struct verify_insn *insn, const struct vcpu *v)
 		if (!(v->mode & MODE_IOPL_OK))
 			stop(insn, 0, false);
 		break;
-	case 0x9C: stop(insn, BIT(ESP), false); break;
-	case 0x9D: stop(insn, BIT(ESP), true); break;
 	case 0xFF:
 		if (reg == 3 || reg == 5)
 			stop(insn, BIT(ESP), false);
@@ -189,6 +187,10 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 	else if (insn->opcode < 0x200)
 		classify_two_byte(insn);
 	classify_fpu(insn);
+	/* #NM and #UD of a lazily switched FPU are the monitor's to raise. */
+	if ((insn->fpu || insn->sse || insn->opcode == 0x9B || insn->opcode == 0x177 || insn->opcode == 0x1AE) &&
+	    (v->mode & (MODE_FPU_NM | MODE_FPU_WAIT_NM | MODE_SSE_UD | MODE_MMX_UD)))
+		stop(insn, insn->opcode == 0xDF ? BIT(EAX) : 0, true);
 	/* Unicorn does not survive the translation of some undefined instructions. */
 	if ((insn->lock && !may_lock(insn)) || !is_defined(insn))
 		stop(insn, 0, false);

@@ -36,7 +36,8 @@ void verify_flag_use(const struct verify_insn *insn, uint32_t *read, uint32_t *w
 #define VERIFY_MAX_INSNS 160u
 
 struct reference_state {
-	uint32_t gpr[8], eip, flags; /* flags: EFL_ARITH, DF and IF */
+	uint32_t gpr[8], eip, flags;
+	uint32_t system_flags; /* what PUSHF shows besides the status flags and DF */
 	uint32_t base[SEG_COUNT];
 	uint16_t selector[SEG_COUNT];
 	uint32_t cr3;

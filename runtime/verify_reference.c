@@ -43,6 +43,7 @@ struct reference {
 	uint32_t steps, rounds; /* instructions begun; rounds of the one that repeats */
 	uint32_t last_eip;
 	bool stopped, cut;
+	bool loading; /* a descriptor of ours is read */
 	bool stale; /* Unicorn ran a translation of what was there before */
 	enum reference_end end;
 	bool fpu, sse;
@@ -165,6 +166,8 @@ static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int siz
 
 	(void)uc;
 	(void)value;
+	if (ref->loading)
+		return;
 	show_page(ref, gva, access);
 	if ((gva ^ last) & ~PAGE_MASK) {
 		show_page(ref, last, access);
@@ -285,8 +288,10 @@ static void load_segment(struct reference *ref, unsigned seg, uint32_t base)
 	map_page(ref, DESCRIPTOR_PAGE, MAPPED_BLANK);
 	memcpy(ref->window + DESCRIPTOR_PAGE + 8, &descriptor, 8);
 	uc_reg_write(ref->uc, UC_X86_REG_GDTR, &table);
+	ref->loading = true;
 	if (uc_reg_write(ref->uc, ids[seg], &selector))
 		abort();
+	ref->loading = false;
 	ref->seg_base[seg] = base;
 }
 
@@ -309,7 +314,7 @@ static void load_fpu(struct reference *ref, const struct reference_state *s)
 
 static void load_state(struct reference *ref, const struct reference_state *s)
 {
-	uint32_t eflags = s->flags | EFL_FIXED;
+	uint32_t eflags = s->flags | s->system_flags | EFL_FIXED;
 
 	for (unsigned i = 0; i < 8; i++) uc_reg_write(ref->uc, gpr_ids[i], &s->gpr[i]);
 	uc_reg_write(ref->uc, UC_X86_REG_EFLAGS, &eflags);

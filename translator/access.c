@@ -50,7 +50,7 @@ bool access_is_soft(const struct translation *t, const struct insn *insn)
 {
 	uint32_t offset = (t->in->cs_base + insn->eip) & PAGE_MASK;
 
-	return (t->in->mode & (MODE_SOFT | MODE_DR7)) || (t->in->soft_bits && (t->in->soft_bits[offset / 8] >> (offset % 8) & 1));
+	return (t->in->mode & (MODE_SOFT | MODE_DR7 | MODE_AC)) || (t->in->soft_bits && (t->in->soft_bits[offset / 8] >> (offset % 8) & 1));
 }
 
 static unsigned row_access(const struct guest_mem *m)
@@ -97,7 +97,7 @@ static void table_lookup(struct translation *t, const struct insn *insn, const s
 	emit_mov64(e, RCX, R10);
 }
 
-/* With a breakpoint register enabled, C looks at every access. */
+/* With a breakpoint register enabled, or alignment checked, C looks at every access. */
 static void lookup_in_c(struct translation *t, const struct insn *insn, uint32_t start)
 {
 	cold_add(t, COLD_SOFT, emit_jmp(&t->e), insn->eip)->back = start;
@@ -110,7 +110,7 @@ static struct host_mem lookup(struct translation *t, const struct insn *insn, co
 	row_add(t, UNDO_NONE, insn->eip, row_access(m));
 	if ((t->in->mode & MODE_THUNK) && m->write)
 		emit_load(&t->e, R9, VCPU(completion_hva), 8);
-	else if (t->in->mode & MODE_DR7)
+	else if (t->in->mode & (MODE_DR7 | MODE_AC))
 		lookup_in_c(t, insn, start);
 	else
 		table_lookup(t, insn, m, start);

@@ -108,6 +108,7 @@ emit_fn emit_generic, emit_nothing, emit_lea_insn, emit_xlat, emit_bt_mem, emit_
 emit_fn emit_push, emit_pop, emit_leave, emit_add_esp;                                                              /* stack.c */
 emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;                                /* control.c */
 emit_fn emit_pushf, emit_popf, emit_sti;                                                              /* flags.c */
+emit_fn emit_lods, emit_stos, emit_movs, emit_scas, emit_cmps;                                        /* strings.c */
 emit_fn emit_callout, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined, emit_too_long; /* sensitive.c */
 
 /* sensitive.c: raise an exception; the block ends. */
@@ -115,6 +116,8 @@ void emit_raise(struct translation *t, const struct insn *insn, unsigned vector,
 void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word);
 /* Ditto, going on at another place of the block than behind the jump. */
 void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc_t resume);
+/* 0 none, 1 REP or REPE, 2 REPNE. */
+unsigned rep_of(const struct insn *insn);
 /* rows.c: lea r11, [pc]. */
 void emit_lea_r11(struct emitter *e, host_pc_t pc);
 

@@ -3,8 +3,8 @@
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access)
 {
 	struct translator_output *out = t->out;
-	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = undo & 15, .access = access & 63,
-			       .esp = (t->esp / 4) & 63, .eip = eip};
+	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = undo & 31, .access = access & 63,
+			       .esp = (t->esp / 4) & 31, .eip = eip};
 
 	if (undo == UNDO_NONE && t->shadow && eip == t->shadow_eip)
 		row.undo = UNDO_SHADOW;

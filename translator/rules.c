@@ -50,11 +50,11 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(JO) = AS(emit_jcc_insn), M(JP) = AS(emit_jcc_insn), M(JS) = AS(emit_jcc_insn), M(JZ) = AS(emit_jcc_insn),
 	M(LOOP) = AS(emit_loop), M(LOOPE) = AS(emit_loop), M(LOOPNE) = AS(emit_loop), M(JCXZ) = AS(emit_loop), M(JECXZ) = AS(emit_loop),
 
-	/* String instructions: ES:EDI takes no override, so always rewritten. */
-	M(MOVSB) = CALLOUT_TO(movs), M(MOVSW) = CALLOUT_TO(movs), M(STOSB) = CALLOUT_TO(stos), M(STOSW) = CALLOUT_TO(stos),
-	M(STOSD) = CALLOUT_TO(stos), M(LODSB) = CALLOUT_TO(lods), M(LODSW) = CALLOUT_TO(lods), M(LODSD) = CALLOUT_TO(lods),
-	M(SCASB) = CALLOUT_TO(scas), M(SCASW) = CALLOUT_TO(scas), M(SCASD) = CALLOUT_TO(scas),
-	M(CMPSB) = CALLOUT_TO(cmps), M(CMPSW) = CALLOUT_TO(cmps),
+	/* String instructions: ES:EDI takes no override, so always rewritten; inline where there is no repeat prefix. */
+	M(MOVSB) = CALLOUT_VIA(emit_movs, movs), M(MOVSW) = CALLOUT_VIA(emit_movs, movs), M(STOSB) = CALLOUT_VIA(emit_stos, stos), M(STOSW) = CALLOUT_VIA(emit_stos, stos),
+	M(STOSD) = CALLOUT_VIA(emit_stos, stos), M(LODSB) = CALLOUT_VIA(emit_lods, lods), M(LODSW) = CALLOUT_VIA(emit_lods, lods), M(LODSD) = CALLOUT_VIA(emit_lods, lods),
+	M(SCASB) = CALLOUT_VIA(emit_scas, scas), M(SCASW) = CALLOUT_VIA(emit_scas, scas), M(SCASD) = CALLOUT_VIA(emit_scas, scas),
+	M(CMPSB) = CALLOUT_VIA(emit_cmps, cmps), M(CMPSW) = CALLOUT_VIA(emit_cmps, cmps),
 	M(INSB) = CALLOUT_TO(ins), M(INSW) = CALLOUT_TO(ins), M(INSD) = CALLOUT_TO(ins),
 	M(OUTSB) = CALLOUT_TO(outs), M(OUTSW) = CALLOUT_TO(outs), M(OUTSD) = CALLOUT_TO(outs),
 
@@ -127,7 +127,7 @@ static const struct rule *special_form(const ZydisDecodedInstruction *d, const Z
 	static const struct rule call_far = CALLOUT_ENDS(call_far), jmp_far = CALLOUT_ENDS(jmp_far), ret_far = CALLOUT_ENDS(ret_far),
 				 push_seg = WITH_ESP(emit_push_seg), pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
 				 add_esp = WITH_ESP(emit_add_esp),
-				 movs = CALLOUT_TO(movs), cmps = CALLOUT_TO(cmps);
+				 movs = CALLOUT_VIA(emit_movs, movs), cmps = CALLOUT_VIA(emit_cmps, cmps);
 	bool is_far = d->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
 
 	switch (d->mnemonic) {

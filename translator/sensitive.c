@@ -51,7 +51,7 @@ static unsigned size_log2(const struct insn *insn)
 	return insn->d.operand_width == 8 ? 0 : insn->d.operand_width == 16 ? 1 : 2;
 }
 
-static unsigned rep_of(const struct insn *insn)
+unsigned rep_of(const struct insn *insn)
 {
 	for (unsigned i = insn->d.raw.prefix_count; i-- > 0;) {
 		if (insn->d.raw.prefixes[i].value == 0xF3)

@@ -1,0 +1,131 @@
+/* String instructions without a repeat prefix: a plain access through each pointer, then the step. With one they are callouts. */
+#include "translator/internal.h"
+
+static bool is_simple(const struct insn *insn)
+{
+	return !rep_of(insn) && insn->d.address_width == 32;
+}
+
+static struct guest_mem at_edi(const struct insn *insn, bool write)
+{
+	return (struct guest_mem){.seg = SEG_ES, .base = EDI, .index = NO_REG, .scale = 1, .size = (uint8_t)(insn->d.operand_width / 8), .write = write};
+}
+
+static struct guest_mem at_esi(const struct insn *insn)
+{
+	struct guest_mem m = {.seg = SEG_DS, .base = ESI, .index = NO_REG, .scale = 1, .size = (uint8_t)(insn->d.operand_width / 8)};
+
+	for (unsigned i = 0; i < insn->d.operand_count; i++)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && insn->op[i].mem.base == ZYDIS_REGISTER_ESI)
+			m.seg = access_of(insn, &insn->op[i]).seg;
+	return m;
+}
+
+/* R10D = 1, or -1 with DF set: not(2 * DF) + 2. */
+static void load_step(struct emitter *e)
+{
+	emit_load(e, R10, VCPU(df_flag), 1);
+	emit_lea(e, R10, mem_sum(R10, R10, 1, 0));
+	emit_op(e, &(struct host_op){.opcode = 0xF7, .reg = 2, .rm = R10}); /* not r10d */
+	emit_lea(e, R10, mem_at(R10, 2));
+}
+
+static uint8_t size_of(const struct insn *insn) { return (uint8_t)(insn->d.operand_width / 8); }
+
+/* An instruction with the accumulator (or a scratch register) as its register operand. */
+static void emit_sized(struct emitter *e, uint8_t opcode8, enum host_reg reg, struct host_mem m, unsigned size)
+{
+	emit_op(e, &(struct host_op){.opcode = size == 1 ? opcode8 : opcode8 + 1, .p66 = size == 2, .reg = (uint8_t)reg, .rm = NO_REG, .mem = m});
+}
+
+/* Both pointers step. The second is ready before the first is changed, and a row finishes what is left. */
+static void step_both(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+	uint8_t size = size_of(insn);
+
+	load_step(e);
+	emit_lea(e, R9, mem_sum(RDI, R10, size, 0));
+	emit_lea(e, RSI, mem_sum(RSI, R10, size, 0));
+	row_add(t, UNDO_EDI_R9, insn->eip + insn->length, 0);
+	emit_mov(e, RDI, R9);
+}
+
+bool emit_lods(struct translation *t, const struct insn *insn)
+{
+	struct guest_mem m = at_esi(insn);
+
+	esp_flush(t, insn->eip);
+	if (!is_simple(insn))
+		return emit_callout(t, insn);
+	emit_sized(&t->e, 0x8A, RAX, access_emit(t, insn, &m, false), m.size);
+	load_step(&t->e);
+	emit_lea(&t->e, RSI, mem_sum(RSI, R10, m.size, 0));
+	return false;
+}
+
+bool emit_stos(struct translation *t, const struct insn *insn)
+{
+	struct guest_mem m = at_edi(insn, true);
+
+	esp_flush(t, insn->eip);
+	if (!is_simple(insn))
+		return emit_callout(t, insn);
+	emit_store(&t->e, access_emit(t, insn, &m, false), RAX, m.size);
+	load_step(&t->e);
+	emit_lea(&t->e, RDI, mem_sum(RDI, R10, m.size, 0));
+	return false;
+}
+
+bool emit_scas(struct translation *t, const struct insn *insn)
+{
+	struct guest_mem m = at_edi(insn, false);
+
+	esp_flush(t, insn->eip);
+	if (!is_simple(insn))
+		return emit_callout(t, insn);
+	emit_sized(&t->e, 0x3A, RAX, access_emit(t, insn, &m, false), m.size); /* cmp al, m */
+	load_step(&t->e);
+	emit_lea(&t->e, RDI, mem_sum(RDI, R10, m.size, 0));
+	return false;
+}
+
+/* The element from [ESI] waits in vcpu.spill, which the lookup of the second access does not disturb. */
+static void load_source(struct translation *t, const struct insn *insn)
+{
+	struct guest_mem m = at_esi(insn);
+	struct host_mem from = access_emit(t, insn, &m, false);
+
+	emit_load(&t->e, R10, from, m.size);
+	emit_store(&t->e, VCPU(spill), R10, 4);
+}
+
+bool emit_movs(struct translation *t, const struct insn *insn)
+{
+	struct guest_mem m = at_edi(insn, true);
+
+	esp_flush(t, insn->eip);
+	if (!is_simple(insn))
+		return emit_callout(t, insn);
+	load_source(t, insn);
+	struct host_mem to = access_emit(t, insn, &m, false);
+	emit_load(&t->e, R10, VCPU(spill), 4);
+	emit_store(&t->e, to, R10, m.size);
+	step_both(t, insn);
+	return false;
+}
+
+bool emit_cmps(struct translation *t, const struct insn *insn)
+{
+	struct guest_mem m = at_edi(insn, false);
+
+	esp_flush(t, insn->eip);
+	if (!is_simple(insn))
+		return emit_callout(t, insn);
+	load_source(t, insn);
+	struct host_mem with = access_emit(t, insn, &m, false);
+	emit_load(&t->e, R10, VCPU(spill), 4);
+	emit_sized(&t->e, 0x3A, R10, with, m.size); /* cmp r10, m */
+	step_both(t, insn);
+	return false;
+}
