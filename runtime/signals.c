@@ -74,7 +74,8 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 	if (!r->running)
 		return;
 	/* A thunk keeps host addresses in registers; its exit is at most one instruction away and sees the flag. */
-	if (cache_contains(r->cache, pc) && cache_find_host(r->cache, pc)->mode & MODE_THUNK)
+	const struct block *b = cache_contains(r->cache, pc) ? cache_find_host(r->cache, pc) : NULL;
+	if (b && (b->mode & MODE_THUNK))
 		return;
 	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
 	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end))

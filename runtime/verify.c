@@ -12,6 +12,7 @@
 #include "runtime/verify_private.h"
 
 #define CODE_ROOM 4096u
+#define FSW_STACK_FAULT 0x40u
 #define MIN_ROUNDS 256u
 #define MAX_ROUNDS 65536u
 
@@ -176,7 +177,8 @@ static void compare_fpu(struct difference *d, const struct reference_state *ours
 		note(d, "  x87 status %04x, reference %04x\n", ours->fsw, theirs->fsw);
 	if (ours->fcw != theirs->fcw)
 		note(d, "  x87 control %04x, reference %04x\n", ours->fcw, theirs->fcw);
-	for (unsigned i = 0; i < 8; i++) {
+	/* The reference knows no stack faults. */
+	for (unsigned i = 0; i < 8 && !(ours->fsw & FSW_STACK_FAULT); i++) {
 		unsigned physical = (i + (ours->fsw >> 11)) & 7;
 		if ((ours->empty >> physical & 1) || !memcmp(ours->st[i], theirs->st[i], 10))
 			continue;

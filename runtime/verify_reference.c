@@ -168,6 +168,11 @@ static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int siz
 	(void)value;
 	if (ref->loading)
 		return;
+	if (last < gva) {
+		/* Over the end of the address space, where Unicorn's own region ends. */
+		stop(ref, REFERENCE_DEVICE);
+		return;
+	}
 	show_page(ref, gva, access);
 	if ((gva ^ last) & ~PAGE_MASK) {
 		show_page(ref, last, access);
@@ -226,6 +231,24 @@ static void on_exception(uc_engine *uc, uint32_t vector, void *user)
 	stop(user, REFERENCE_FAULTS);
 }
 
+/* A segment's base can be set only by loading a selector; the table for it lies in a page that is taken away again at once. */
+static void load_segment(struct reference *ref, unsigned seg, uint32_t base)
+{
+	static const int ids[] = {UC_X86_REG_ES, UC_X86_REG_CS, UC_X86_REG_SS, UC_X86_REG_DS, UC_X86_REG_FS, UC_X86_REG_GS};
+	uint64_t descriptor = 0x00CF93000000FFFFULL | (uint64_t)(base & 0xFFFFFF) << 16 | (uint64_t)(base >> 24) << 56;
+	uc_x86_mmr table = {.base = DESCRIPTOR_PAGE, .limit = 15};
+	uint16_t selector = 8;
+
+	map_page(ref, DESCRIPTOR_PAGE, MAPPED_BLANK);
+	memcpy(ref->window + DESCRIPTOR_PAGE + 8, &descriptor, 8);
+	uc_reg_write(ref->uc, UC_X86_REG_GDTR, &table);
+	ref->loading = true;
+	if (uc_reg_write(ref->uc, ids[seg], &selector))
+		abort();
+	ref->loading = false;
+	ref->seg_base[seg] = base;
+}
+
 static int open_engine(struct reference *ref)
 {
 	uc_hook hook;
@@ -238,6 +261,11 @@ static int open_engine(struct reference *ref)
 	    uc_hook_add(ref->uc, &hook, UC_HOOK_CODE, (void *)on_code, ref, 1, 0) ||
 	    uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0) || uc_reg_write(ref->uc, UC_X86_REG_CR4, &cr4))
 		return -EIO;
+	/* With the B bit: Unicorn looks for it again at every load. */
+	for (unsigned i = 0; i < SEG_COUNT; i++) {
+		if (i != SEG_CS)
+			load_segment(ref, i, 0);
+	}
 	return 0;
 }
 
@@ -275,24 +303,6 @@ void reference_destroy(struct reference *ref)
 	free(ref->stores);
 	free(ref->rewound);
 	free(ref);
-}
-
-/* A segment's base can be set only by loading a selector; the table for it lies in a page that is taken away again at once. */
-static void load_segment(struct reference *ref, unsigned seg, uint32_t base)
-{
-	static const int ids[] = {UC_X86_REG_ES, UC_X86_REG_CS, UC_X86_REG_SS, UC_X86_REG_DS, UC_X86_REG_FS, UC_X86_REG_GS};
-	uint64_t descriptor = 0x00CF93000000FFFFULL | (uint64_t)(base & 0xFFFFFF) << 16 | (uint64_t)(base >> 24) << 56;
-	uc_x86_mmr table = {.base = DESCRIPTOR_PAGE, .limit = 15};
-	uint16_t selector = 8;
-
-	map_page(ref, DESCRIPTOR_PAGE, MAPPED_BLANK);
-	memcpy(ref->window + DESCRIPTOR_PAGE + 8, &descriptor, 8);
-	uc_reg_write(ref->uc, UC_X86_REG_GDTR, &table);
-	ref->loading = true;
-	if (uc_reg_write(ref->uc, ids[seg], &selector))
-		abort();
-	ref->loading = false;
-	ref->seg_base[seg] = base;
 }
 
 static const int gpr_ids[] = {UC_X86_REG_EAX, UC_X86_REG_ECX, UC_X86_REG_EDX, UC_X86_REG_EBX,

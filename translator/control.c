@@ -275,9 +275,9 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 	emit_store(&t->e, VCPU(spill), R8, 4);
 	struct host_mem to = stack_push_mem(t, insn, size);
 	/* The target may lie where the return address goes: once that is stored there is no beginning anew. */
-	if (to.base == R8) {
+	if (to.index == R8) {
 		emit_mov(&t->e, R9, R8);
-		to.base = R9;
+		to.index = R9;
 	}
 	emit_load(&t->e, R8, VCPU(spill), 4);
 	emit_store_imm(&t->e, to, next_of(insn), size);

@@ -222,6 +222,24 @@ static void test_generator(void)
 	check_equal("jump label switched: wrong", wrong, 0);
 }
 
+/* A function changes the code that its caller goes on with: what a return goes back to must be as new. */
+static void test_callee(void)
+{
+	u32 caller = VA + 0x30100, callee = VA + 0x31200, wrong = 0;
+	u8 caller_code[] = {0xE8, 0, 0, 0, 0, 0xB8, 0, 0, 0, 0, 0xC3};      /* call callee; mov eax, 0; ret */
+	u8 callee_code[] = {0x88, 0x0D, 0, 0, 0, 0, 0xC3};                  /* mov [imm of the mov], cl; ret */
+	*(u32 *)(caller_code + 1) = callee - (caller + 5);
+	*(u32 *)(callee_code + 2) = caller + 6;
+	memcpy((void *)caller, caller_code, sizeof caller_code);
+	memcpy((void *)callee, callee_code, sizeof callee_code);
+	for (u32 i = 1; i < 60; i++) {
+		u32 result, count = i;
+		__asm__ volatile("call *%2" : "=a"(result), "+c"(count) : "r"(caller) : "memory");
+		wrong += result != i;
+	}
+	check_equal("callee rewrites what its caller goes on with: wrong", wrong, 0);
+}
+
 void guest_main(void)
 {
 	test_rewrite("rewritten, paging off", VA + 0x800);
@@ -233,4 +251,5 @@ void guest_main(void)
 	test_crossing();
 	test_mixed_page();
 	test_generator();
+	test_callee();
 }

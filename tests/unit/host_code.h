@@ -21,6 +21,8 @@ struct host_insn {
 	bool branches;        /* relative, to `target` */
 	host_pc_t target;
 	bool is_target;       /* of a branch within the block */
+	bool reached;         /* host_code_upper.h's: */
+	uint32_t zero;        /* registers whose upper half is zero before it */
 };
 
 struct host_code {
@@ -76,7 +78,7 @@ static inline bool host_decode(struct host_code *c)
 		i->at = at;
 		i->end = at + i->d.length;
 		i->branches = i->d.raw.imm[0].is_relative;
-		i->is_target = false;
+		i->is_target = i->reached = false;
 		if (i->branches)
 			i->target = c->in->code_pc + i->end + (uint64_t)i->d.raw.imm[0].value.s;
 		c->index_at[at] = (uint16_t)++c->count;
@@ -402,6 +404,7 @@ static inline bool host_check_slots(struct host_code *c)
 }
 
 #include "host_code_access.h"
+#include "host_code_upper.h"
 
 static inline bool host_check_insn(struct host_code *c, uint32_t n)
 {
@@ -440,7 +443,8 @@ static inline const char *host_check(struct host_code *c, const struct translato
 			return c->wrong;
 	if (!host_ends(&c->insn[c->count - 1]))
 		host_refuse(c, c->insn[c->count - 1].at, "control runs off the end");
-	host_check_slots(c);
+	if (host_check_slots(c))
+		host_check_upper_halves(c);
 	return c->wrong;
 }
 

@@ -22,6 +22,19 @@ static inline bool host_row_describes(struct host_code *c, uint32_t n, const Zyd
 	return !(row->access & ROW_SOFT) == !soft || host_refuse(c, c->insn[n].at, "an access of another form than its row says");
 }
 
+/* Without GS: the window and 64-bit registers, whose upper halves host_code_upper.h looks at. A displacement stays within the guards. */
+static inline bool host_check_plain_window(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	ZydisRegister index = op->mem.index;
+	bool one = index == ZYDIS_REGISTER_NONE || (op->mem.scale == 1 && ((index >= ZYDIS_REGISTER_RAX && index <= ZYDIS_REGISTER_R9 &&
+		   index != ZYDIS_REGISTER_RSP) || index == ZYDIS_REGISTER_R12));
+
+	_Static_assert(WINDOW_GUARD >= 1ULL << 31, "a 32-bit displacement");
+	if (!one || op->size > 16 * 8)
+		return host_refuse(c, c->insn[n].at, "a plain window access that may reach beyond the guards");
+	return host_row_describes(c, n, op, false);
+}
+
 static inline bool host_check_window(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	if (c->insn[n].d.address_width != 32 || !host_is_address_register(op->mem.base) || !host_is_address_register(op->mem.index))
@@ -262,6 +275,7 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 	case ZYDIS_REGISTER_R13: return host_check_vcpu(c, n, op);
 	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
 	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
+	case ZYDIS_REGISTER_R15: return host_check_plain_window(c, n, op);
 	default: return host_refuse(c, i->at, "memory that is neither the guest's nor the vCPU's");
 	}
 }

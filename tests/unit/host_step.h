@@ -155,10 +155,13 @@ static void step_setup(void)
 		return;
 	m->v = aligned_alloc(64, (sizeof(*m->v) + 63) & ~(size_t)63);
 	memset(m->v, 0, sizeof(*m->v));
+	/* For the forms that add them. */
+	m->v->seg[SEG_DS].base = 0x400;
+	m->v->seg[SEG_SS].base = 0x800;
 	if (fd < 0 || ftruncate(fd, STEP_RAM_SIZE))
 		exit(1);
 	m->ram = step_map(STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
-	m->window = step_map(WINDOW_SIZE + MIB(1), PROT_NONE, anonymous, -1);
+	m->window = (uint8_t *)step_map(WINDOW_SIZE + 2 * WINDOW_GUARD + PAGE_SIZE, PROT_NONE, anonymous, -1) + WINDOW_GUARD;
 	mmap(m->window + STEP_RAM_AT, STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 	m->tables = step_map(ABI_TABLES_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
 	m->code = (uint8_t *)step_map(PAGE_SIZE + TRANSLATOR_MAX_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, anonymous, -1) + PAGE_SIZE;
@@ -198,7 +201,7 @@ static void step_run(const struct step_state *from)
 	m->count = 0;
 	regs.r[13] = (uint64_t)m->v;
 	regs.r[14] = (uint64_t)m->tables + ABI_TABLES_BIAS;
-	regs.r[15] = (uint64_t)m->v;
+	regs.r[15] = (uint64_t)m->window;
 	regs.rflags = (regs.rflags & EFL_ARITH) | 0x102;
 	/* What masked stores write, and where. */
 	static const uint64_t data[2] = {0x1122334455667788ull, 0x99AABBCCDDEEFF00ull}, mask[2] = {0x80FF00007F8000FFull, 0xFF0080FF00FF7F80ull};

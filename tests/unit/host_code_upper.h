@@ -1,0 +1,105 @@
+/* Part of host_code.h: [R15 + register] reaches the window only if the register's upper half is zero. Followed along every path, from the
+ * block's entry, from landing pads and from wherever C comes back. */
+#ifndef TESTS_UNIT_HOST_CODE_UPPER_H
+#define TESTS_UNIT_HOST_CODE_UPPER_H
+
+/* A bit for each of sixteen registers. The guest's are RAX to RDI but RSP, and R12. */
+#define HOST_GUEST_REGISTERS 0x10EFu
+#define HOST_SCRATCH_REGISTERS 0x0F00u
+
+static inline unsigned host_bit(ZydisRegister r)
+{
+	return 1u << (host_enclosing(r) - ZYDIS_REGISTER_RAX);
+}
+
+static inline uint32_t host_upper_after(const struct host_insn *i, uint32_t zero)
+{
+	uint32_t before = zero;
+
+	for (unsigned k = 0; k < i->d.operand_count; k++) {
+		const ZydisDecodedOperand *op = &i->op[k];
+		if (op->type != ZYDIS_OPERAND_TYPE_REGISTER || !host_is_gpr(op->reg.value) || !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			continue;
+		unsigned bit = host_bit(op->reg.value), class = ZydisRegisterGetClass(op->reg.value);
+		bool copies = i->d.mnemonic == ZYDIS_MNEMONIC_MOV && i->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+		if (class == ZYDIS_REGCLASS_GPR64)
+			zero = copies && (before & host_bit(i->op[1].reg.value)) ? zero | bit : zero & ~bit;
+		else if (class == ZYDIS_REGCLASS_GPR32 && (op->actions & ZYDIS_OPERAND_ACTION_WRITE))
+			zero |= bit;
+	}
+	return zero;
+}
+
+/* Meet at an instruction; true if that is news. */
+static inline bool host_upper_meet(struct host_insn *to, uint32_t zero)
+{
+	uint32_t now = to->reached ? to->zero & zero : zero;
+	bool news = !to->reached || now != to->zero;
+
+	to->reached = true;
+	to->zero = now;
+	return news;
+}
+
+/* Where control goes from here within the block; C keeps the scratch registers whole and the guest's as 32 bits. */
+static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
+{
+	uint32_t after = host_upper_after(i, i->zero), back;
+	struct host_insn *to = i->branches ? host_insn_at(c, i->target - c->in->code_pc) : NULL, *next = host_insn_at(c, i->end);
+	bool to_c = i->branches && (i->target == c->in->stubs.callout || i->target == c->in->stubs.soft), news = false;
+
+	if (to)
+		news |= host_upper_meet(to, after);
+	if (to_c && host_r11_names(i - 1, &back) && host_insn_at(c, back))
+		news |= host_upper_meet(host_insn_at(c, back), after | HOST_GUEST_REGISTERS);
+	if (next && i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
+		news |= host_upper_meet(next, HOST_GUEST_REGISTERS);
+	else if (next && !host_ends(i))
+		news |= host_upper_meet(next, after);
+	return news;
+}
+
+static inline void host_upper_enter(struct host_code *c)
+{
+	host_upper_meet(&c->insn[0], HOST_GUEST_REGISTERS);
+	for (uint32_t k = 0; k < c->out->row_count; k++)
+		if ((c->out->rows[k].access & ROW_SOFT) && host_insn_at(c, c->out->rows[k].host_offset))
+			host_upper_meet(host_insn_at(c, c->out->rows[k].host_offset), HOST_GUEST_REGISTERS);
+}
+
+static inline bool host_leaves(const struct host_code *c, const struct host_insn *i)
+{
+	if (i->d.mnemonic == ZYDIS_MNEMONIC_RET || i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
+		return true;
+	for (uint32_t k = 0; k < c->out->slot_count; k++)
+		if (i->branches && i->end == c->out->slots[k].rel32_offset + 4u)
+			return true;
+	return i->branches && i->target - c->in->code_pc >= c->out->code_length;
+}
+
+static inline bool host_check_upper_halves(struct host_code *c)
+{
+	bool news = true;
+
+	host_upper_enter(c);
+	while (news) {
+		news = false;
+		for (uint32_t n = 0; n < c->count; n++)
+			if (c->insn[n].reached)
+				news |= host_upper_flow(c, &c->insn[n]);
+	}
+	for (uint32_t n = 0; n < c->count; n++) {
+		const struct host_insn *i = &c->insn[n];
+		if (i->reached && host_leaves(c, i) && (i->zero & HOST_GUEST_REGISTERS) != HOST_GUEST_REGISTERS)
+			return host_refuse(c, i->at, "the upper half of a guest register leaves the block");
+		for (unsigned k = 0; k < i->d.operand_count; k++) {
+			const ZydisDecodedOperand *op = &i->op[k];
+			if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R15 && op->mem.index != ZYDIS_REGISTER_NONE &&
+			    i->reached && !(i->zero & host_bit(op->mem.index)))
+				return host_refuse(c, i->at, "a window access with a register whose upper half may not be zero");
+		}
+	}
+	return true;
+}
+
+#endif
