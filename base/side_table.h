@@ -16,6 +16,9 @@ enum undo {
 	UNDO_SHADOW,   /* nothing done yet; the instruction stands behind STI: no interrupt before it */
 	UNDO_EBP_R10,  /* not undone but finished: guest EBP is R10D; go on at eip */
 	UNDO_EDI_R9,   /* ditto: guest EDI is R9D */
+	UNDO_STEP,     /* ditto: guest ESI and EDI step by the size in `access`, as DF says */
+	UNDO_PUSH2,    /* ditto: guest ESP is 2 less */
+	UNDO_POP2,     /* ditto: guest ESP is 2 more */
 };
 
 /* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct exit has UNDO_NONE with the

@@ -179,7 +179,8 @@ struct block *code_find(struct runtime *r, uint32_t extra)
 	if (gfn == GFN_NONE)
 		return NULL;
 	struct block *b = cache_lookup(r->cache, gva, gfn, mode);
-	if (!b)
+	/* The same bytes at another EIP, through another CS base, are another block. */
+	if (!b || b->eip != v->eip)
 		return translate(r, gfn, mode);
 	if (!second_page_matches(r, b)) {
 		/* Another second page than it was made from, or a fault that re-translating will find. */

@@ -12,6 +12,12 @@ void dispatch_end(struct runtime *r, enum runtime_end why)
 	}
 }
 
+static void step_pointers(struct vcpu *v, uint32_t by)
+{
+	v->gpr[ESI] += v->df_flag ? 0u - by : by;
+	v->gpr[EDI] += v->df_flag ? 0u - by : by;
+}
+
 void dispatch_undo(struct vcpu *v, const struct side_row *row)
 {
 	uint32_t r8 = (uint32_t)v->scratch[0], r10 = (uint32_t)v->scratch[2];
@@ -22,12 +28,14 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 		v->gpr[EBP] = r10;
 	if (row->undo == UNDO_EDI_R9)
 		v->gpr[EDI] = (uint32_t)v->scratch[1];
+	if (row->undo == UNDO_STEP)
+		step_pointers(v, row_sizes[row->access >> ROW_SIZE_SHIFT]);
+	if (row->undo == UNDO_PUSH2 || row->undo == UNDO_POP2)
+		v->gpr[ESP] += row->undo == UNDO_POP2 ? 2 : -2u;
 	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX)
 		v->gpr[ECX] = r10;
 	if (row->undo == UNDO_RAX)
 		v->gpr[EAX] = r10;
-	if (row->undo == UNDO_SHADOW)
-		v->shadow_interrupts = true;
 	if (row->undo == UNDO_RDI)
 		v->gpr[EDI] = r10;
 	if (row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX)
@@ -36,6 +44,28 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 		uint32_t *gpr = &v->gpr[row->undo - UNDO_ROTATE];
 		*gpr = *gpr << 8 | *gpr >> 24;
 	}
+}
+
+static bool is_done(const struct runtime *r, const struct side_row *row)
+{
+	bool target = row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX;
+
+	return target || row->eip != r->alone.eip;
+}
+
+void dispatch_stop(struct vcpu *v, const struct side_row *row)
+{
+	struct runtime *r = runtime_of(v);
+
+	dispatch_undo(v, row);
+	if (row->undo == UNDO_SHADOW)
+		v->shadow_interrupts = true;
+	if (!r->alone.running || is_done(r, row))
+		return;
+	r->single_step = false;
+	r->debug_hits = 0;
+	v->shadow_interrupts = r->alone.shadow;
+	v->eflags |= r->alone.resume_flag;
 }
 
 static void set_gs_base(uint8_t *base)
@@ -89,7 +119,8 @@ static uint32_t mode_index(struct runtime *r, uint32_t mode)
 static void match_mode(struct runtime *r, uint32_t mode)
 {
 	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * MODE_TAGS + mode_index(r, mode)) << 32;
-	if (r->view->return_mode != mode) {
+	/* With a base, the same EIP may be another address by now. */
+	if (r->view->return_mode != mode || MODE_SEG(mode, SEG_CS) != MODE_SEG_FLAT) {
 		return_stack_reset(r, r->view);
 		r->view->return_mode = mode;
 	}
@@ -208,6 +239,8 @@ static host_pc_t enter(struct runtime *r, struct block *b)
 	connect(r, b);
 	r->link_from = NULL;
 	r->single_step = (b->mode & MODE_TF) != 0;
+	r->alone.running = (b->mode & MODE_ONE) != 0;
+	r->alone.eip = b->eip;
 	return b->host_pc;
 }
 
@@ -227,6 +260,7 @@ static bool boundary(struct runtime *r)
 		halt(r);
 		return false;
 	}
+	r->alone.resume_flag = v->mode & MODE_DR7 ? v->eflags & EFL_RF : 0;
 	if ((v->mode & MODE_DR7) && debug_instruction_hit(v)) {
 		deliver_fault(r);
 		return false;
@@ -255,6 +289,7 @@ static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 	struct block *b = code_find(r, extra);
 
 	if (b) {
+		r->alone.shadow = r->v->shadow_interrupts;
 		r->v->shadow_interrupts = false;
 		return observe_before(r, b) ? enter(r, b) : 0;
 	}
@@ -279,8 +314,13 @@ host_pc_t dispatch(struct runtime *r)
 		if (r->config.chaos & CHAOS_ALL_DIRECT)
 			shadow_make_direct(r->shadow, shadow_view(r->shadow, v->cpl == 3));
 		dispatch_use_view(r);
+		if (r->config.chaos & CHAOS_CHECK)
+			sanity_check(r);
+		if (r->ended)
+			return 0;
 		match_mode(r, block_mode(r));
 		bool one = v->shadow_interrupts || (v->mode & (MODE_TF | MODE_DR7));
+		r->alone.running = false;
 		pc = one ? 0 : known_target(r);
 		if (!pc)
 			pc = find_and_enter(r, one ? MODE_ONE : 0);
@@ -344,9 +384,7 @@ static host_pc_t answer_interruption(struct runtime *r)
 		}
 		row = cache_find_row(b, pc);
 	}
-	dispatch_undo(v, row);
-	if (r->completion.active)
-		r->completion.active = false;
+	dispatch_stop(v, row);
 	return 0;
 }
 
@@ -412,8 +450,6 @@ host_pc_t runtime_leave(struct vcpu *v)
 		break;
 	default:
 		pc = answer_interruption(r);
-		r->single_step = r->single_step && pc;
-		r->debug_hits = pc ? r->debug_hits : 0;
 		if (pc) {
 			r->kick_deferred = true;
 			__atomic_store_n(&v->kick, 0, __ATOMIC_SEQ_CST);

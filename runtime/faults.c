@@ -66,6 +66,12 @@ static void piece_scatter(struct runtime *r, unsigned i, const uint8_t *from)
 	}
 }
 
+/* As aligned as the guest's own address, so that SSE accesses fault where the guest's would. */
+static uint8_t *bounce_at(uint8_t *buffer, gva_t gva)
+{
+	return buffer + (gva & 15);
+}
+
 void completion_finish(struct runtime *r)
 {
 	struct completion *c = &r->completion;
@@ -75,9 +81,10 @@ void completion_finish(struct runtime *r)
 		tell_written(r, c->piece[0].gpa, c->size);
 		return;
 	}
-	piece_scatter(r, 0, r->v->bounce);
+	const uint8_t *from = bounce_at(r->v->bounce, c->gva);
+	piece_scatter(r, 0, from);
 	if (c->pieces == 2)
-		piece_scatter(r, 1, r->v->bounce + c->piece[0].length);
+		piece_scatter(r, 1, from + c->piece[0].length);
 }
 
 /* Describe the access piece by piece. Returns false with the page fault that it meets. */
@@ -122,11 +129,12 @@ static void gather(struct runtime *r, const struct completion *c, uint8_t *to)
 static host_pc_t complete_read(struct runtime *r, const struct completion *c, const struct block *b, const struct side_row *row)
 {
 	const struct side_row *end = b->rows + b->row_count;
+	uint8_t *from = bounce_at(r->v->read_bounce, c->gva);
 
-	gather(r, c, r->v->read_bounce);
+	gather(r, c, from);
 	while (row < end && !(row->access & ROW_SOFT))
 		row++;
-	r->v->scratch[1] = (uint64_t)r->v->read_bounce;
+	r->v->scratch[1] = (uint64_t)from;
 	return b->host_pc + row->host_offset;
 }
 
@@ -155,8 +163,8 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 	*c = *access;
 	c->bounced = c->pieces == 2 || c->piece[0].mmio;
 	if (c->bounced)
-		gather(r, c, v->bounce);
-	v->completion_hva = (uint64_t)(c->bounced ? v->bounce : r->ram + c->piece[0].gpa);
+		gather(r, c, bounce_at(v->bounce, c->gva));
+	v->completion_hva = (uint64_t)(c->bounced ? bounce_at(v->bounce, c->gva) : r->ram + c->piece[0].gpa);
 	dispatch_undo(v, row);
 	c->active = true;
 	r->link_from = NULL;
@@ -196,11 +204,11 @@ host_pc_t fault_soft(struct runtime *r)
 
 	r->stats.soft_misses++;
 	if (!resolve_pieces(r, &completion, gva, size, access, &all_ram, &fault)) {
-		dispatch_undo(v, row);
+		dispatch_stop(v, row);
 		return raise_fault(r, fault);
 	}
 	if ((v->mode & MODE_AC) && misaligned(gva, size)) {
-		dispatch_undo(v, row);
+		dispatch_stop(v, row);
 		return raise_fault(r, (struct guest_fault){.vector = VEC_AC, .has_error = true});
 	}
 	if (v->mode & MODE_DR7)
@@ -247,7 +255,7 @@ static host_pc_t window_fault(struct runtime *r, const struct side_row *row)
 	if (offset < WINDOW_SIZE) {
 		struct shadow_answer a = shadow_map(r->shadow, (gva_t)offset, access, &mapped);
 		if (a.kind == SHADOW_FAULT) {
-			dispatch_undo(v, row);
+			dispatch_stop(v, row);
 			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}
@@ -256,14 +264,14 @@ static host_pc_t window_fault(struct runtime *r, const struct side_row *row)
 			return v->resume_pc;
 		}
 	}
-	dispatch_undo(v, row);
+	dispatch_stop(v, row);
 	code_make_soft(r, v->seg[SEG_CS].base + v->eip);
 	return 0;
 }
 
 static host_pc_t exception_from_host(struct runtime *r, const struct side_row *row, uint8_t vector, bool has_error)
 {
-	dispatch_undo(r->v, row);
+	dispatch_stop(r->v, row);
 	return raise_fault(r, (struct guest_fault){.vector = vector, .has_error = has_error});
 }
 
@@ -283,7 +291,9 @@ host_pc_t fault_host(struct runtime *r)
 		return internal_error(r, "translated code touched memory outside the window");
 	case VEC_GP: /* misaligned SSE, reserved MXCSR bits */
 		return exception_from_host(r, row, VEC_GP, true);
-	case VEC_DE: case VEC_UD: case VEC_MF: case VEC_XM:
+	case VEC_XM:
+		return exception_from_host(r, row, v->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD, false);
+	case VEC_DE: case VEC_UD: case VEC_MF:
 		return exception_from_host(r, row, (uint8_t)v->host_fault.trapno, false);
 	default:
 		return internal_error(r, "an unexpected host trap in translated code");

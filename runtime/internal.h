@@ -48,6 +48,12 @@ struct fault_heat {
 #define JUMP_EPOCHS (1u << 22) /* times MODE_TAGS: what fits vcpu.jump_tag */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
 
+/* --chaos=check: since the last check. */
+struct sanity {
+	uint32_t dispatches, switches;
+	const struct shadow_view *view;
+};
+
 struct runtime {
 	struct vcpu *v;
 	struct stats stats;
@@ -82,7 +88,13 @@ struct runtime {
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
 	uint32_t debug_hits;       /* data breakpoints that the running instruction met: bits of DR6 */
 	bool single_step;          /* the running block was entered with TF */
+	struct {                   /* the instruction that runs in a block of its own (MODE_ONE), and what its entry spent */
+		bool running, shadow;
+		uint32_t eip;
+		uint32_t resume_flag;
+	} alone;
 	const struct block *observed;
+	struct sanity sanity;
 
 	enum runtime_end end;
 	bool ended;
@@ -113,6 +125,9 @@ void dispatch_end(struct runtime *r, enum runtime_end why);
 void dispatch_use_view(struct runtime *r);
 /* Put the vCPU's saved registers back to the start (or the end) of the instruction that the row describes. */
 void dispatch_undo(struct vcpu *v, const struct side_row *row);
+/* Ditto for code that is left there. An instruction that has not run yet still owes what its entry had spent: an interrupt shadow, RF; a trap
+ * behind it is not due. */
+void dispatch_stop(struct vcpu *v, const struct side_row *row);
 
 /* faults.c: each returns the host PC to go on at, or 0 to dispatch at the vCPU's EIP. */
 host_pc_t fault_soft(struct runtime *r);
@@ -139,6 +154,9 @@ void view_forget_code(struct runtime *r, struct shadow_view *view);
 bool view_equip(struct runtime *r, struct shadow_view *view);
 void view_free_code(void *ctx, struct shadow_view *view);
 bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t address);
+
+/* sanity.c: look at every invariant now and then; end the run with a sentence if one is broken. */
+void sanity_check(struct runtime *r);
 
 /* signals.c */
 int signals_install(struct runtime *r);

@@ -38,8 +38,9 @@ static void attract_vcpu(struct machine *m)
 
 void machine_end_locked(struct machine *m, enum machine_end why, uint32_t value)
 {
-	if (machine_has_ended(m))
-		return; /* the first reason stands */
+	/* The first reason stands; but a guest that resets for ever must not outrun the user. */
+	if (machine_has_ended(m) && atomic_load(&m->end) != MACHINE_RESET)
+		return;
 	atomic_store(&m->end_value, value);
 	atomic_store(&m->end, why);
 	pthread_cond_broadcast(&m->drained);

@@ -266,6 +266,8 @@ static void fpu_reset(void)
 enum runtime_end runtime_run(struct runtime *r)
 {
 	r->ended = false;
+	/* What ended the run while nobody ran is seen first. */
+	r->v->kick = 1;
 	r->view = NULL;
 	r->window = NULL;
 	cpu_update_mode(r->v);

@@ -9,7 +9,7 @@ struct verify;
 /* Make the reference and install it as the runtime's observer; call after runtime_create, before runtime_run. The reference runs first, on the
  * guest's own RAM, and is rolled back; then our block runs, and registers, flags that the manual defines, and the memory that the reference
  * wrote are compared. It stops before instructions that only the monitor can do (I/O, control registers, gates); what those change is not
- * compared. At the first difference a report goes to `report` and the run ends with RUNTIME_OBSERVER. Returns 0 or a negative errno. */
+ * compared. Blocks that run very often are compared now and again only. At the first difference a report goes to `report` and the run ends with RUNTIME_OBSERVER. Returns 0 or a negative errno. */
 int verify_create(struct verify **out, struct runtime *r, FILE *report, char *why, size_t why_size);
 void verify_destroy(struct verify *v);
 

@@ -17,7 +17,13 @@ static uint32_t skip_prefixes(const uint8_t *b, uint32_t length, struct verify_i
 		case 0xF0: insn->lock = true; break;
 		case 0xF2:
 		case 0xF3: *repeats = true; break;
-		case 0x26: case 0x2E: case 0x36: case 0x3E: case 0x64: case 0x65: case 0x67: break;
+		case 0x26: insn->segment = SEG_ES; break;
+		case 0x2E: insn->segment = SEG_CS; break;
+		case 0x36: insn->segment = SEG_SS; break;
+		case 0x3E: insn->segment = SEG_DS; break;
+		case 0x64: insn->segment = SEG_FS; break;
+		case 0x65: insn->segment = SEG_GS; break;
+		case 0x67: break;
 		default: return i;
 		}
 	}
@@ -34,6 +40,14 @@ static bool is_branch(uint16_t op, uint8_t modrm)
 {
 	return (op >= 0x70 && op <= 0x7F) || (op >= 0xE0 && op <= 0xE3) || (op >= 0xE8 && op <= 0xEB) || (op >= 0x180 && op <= 0x18F) ||
 	       op == 0xC2 || op == 0xC3 || (op == 0xFF && (modrm >> 3 & 7) >= 2 && (modrm >> 3 & 7) <= 5);
+}
+
+static bool is_transfer(uint16_t op, uint8_t modrm)
+{
+	uint32_t kind = modrm >> 3 & 7;
+
+	return (op >= 0xCA && op <= 0xCF) || op == 0x9A || op == 0xEA || op == 0xF1 || op == 0x134 || op == 0x135 || op == 0x10B ||
+	       (op == 0xFF && (kind == 3 || kind == 5));
 }
 
 static void stop(struct verify_insn *insn, uint32_t gprs, bool flags)
@@ -79,6 +93,9 @@ static bool is_defined(const struct verify_insn *insn)
 		return op <= 0x20B || (op >= 0x21C && op <= 0x21E);
 	if (op >= 0x100)
 		return insn->stops || is_defined_two_byte(op & 0xFF, kind);
+	/* VEX, EVEX and XOP share their first byte with LES, LDS, BOUND and POP. */
+	if ((op == 0xC4 || op == 0xC5 || op == 0x62) && insn->modrm >= 0xC0)
+		return false;
 	return !((op == 0xFE && kind > 1) || (op == 0xFF && kind == 7) || ((op == 0xC6 || op == 0xC7 || op == 0x8F) && kind != 0));
 }
 
@@ -131,7 +148,8 @@ static void classify_two_byte(struct verify_insn *insn)
 	case 0xA1: case 0xA9: stop(insn, BIT(ESP), false); break;
 	case 0xB2: case 0xB4: case 0xB5: stop(insn, BIT(reg), false); break;
 	case 0xAE:
-		if (reg <= 1 || (reg == 7 && insn->modrm < 0xC0))
+		/* STMXCSR and the fences may run. */
+		if (insn->modrm < 0xC0 ? reg != 3 : reg < 5)
 			stop(insn, 0, false);
 		break;
 	default: break;
@@ -165,7 +183,7 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 	bool repeats = false, only_prefixes;
 	uint32_t length = translator_length(bytes, available, v->mode);
 
-	*insn = (struct verify_insn){.eip = eip, .length = (uint8_t)length};
+	*insn = (struct verify_insn){.eip = eip, .length = (uint8_t)length, .segment = SEG_COUNT};
 	if (!length)
 		return false;
 	uint32_t i = skip_prefixes(bytes, length, insn, &repeats, &only_prefixes);
@@ -191,9 +209,16 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 	if ((insn->fpu || insn->sse || insn->opcode == 0x9B || insn->opcode == 0x177 || insn->opcode == 0x1AE) &&
 	    (v->mode & (MODE_FPU_NM | MODE_FPU_WAIT_NM | MODE_SSE_UD | MODE_MMX_UD)))
 		stop(insn, insn->opcode == 0xDF ? BIT(EAX) : 0, true);
+	/* Limits and rights of segments are not checked by Unicorn. */
+	if (insn->segment != SEG_COUNT && MODE_SEG(v->mode, insn->segment) == MODE_SEG_GENERAL)
+		stop(insn, 0xFF, true);
 	/* Unicorn does not survive the translation of some undefined instructions. */
 	if ((insn->lock && !may_lock(insn)) || !is_defined(insn))
 		stop(insn, 0, false);
+	/* TZCNT and LZCNT in Unicorn, BSF and BSR here. */
+	if (repeats && (insn->opcode == 0x1BC || insn->opcode == 0x1BD))
+		stop(insn, 0xFF, true);
+	insn->transfers = is_transfer(insn->opcode, insn->modrm);
 	insn->branches = is_branch(insn->opcode, insn->modrm);
 	return true;
 }
@@ -212,6 +237,9 @@ static uint32_t undefined_by_shift(const struct verify_insn *insn, uint32_t befo
 	/* Rotates leave SF ZF AF PF; shifts define all but AF, and CF is undefined once a narrow operand is shifted out whole. */
 	if (kind >= 4)
 		flags |= EFL_AF | (narrow && !by_one ? EFL_CF : 0);
+	/* Unicorn's CF and OF after a shift of memory by CL are not to be trusted; the differential test has it from the processor. */
+	if (by_cl && insn->modrm < 0xC0)
+		flags |= EFL_CF | EFL_OF;
 	if (by_cl)
 		return before | flags;
 	return (kind >= 4 ? 0 : before & ~(EFL_CF | EFL_OF)) | flags;

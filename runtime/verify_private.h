@@ -14,11 +14,13 @@ struct verify_insn {
 	uint8_t length;
 	bool rep;               /* a string instruction with a repeat prefix */
 	bool word, lock;
+	uint8_t segment;        /* of an override prefix, or SEG_COUNT */
 	uint16_t opcode;        /* 0x0XX one byte, 0x1XX 0F XX, 0x2XX 0F 38 XX, 0x3XX 0F 3A XX */
 	uint8_t modrm;
 	uint8_t imm;            /* the last byte */
 	bool emulated;          /* the monitor has it inline, on virtual selectors: PUSH Sreg, MOV r, Sreg */
-	bool branches;
+	bool branches;          /* near */
+	bool transfers;         /* through gates, or far */
 	bool stops;             /* the reference must not run it */
 	uint8_t gpr_changed;    /* where it stops: registers that the monitor may change, a bit each */
 	bool flags_changed;
@@ -46,6 +48,7 @@ struct reference_state {
 	uint8_t xmm[8][16];
 	uint8_t st[8][10];
 	uint16_t fcw, fsw;
+	uint32_t mxcsr;
 	uint8_t empty; /* x87 registers, physical order, a bit each */
 };
 
@@ -77,6 +80,8 @@ const struct reference_state *reference_state(const struct reference *ref);
 uint32_t reference_steps(const struct reference *ref);
 /* A repeated instruction was cut off after reference_set_rounds' number: what follows it was not run. */
 bool reference_was_cut(const struct reference *ref);
+/* An SSE operand was not aligned: Unicorn does not check that. */
+bool reference_was_misaligned(const struct reference *ref);
 void reference_set_rounds(struct reference *ref, uint32_t rounds);
 struct reference_store *reference_stores(const struct reference *ref, uint32_t *count);
 /* Bring RAM back to what it was before the block, for a second run; the stores of the first say what may have changed. Undo that with reference_forward. */

@@ -9,6 +9,7 @@
 #include <unicorn/unicorn.h>
 
 #define MAX_MAPPED 2048u
+#define MAX_RESTARTS 8u /* of one instruction */
 #define PAGE_COUNT (1u << 20)
 #define DESCRIPTOR_PAGE 0xFFFFF000u
 #define CODE_HASHES 65536u
@@ -42,7 +43,9 @@ struct reference {
 	uint32_t first;             /* the step that Unicorn was started at */
 	uint32_t steps, rounds; /* instructions begun; rounds of the one that repeats */
 	uint32_t last_eip;
+	uint32_t restarts;
 	bool stopped, cut;
+	bool misaligned;
 	bool loading; /* a descriptor of ours is read */
 	bool stale; /* Unicorn ran a translation of what was there before */
 	enum reference_end end;
@@ -168,6 +171,7 @@ static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int siz
 	(void)value;
 	if (ref->loading)
 		return;
+	ref->misaligned |= (gva & 15) && ref->steps && ref->insns[ref->steps - 1].sse;
 	if (last < gva) {
 		/* Over the end of the address space, where Unicorn's own region ends. */
 		stop(ref, REFERENCE_DEVICE);
@@ -201,8 +205,11 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 		return;
 	}
 	/* A store into the code that runs makes Unicorn begin its instruction anew. */
-	if (same && !again && !ref->insns[ref->steps - 1].branches)
+	if (same && !again && !ref->insns[ref->steps - 1].branches) {
+		if (++ref->restarts > MAX_RESTARTS)
+			stop(ref, REFERENCE_FAULTS);
 		return;
+	}
 	if (again && (ref->steps < ref->limit || !ref->iterations || ref->rounds < ref->iterations) && ref->rounds < ref->max_rounds) {
 		ref->rounds++;
 		return;
@@ -221,6 +228,7 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	}
 	ref->steps++;
 	ref->rounds = 1;
+	ref->restarts = 0;
 	ref->last_eip = (uint32_t)address;
 }
 
@@ -332,8 +340,10 @@ static void load_state(struct reference *ref, const struct reference_state *s)
 		if (i != SEG_CS && s->base[i] != ref->seg_base[i])
 			load_segment(ref, i, s->base[i]);
 	}
-	if (ref->sse)
+	if (ref->sse) {
+		uc_reg_write(ref->uc, UC_X86_REG_MXCSR, &s->mxcsr);
 		for (int i = 0; i < 8; i++) uc_reg_write(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
+	}
 	if (ref->fpu)
 		load_fpu(ref, s);
 }
@@ -417,7 +427,7 @@ static void begin(struct reference *ref, const struct reference_state *start, co
 	ref->insns = insns;
 	ref->iterations = iterations;
 	ref->steps = ref->rounds = 0;
-	ref->stopped = ref->cut = false;
+	ref->stopped = ref->cut = ref->misaligned = false;
 	ref->end = REFERENCE_LIMIT;
 	ref->store_count = 0;
 	ref->state = *start;
@@ -513,6 +523,11 @@ uint32_t reference_steps(const struct reference *ref)
 bool reference_was_cut(const struct reference *ref)
 {
 	return ref->cut;
+}
+
+bool reference_was_misaligned(const struct reference *ref)
+{
+	return ref->misaligned;
 }
 
 void reference_set_rounds(struct reference *ref, uint32_t rounds)

@@ -53,13 +53,18 @@ bool access_is_soft(const struct translation *t, const struct insn *insn)
 	return (t->in->mode & (MODE_SOFT | MODE_DR7 | MODE_AC)) || (t->in->soft_bits && (t->in->soft_bits[offset / 8] >> (offset % 8) & 1));
 }
 
-static unsigned row_access(const struct guest_mem *m)
+unsigned row_size(unsigned bytes)
 {
 	unsigned size = 0;
 
-	while (size + 1 < ARRAY_LEN(row_sizes) && row_sizes[size] != m->size)
+	while (size + 1 < ARRAY_LEN(row_sizes) && row_sizes[size] != bytes)
 		size++;
-	return (m->write ? ROW_WRITE : ROW_READ) | size << ROW_SIZE_SHIFT;
+	return size << ROW_SIZE_SHIFT;
+}
+
+static unsigned row_access(const struct guest_mem *m)
+{
+	return (m->write ? ROW_WRITE : ROW_READ) | row_size(m->size);
 }
 
 static int32_t table_disp(const struct guest_mem *m)

@@ -209,24 +209,20 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 	return true;
 }
 
-/* What a host return lands on: is R8D, the guest's return address, the one that this pad stands for? If so the block goes on. */
+/* What a host return lands on: is R8D, the guest's return address, the one that this pad stands for? If so the block goes on. Flag-free even
+ * where this block kills the flags: if it is another return, they are live there. */
 static void landing_pad(struct translation *t, uint32_t return_eip)
 {
 	struct emitter *e = &t->e;
 
 	row_add(t, UNDO_TARGET_R8, return_eip, 0);
-	if (liveness_dead_at(t, return_eip)) {
-		emit_alu_imm(e, 7, R8, return_eip);
-		cold_add(t, COLD_LOOKUP, emit_jcc(e, CONDITION_NE), return_eip);
-	} else {
-		emit_mov64(e, R10, RCX);
-		row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
-		emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
-		uint32_t match = emit_jrcxz(e);
-		cold_add(t, COLD_LOOKUP, emit_jmp(e), return_eip)->unpark = true;
-		emit_patch8(e, match);
-		emit_mov64(e, RCX, R10);
-	}
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
+	emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
+	uint32_t match = emit_jrcxz(e);
+	cold_add(t, COLD_LOOKUP, emit_jmp(e), return_eip)->unpark = true;
+	emit_patch8(e, match);
+	emit_mov64(e, RCX, R10);
 	row_add(t, UNDO_NONE, return_eip, 0);
 }
 
@@ -243,7 +239,7 @@ static unsigned return_size(const struct insn *insn)
 static void push_return_address(struct translation *t, const struct insn *insn)
 {
 	store_return_address(t, insn, return_size(insn));
-	esp_add(t, insn->eip, -(int32_t)return_size(insn));
+	esp_add(t, insn->eip + insn->length, -(int32_t)return_size(insn));
 }
 
 static void call_direct(struct translation *t, const struct insn *insn)

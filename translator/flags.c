@@ -53,7 +53,7 @@ bool emit_pushf(struct translation *t, const struct insn *insn)
 	struct host_mem to = stack_push_mem(t, insn, size);
 	emit_load(&t->e, R10, VCPU(spill), 4);
 	emit_store(&t->e, to, R10, size);
-	esp_add(t, insn->eip, -(int32_t)size);
+	esp_add(t, insn->eip + insn->length, -(int32_t)size);
 	return false;
 }
 

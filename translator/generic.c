@@ -219,7 +219,7 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 	bool wide = insn->d.operand_width == 32;
 
 	if (wide && to == REG_GUEST_ESP && m.base == ESP && m.index == NO_REG) {
-		esp_add(t, insn->eip, m.disp);
+		esp_add(t, insn->eip + insn->length, m.disp);
 		return false;
 	}
 	if (to == REG_GUEST_ESP)

@@ -19,7 +19,7 @@ struct rule {
 	emit_fn *emit;
 	uint8_t callout;  /* enum callout_id, for emit_callout */
 	bool ends;        /* nothing behind this instruction belongs to the block */
-	bool leaves;      /* C sees the flags: all are live before */
+	bool leaves;      /* comes to C, always or at times: a basic block ends with it */
 	bool defers_esp;  /* emitted code knows of translation.esp: R12 need not be brought up to date before */
 };
 
@@ -30,7 +30,6 @@ struct insn {
 	const uint8_t *bytes;
 	uint32_t eip;
 	uint8_t length;
-	uint8_t flags_read, flags_killed; /* one bit a status flag, see liveness.c */
 };
 
 /* Code that leaves the main line, emitted behind the block. */
@@ -63,12 +62,9 @@ struct translation {
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn);
 /* rules.c: which class; never NULL. */
 const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode);
+/* rules_simd.c: is it an x87, MMX or SSE instruction that runs as itself? */
+bool rules_simd_list(const ZydisDecodedInstruction *d);
 extern const struct rule rule_undefined, rule_too_long;
-
-/* liveness.c */
-void liveness_of(struct insn *insn);
-/* Are all status flags dead at this EIP, as far as the block's own page shows? Extends out->guest_length by what was looked at. */
-bool liveness_dead_at(struct translation *t, uint32_t eip);
 
 /* rows.c: the side table, and the tail behind the block. */
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access);
@@ -90,6 +86,8 @@ struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *o
 void access_ea(struct translation *t, const struct guest_mem *m);
 /* Emit what the access needs before it; the result is the operand for the host instruction. Clobbers R8-R11. `in_r8`: the linear address must be in R8D. */
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8);
+/* A row's ROW_SIZE bits. */
+unsigned row_size(unsigned bytes);
 bool access_is_soft(const struct translation *t, const struct insn *insn);
 /* Like access_emit where [R8D] = linear address is computed already. */
 struct host_mem access_emit_r8(struct translation *t, const struct insn *insn, const struct guest_mem *m);
@@ -130,8 +128,8 @@ void emit_second_page_check(struct translation *t);
 
 /* stack.c: the parts of push that call and push share: store at ESP - size, without changing ESP. */
 struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size);
-/* Guest ESP changes by this much, now or with the next esp_flush. Flag-free. */
-void esp_add(struct translation *t, uint32_t eip, int32_t by);
+/* Guest ESP changes by this much, now or with the next esp_flush, and the instruction is done; `next` is the one behind it. Flag-free. */
+void esp_add(struct translation *t, uint32_t next, int32_t by);
 /* R12 becomes guest ESP; `eip` is the instruction being emitted. */
 void esp_flush(struct translation *t, uint32_t eip);
 

@@ -82,18 +82,6 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(MASKMOVQ) = AS(emit_maskmov), M(MASKMOVDQU) = AS(emit_maskmov),
 };
 
-/* Whole extensions whose instructions are innocuous but for those named above. */
-static bool is_listed_extension(const ZydisDecodedInstruction *d)
-{
-	switch (d->meta.isa_ext) {
-	case ZYDIS_ISA_EXT_X87: case ZYDIS_ISA_EXT_MMX: case ZYDIS_ISA_EXT_SSE: case ZYDIS_ISA_EXT_SSE2: case ZYDIS_ISA_EXT_SSE3:
-	case ZYDIS_ISA_EXT_SSSE3:
-		return d->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
-	default:
-		return false;
-	}
-}
-
 static bool is_register(const ZydisDecodedOperand *op, ZydisRegisterClass c)
 {
 	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(op->reg.value) == c;
@@ -149,7 +137,7 @@ static const struct rule *special_form(const ZydisDecodedInstruction *d, const Z
 	}
 }
 
-static const struct rule extension_rule = INNOCUOUS;
+static const struct rule simd_rule = INNOCUOUS;
 
 const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode)
 {
@@ -164,5 +152,5 @@ const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecode
 		return special;
 	if (rules[d->mnemonic].emit)
 		return &rules[d->mnemonic];
-	return is_listed_extension(d) ? &extension_rule : &rule_undefined;
+	return rules_simd_list(d) ? &simd_rule : &rule_undefined;
 }

@@ -17,7 +17,7 @@ void esp_flush(struct translation *t, uint32_t eip)
 	row_add(t, UNDO_NONE, eip, 0);
 }
 
-void esp_add(struct translation *t, uint32_t eip, int32_t by)
+void esp_add(struct translation *t, uint32_t next, int32_t by)
 {
 	int64_t sum = (int64_t)t->esp + by;
 
@@ -25,7 +25,9 @@ void esp_add(struct translation *t, uint32_t eip, int32_t by)
 		t->esp = (int32_t)sum;
 		return;
 	}
-	(void)eip;
+	/* What 16 bits of memory were pushed to or popped from may have overlapped the stack's word: no beginning anew. */
+	if (by == 2 || by == -2)
+		row_add(t, by < 0 ? UNDO_PUSH2 : UNDO_POP2, next, 0);
 	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, (int32_t)(uint32_t)sum));
 	t->esp = 0;
 }
@@ -42,7 +44,7 @@ static void push_register(struct translation *t, const struct insn *insn, enum h
 	if (from == REG_GUEST_ESP)
 		esp_flush(t, insn->eip);
 	emit_store(&t->e, stack_push_mem(t, insn, size), from, size);
-	esp_add(t, insn->eip, -(int32_t)size);
+	esp_add(t, insn->eip + insn->length, -(int32_t)size);
 }
 
 static unsigned stack_size(const struct insn *insn)
@@ -61,7 +63,7 @@ static void push_memory(struct translation *t, const struct insn *insn, unsigned
 	struct host_mem to = stack_push_mem(t, insn, size);
 	emit_load(&t->e, R10, VCPU(spill), 4);
 	emit_store(&t->e, to, R10, size);
-	esp_add(t, insn->eip, -(int32_t)size);
+	esp_add(t, insn->eip + insn->length, -(int32_t)size);
 }
 
 bool emit_push(struct translation *t, const struct insn *insn)
@@ -74,7 +76,7 @@ bool emit_push(struct translation *t, const struct insn *insn)
 		break;
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
 		emit_store_imm(&t->e, stack_push_mem(t, insn, size), (uint32_t)insn->op[0].imm.value.u, size);
-		esp_add(t, insn->eip, -(int32_t)size);
+		esp_add(t, insn->eip + insn->length, -(int32_t)size);
 		break;
 	default:
 		push_memory(t, insn, size);
@@ -90,7 +92,7 @@ bool emit_push_seg(struct translation *t, const struct insn *insn)
 
 	emit_load(&t->e, R10, vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment)), 2);
 	emit_store(&t->e, to, R10, size);
-	esp_add(t, insn->eip, -(int32_t)size);
+	esp_add(t, insn->eip + insn->length, -(int32_t)size);
 	return false;
 }
 
@@ -113,7 +115,7 @@ static void pop_register(struct translation *t, const struct insn *insn, unsigne
 		return;
 	}
 	emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = (uint8_t)gpr, .rm = NO_REG, .mem = from, .p66 = size == 2});
-	esp_add(t, insn->eip, (int32_t)size);
+	esp_add(t, insn->eip + insn->length, (int32_t)size);
 }
 
 /* POP m: an address with ESP uses its value after the pop. */
@@ -130,7 +132,7 @@ static void pop_memory(struct translation *t, const struct insn *insn, unsigned 
 	h = access_emit(t, insn, &to, false);
 	emit_load(&t->e, R10, VCPU(spill), 4);
 	emit_store(&t->e, h, R10, size);
-	esp_add(t, insn->eip, (int32_t)size);
+	esp_add(t, insn->eip + insn->length, (int32_t)size);
 }
 
 bool emit_pop(struct translation *t, const struct insn *insn)
@@ -177,6 +179,6 @@ bool emit_add_esp(struct translation *t, const struct insn *insn)
 		t->esp = 0;
 		return false;
 	}
-	esp_add(t, insn->eip, subtracts ? -imm : imm);
+	esp_add(t, insn->eip + insn->length, subtracts ? -imm : imm);
 	return false;
 }

@@ -44,6 +44,8 @@ static void step_both(struct translation *t, const struct insn *insn)
 	struct emitter *e = &t->e;
 	uint8_t size = size_of(insn);
 
+	/* The store may have overlapped its source. */
+	row_add(t, UNDO_STEP, insn->eip + insn->length, row_size(size));
 	load_step(e);
 	emit_lea(e, R9, mem_sum(RDI, R10, size, 0));
 	emit_lea(e, RSI, mem_sum(RSI, R10, size, 0));

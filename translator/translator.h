@@ -45,7 +45,7 @@ enum translator_end {
 
 struct translator_output {
 	uint32_t code_length;
-	uint32_t guest_length;      /* bytes of guest code that the block's meaning depends on, lookahead included */
+	uint32_t guest_length;      /* bytes of guest code that the block's meaning depends on */
 	uint32_t instructions;
 	enum translator_end end;
 	uint32_t row_count, slot_count;

@@ -1,11 +1,14 @@
-/* The driver: difftest [--seed N] [--cases N a form] [--seconds N] [--form NAME] [--chaos LIST] [--list]. Prints TAP, one line a form. */
+/* The driver: difftest [--seed N] [--cases N a form] [--seconds N] [--form NAME] [--chaos LIST] [--covers FILE] [--list]. Prints TAP, one line a
+ * form. --covers: does the test have every instruction form of the list that `bt-vmm --forms` wrote? */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/abi.h"
 #include "base/disasm.h"
 #include "diff.h"
 #include "runtime/options.h"
+#include "translator/translator.h"
 
 #define SEQUENCE_LINE "sequences"
 #define EFLAGS_COMPARED 0xCD5u
@@ -152,9 +155,84 @@ static int run_all(struct driver *d)
 	return d->failed != 0;
 }
 
+/* Forms that no user-mode code has, or that are not told by registers and memory alone: the guest programs (tests/guest) have them. */
+static const char *const elsewhere[] = {
+	"call ptr", "call m", "cli", "clts", "cpuid", "fldenv m", "fnsave m", "fnstenv m", "frstor m", "fxrstor m", "fxsave m", "hlt", "in ", "int ", "int3",
+	"into", "invd", "invlpg", "iretd", "jmp ptr", "lar ", "lds ", "les ", "lfs ", "lgdt ", "lgs ", "lidt ", "lldt ", "lmsw ", "lsl ", "lss ", "ltr ",
+	"mov cr", "mov dr", "mov m16,sreg", "mov r32,cr", "mov r32,dr", "mov sreg", "out ", "pop sreg", "push sreg", "rdmsr", "rdpmc", "rdtsc", "rep insb",
+	"rep insw", "rep outsb", "rep outsw", "ret imm", "sgdt ", "sidt ", "sldt ", "smsw ", "sti", "str ", "sysenter", "sysexit", "ud1", "verr ", "verw ",
+	"wbinvd", "wrmsr", "(undefined)",
+};
+
+static bool is_elsewhere(const char *form)
+{
+	for (size_t i = 0; i < sizeof(elsewhere) / sizeof(*elsewhere); i++) {
+		if (!strncmp(form, elsewhere[i], strlen(elsewhere[i])))
+			return true;
+	}
+	return false;
+}
+
+#define MAX_NAMES 4096u
+#define NAME_SIZE 48u
+
+struct names {
+	char name[MAX_NAMES][NAME_SIZE];
+	uint32_t count;
+};
+
+static bool has_name(const struct names *n, const char *name)
+{
+	for (uint32_t i = 0; i < n->count; i++) {
+		if (!strcmp(n->name[i], name))
+			return true;
+	}
+	return false;
+}
+
+static void collect_names(struct names *n)
+{
+	char name[NAME_SIZE];
+
+	for (uint32_t form = 0; form < diff_form_count(); form++) {
+		for (uint64_t seed = 1; seed <= 60; seed++) {
+			diff_make(&cases[0], form, seed);
+			translator_form(cases[0].code, cases[0].length, MODE_CS32 | MODE_SS32 | MODE_PE, name, sizeof(name));
+			if (!has_name(n, name) && n->count < MAX_NAMES)
+				strcpy(n->name[n->count++], name);
+		}
+	}
+}
+
+static int check_cover(const char *file)
+{
+	static struct names known;
+	FILE *in = fopen(file, "r");
+	char line[256];
+	uint32_t seen = 0, missing = 0;
+
+	if (!in) {
+		perror(file);
+		return 2;
+	}
+	collect_names(&known);
+	while (fgets(line, sizeof(line), in)) {
+		char *name = line + strspn(line, " 0123456789");
+		name[strcspn(name, "\n")] = 0;
+		seen++;
+		if (has_name(&known, name) || is_elsewhere(name))
+			continue;
+		printf("# not covered: %s\n", name);
+		missing++;
+	}
+	fclose(in);
+	printf("%s 1 - the differential test covers the forms of %s (%u, %u missing)\n1..1\n", missing ? "not ok" : "ok", file, seen, missing);
+	return missing != 0;
+}
+
 static bool parse(struct driver *d, int argc, char **argv)
 {
-	for (int i = 1; i < argc; i++) {
+	for (int i = 1; i < argc; i += 2) {
 		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 		if (!strcmp(argv[i], "--list")) {
 			for (uint32_t form = 0; form < diff_form_count(); form++) puts(diff_form_name(form));
@@ -162,7 +240,9 @@ static bool parse(struct driver *d, int argc, char **argv)
 		}
 		if (!value)
 			return false;
-		if (!strcmp(argv[i], "--seed"))
+		if (!strcmp(argv[i], "--covers"))
+			exit(check_cover(value));
+		else if (!strcmp(argv[i], "--seed"))
 			d->seed = strtoull(value, NULL, 0);
 		else if (!strcmp(argv[i], "--cases"))
 			d->cases = (uint32_t)strtoul(value, NULL, 0);
@@ -174,7 +254,6 @@ static bool parse(struct driver *d, int argc, char **argv)
 			d->chaos = !strcmp(value, "all-soft") ? CHAOS_ALL_SOFT : !strcmp(value, "one-instruction") ? CHAOS_ONE_INSTRUCTION : CHAOS_ALL_DIRECT;
 		else
 			return false;
-		i++;
 	}
 	return true;
 }
@@ -185,7 +264,7 @@ int main(int argc, char **argv)
 	char why[1024];
 
 	if (!parse(&d, argc, argv)) {
-		fprintf(stderr, "usage: difftest [--seed N] [--cases N] [--seconds N] [--form NAME] [--chaos all-soft|all-direct|one-instruction] [--list]\n");
+		fprintf(stderr, "usage: difftest [--seed N] [--cases N] [--seconds N] [--form NAME] [--chaos all-soft|all-direct|one-instruction] [--covers FILE] [--list]\n");
 		return 2;
 	}
 	d.native = native_start();

@@ -195,6 +195,11 @@ static void test_jumps(void)
 	/* call 1f; ud2; 1: add dword [esp],2; ret; int 0x81 */
 	struct state s = state_at(CODE(0xE8, 2, 0, 0, 0, 0x0F, 0x0B, 0x83, 0x04, 0x24, 0x07, 0xC3, CODE_DONE), 3);
 	run_expect("return address changed", &s, RUN_DONE, 0, 14);
+	/* The same where flags are dead at the call's return address, and alive where the return goes:
+	 * call f; add eax,1; int 0x81; f: add dword [esp],14; xor ecx,ecx; stc; ret; nop; pushf; pop eax; int 0x81 */
+	s = state_at(CODE(0xE8, 5, 0, 0, 0, 0x83, 0xC0, 1, CODE_DONE, 0x83, 0x04, 0x24, 14, 0x31, 0xC9, 0xF9, 0xC3, 0x90, 0x9C, 0x58, CODE_DONE), 3);
+	run_expect("return address changed, flags alive", &s, RUN_DONE, 0, 23);
+	check_equal("flags come through a return that was predicted wrong", s.eax & 0x8C5, EFLAGS_CF | EFLAGS_ZF | EFLAGS_PF);
 	/* Deep recursion without return: 1: call 1b until the stack runs into a missing page. */
 	pte_set((u32)user_stack, 0);
 	s = state_at(CODE(0xE8, 0xFB, 0xFF, 0xFF, 0xFF), 3);

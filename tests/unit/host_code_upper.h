@@ -5,7 +5,7 @@
 
 /* A bit for each of sixteen registers. The guest's are RAX to RDI but RSP, and R12. */
 #define HOST_GUEST_REGISTERS 0x10EFu
-#define HOST_SCRATCH_REGISTERS 0x0F00u
+#define HOST_R8 0x0100u /* a return address, or the target for the inline lookup, which adds it to a 64-bit key */
 
 static inline unsigned host_bit(ZydisRegister r)
 {
@@ -53,7 +53,7 @@ static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
 	if (to_c && host_r11_names(i - 1, &back) && host_insn_at(c, back))
 		news |= host_upper_meet(host_insn_at(c, back), after | HOST_GUEST_REGISTERS);
 	if (next && i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
-		news |= host_upper_meet(next, HOST_GUEST_REGISTERS);
+		news |= host_upper_meet(next, HOST_GUEST_REGISTERS | HOST_R8);
 	else if (next && !host_ends(i))
 		news |= host_upper_meet(next, after);
 	return news;
@@ -90,6 +90,9 @@ static inline bool host_check_upper_halves(struct host_code *c)
 	}
 	for (uint32_t n = 0; n < c->count; n++) {
 		const struct host_insn *i = &c->insn[n];
+		bool looks_up = i->d.mnemonic == ZYDIS_MNEMONIC_RET || (i->branches && i->target == c->in->stubs.lookup);
+		if (i->reached && looks_up && !(i->zero & HOST_R8))
+			return host_refuse(c, i->at, "an EIP whose upper half may not be zero");
 		if (i->reached && host_leaves(c, i) && (i->zero & HOST_GUEST_REGISTERS) != HOST_GUEST_REGISTERS)
 			return host_refuse(c, i->at, "the upper half of a guest register leaves the block");
 		for (unsigned k = 0; k < i->d.operand_count; k++) {

@@ -43,6 +43,8 @@ struct step_machine {
 	struct step_state *states; /* before each host instruction */
 	unsigned count;
 	enum step_end end;
+	int signal;                /* of a fault, and where in the window */
+	uint64_t fault_offset;
 };
 
 extern struct step_machine step_machine;
@@ -105,12 +107,13 @@ static void step_on_signal(int signal, siginfo_t *info, void *context)
 	greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
 	uint64_t pc = (uint64_t)g[REG_RIP], code = (uint64_t)step_machine.code;
 
-	(void)info;
 	if (pc < code - PAGE_SIZE || pc >= code + TRANSLATOR_MAX_BYTES) {
 		fprintf(stderr, "signal %d outside stepped code, at %lx\n", signal, (unsigned long)pc);
 		_exit(1);
 	}
 	if (signal != SIGTRAP) {
+		step_machine.signal = signal;
+		step_machine.fault_offset = (uint64_t)info->si_addr - (uint64_t)step_machine.window;
 		step_leave(g, STEP_FAULT);
 		return;
 	}

@@ -11,7 +11,7 @@ static const char *check_bytes(const uint8_t *bytes, uint32_t length, unsigned a
 {
 	static const uint8_t nop = 0x90;
 	struct translator_input in = fixture_input(&nop, 1, MODE_FLAT);
-	int32_t to_lookup = (int32_t)(fixture_stubs.lookup - (FIXTURE_CODE_PC + length + 5));
+	int32_t to_lookup = (int32_t)(fixture_stubs.lookup_slow - (FIXTURE_CODE_PC + length + 5));
 
 	memcpy(fixture_code, bytes, length);
 	fixture_code[length] = 0xE9;
@@ -74,6 +74,7 @@ static const struct escape escapes[] = {
 	{"leave", {0xC9}, 1, 0},
 	{"retf", {0xCB}, 1, 0},
 	{"iretq", {0x48, 0xCF}, 2, 0},
+	{"mov r8, r9; ret", {0x4D, 0x8B, 0xC1, 0xC3}, 4, 0},
 	{"ret 8", {0xC2, 8, 0}, 3, 0},
 	{"jmp rax", {0xFF, 0xE0}, 2, 0},
 	{"call r8", {0x41, 0xFF, 0xD0}, 3, 0},
@@ -156,7 +157,7 @@ TEST(translator_checker, accepts_their_harmless_kin)
 		{"mov r12d, eax", {0x44, 0x8B, 0xE0}, 3, 0},
 		{"movaps xmm0, xmm7", {0x0F, 0x28, 0xC7}, 3, 0},
 		{"add ax, cx", {0x66, 0x01, 0xC8}, 3, 0},
-		{"ret", {0xC3}, 1, 0},
+		{"mov r8d, eax; ret", {0x44, 0x8B, 0xC0, 0xC3}, 4, 0},
 	};
 
 	CHECK_EQ(offsetof(struct vcpu, if_flag), 44);

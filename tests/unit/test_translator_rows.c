@@ -74,6 +74,7 @@ static void undo(const struct step_state *s, const struct side_row *row, struct 
 		v->scratch[i] = s->regs.r[R8 + i];
 	v->flags = flags_of(s);
 	v->spill = s->spill;
+	v->df_flag = s->df_flag;
 	dispatch_undo(v, row);
 	memcpy(g->gpr, v->gpr, sizeof(g->gpr));
 	g->eip = v->eip;
@@ -305,6 +306,7 @@ static const struct sample samples[] = {
 	{"push [esp]", {0xFF, 0x34, 0x24}, 3, 1},
 	{"push [esp - 4]", {0xFF, 0x74, 0x24, 0xFC}, 4, 1},
 	{"push [esp - 2], which its store overlaps", {0xFF, 0x74, 0x24, 0xFE}, 4, 1},
+	{"push word [esp - 1], which its store overlaps", {0x66, 0xFF, 0x74, 0x24, 0xFF}, 5, 1},
 	{"push ds", {0x1E}, 1, 1},
 	{"push gs, 16 bits", {0x66, 0x0F, 0xA8}, 3, 1},
 	{"pop eax", {0x58}, 1, 1},
@@ -314,7 +316,7 @@ static const struct sample samples[] = {
 	{"pop [eax]", {0x8F, 0x00}, 2, 1},
 	{"pop [esp]", {0x8F, 0x04, 0x24}, 3, 1},
 	{"pop [esp - 2], which overlaps what is popped", {0x8F, 0x44, 0x24, 0xFE}, 4, 1},
-	{"pop word [esp - 4]", {0x66, 0x8F, 0x44, 0x24, 0xFC}, 5, 1},
+	{"pop word [esp - 1], which overlaps what is popped", {0x66, 0x8F, 0x44, 0x24, 0xFF}, 5, 1},
 	{"push eax; push ecx; push edx; pop ebx; pop esi", {0x50, 0x51, 0x52, 0x5B, 0x5E}, 5, 5},
 	{"push eax; push ax; pop ecx", {0x50, 0x66, 0x50, 0x59}, 4, 3},
 	{"push eax; push esp; pop esp; pop ecx", {0x50, 0x54, 0x5C, 0x59}, 4, 4},
@@ -363,7 +365,7 @@ static const struct sample samples[] = {
 	{"xadd [eax], ah", {0x0F, 0xC0, 0x20}, 3, 1},
 	{"cmpxchg [ebx], ch", {0x0F, 0xB0, 0x2B}, 3, 1},
 	{"movzx esp, ah", {0x0F, 0xB6, 0xE4}, 3, 1},
-	{"bts [eax], edx", {0x0F, 0xAB, 0x10}, 3, 1},
+	{"and edx, 7FFh; bts [eax], edx", {0x81, 0xE2, 0xFF, 0x07, 0x00, 0x00, 0x0F, 0xAB, 0x10}, 9, 2},
 	{"lock btc [eax], dx", {0x66, 0xF0, 0x0F, 0xBB, 0x10}, 5, 1},
 	{"xlat", {0xD7}, 1, 1},
 	{"salc", {0xD6}, 1, 1},
@@ -380,6 +382,20 @@ static const struct sample samples[] = {
 	{"popf, 16 bits", {0x66, 0x9D}, 2, 1},
 	{"pushfd; cli; popfd", {0x9C, 0xFA, 0x9D}, 3, 3},
 	{"sti", {0xFB}, 1, 1},
+	{"movsb", {0xA4}, 1, 1},
+	{"movsd", {0xA5}, 1, 1},
+	{"movsw", {0x66, 0xA5}, 2, 1},
+	{"fs movsd", {0x64, 0xA5}, 2, 1},
+	{"stosb", {0xAA}, 1, 1},
+	{"stosd", {0xAB}, 1, 1},
+	{"lodsb", {0xAC}, 1, 1},
+	{"lodsw", {0x66, 0xAD}, 2, 1},
+	{"lodsd", {0xAD}, 1, 1},
+	{"scasb", {0xAE}, 1, 1},
+	{"cmpsd", {0xA7}, 1, 1},
+	{"lea edi, [esi + 1]; movsd, which overlaps its source", {0x8D, 0x7E, 0x01, 0xA5}, 4, 2},
+	{"lea edi, [esi - 1]; movsw", {0x8D, 0x7E, 0xFF, 0x66, 0xA5}, 5, 2},
+	{"push eax; movsd; pop ecx", {0x50, 0xA5, 0x59}, 3, 3},
 };
 
 TEST(translator_rows, each_expansion)

@@ -1,0 +1,108 @@
+/* --chaos=check: the invariants of cache and shadow, and of the host PCs that the runtime holds, looked at while the guest runs. */
+#include "base/log.h"
+#include "runtime/internal.h"
+
+#define EVERY_DISPATCHES 20000u
+#define EVERY_SWITCHES 500u /* view switches */
+
+/* What a live block relies on: stores to its bytes are seen. */
+static bool is_traced(void *ctx, struct block *b)
+{
+	const struct runtime *r = *(struct runtime **)ctx;
+	bool second = b->gfn2 == GFN_NONE || shadow_is_code_traced(r->shadow, b->gfn2);
+
+	if (!b->guest_length || (second && shadow_is_code_traced(r->shadow, (gfn_t)(b->gpa >> PAGE_SHIFT))))
+		return true;
+	*(struct runtime **)ctx = NULL;
+	return false;
+}
+
+static const char *check_traces(struct runtime *r)
+{
+	struct runtime *found = r;
+
+	cache_each(r->cache, is_traced, &found);
+	return found ? NULL : "a block was made from a frame that is not traced";
+}
+
+/* Every entry of the return stack is code, and the last one is the bottom. */
+static const char *check_returns(struct runtime *r, const struct shadow_view *view)
+{
+	const uint64_t *top = (const uint64_t *)view->return_top;
+	const uint64_t *at = (const uint64_t *)(view == r->view ? r->v->return_rsp : view->return_rsp);
+
+	if (at >= top)
+		return "a return stack has lost its bottom";
+	for (; at < top - 1; at++) {
+		const struct block *b = cache_contains(r->cache, *at) ? cache_find_host(r->cache, *at) : NULL;
+		if (!b || !cache_find_row(b, *at))
+			return "a return stack leads to something that is no code";
+	}
+	return *at == (uint64_t)entry_underflow ? NULL : "the bottom of a return stack was overwritten";
+}
+
+/* A slot that may still match leads to a live block, of the tag's mode, that the view maps. */
+static const char *check_slot(struct runtime *r, const struct shadow_view *view, const struct jump_slot *slot)
+{
+	uint64_t key = 0u - slot->neg_key;
+	uint32_t eip = (uint32_t)key, tag = (uint32_t)(key >> 32), mode = tag % MODE_TAGS;
+
+	if (tag / MODE_TAGS != view->jump_epoch || mode >= r->mode_count)
+		return NULL;
+	const struct block *b = cache_find_host(r->cache, slot->host_pc);
+	if (!b || b->host_pc != slot->host_pc || b->dead)
+		return "the inline lookup leads to code that is no more";
+	if (b->eip != eip || b->mode != r->modes[mode])
+		return "the inline lookup leads to another block's code";
+	const uint32_t *exec = (const uint32_t *)(const void *)(view->tables + ABI_EXEC_TABLE);
+	return exec[b->gva >> PAGE_SHIFT] == (b->gpa >> PAGE_SHIFT) + 1 ? NULL : "the inline lookup leads to code of another frame";
+}
+
+struct view_check {
+	struct runtime *r;
+	const char *wrong;
+};
+
+static void check_view(void *ctx, struct shadow_view *view)
+{
+	struct view_check *c = ctx;
+
+	if (c->wrong || !view->return_top)
+		return;
+	c->wrong = check_returns(c->r, view);
+	for (unsigned i = 0; i < JUMP_SLOTS && !c->wrong; i++)
+		if (view->jumps[i].neg_key)
+			c->wrong = check_slot(c->r, view, &view->jumps[i]);
+}
+
+static const char *check_all(struct runtime *r)
+{
+	struct view_check views = {.r = r};
+	const char *wrong = cache_check(r->cache);
+
+	if (!wrong)
+		wrong = shadow_check(r->shadow);
+	if (!wrong)
+		wrong = check_traces(r);
+	if (!wrong)
+		shadow_each_view(r->shadow, check_view, &views);
+	return wrong ? wrong : views.wrong;
+}
+
+void sanity_check(struct runtime *r)
+{
+	struct sanity *s = &r->sanity;
+	const char *wrong;
+
+	s->switches += r->view != s->view;
+	s->view = r->view;
+	if (++s->dispatches < EVERY_DISPATCHES && s->switches < EVERY_SWITCHES)
+		return;
+	s->dispatches = s->switches = 0;
+	r->stats.checks++;
+	if (!(wrong = check_all(r)))
+		return;
+	LOG(LOG_RUNTIME, LOG_ERROR, "an invariant is broken: %s", wrong);
+	r->failure = wrong;
+	dispatch_end(r, RUNTIME_HOST_FAILURE);
+}

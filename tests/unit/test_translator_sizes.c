@@ -1,0 +1,146 @@
+/* What side-table rows say about an access, against the processor: an instruction touches no byte more than its row says, and writes only
+ * if the row says so. Soft accesses and completions rest on it, since they prepare just that. Every opcode that runs as itself, with every
+ * mandatory prefix, is run on memory that ends where its operand ends, and on memory that may not be written. */
+#include <stdio.h>
+
+#include <Zydis/Zydis.h>
+
+#include "host_step.h"
+#include "tests/shim/test.h"
+#include "translator/emit.h"
+#include "translator_fixture.h"
+
+#define RAM_END (STEP_RAM_AT + STEP_RAM_SIZE)
+
+static const uint8_t prefixes[] = {0, 0x66, 0xF2, 0xF3};
+static unsigned forms;
+
+struct form {
+	uint8_t bytes[16];
+	unsigned size;
+	bool writes;
+};
+
+/* Is the first host instruction the access, and nothing but an instruction of the guest's with its operand at EAX? */
+static bool is_plain_access(void)
+{
+	ZydisDecoder decoder;
+	ZydisDecodedInstruction d;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, step_machine.code, fixture_out.code_length, &d, op)))
+		return false;
+	for (unsigned i = 0; i < d.operand_count; i++)
+		if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && op[i].mem.base == ZYDIS_REGISTER_R15 && op[i].mem.index == ZYDIS_REGISTER_RAX)
+			return true;
+	return false;
+}
+
+/* op [eax], or nothing if there is no such instruction. */
+static bool make_form(struct form *f, unsigned map, unsigned prefix, unsigned opcode, unsigned reg)
+{
+	unsigned at = 0;
+
+	memset(f, 0, sizeof(*f));
+	if (prefixes[prefix])
+		f->bytes[at++] = prefixes[prefix];
+	if (map)
+		f->bytes[at++] = 0x0F;
+	if (map > 1)
+		f->bytes[at++] = map == 2 ? 0x38 : 0x3A;
+	f->bytes[at++] = (uint8_t)opcode;
+	f->bytes[at] = (uint8_t)(reg << 3);
+
+	struct translator_input in = fixture_input(f->bytes, sizeof(f->bytes), MODE_FLAT);
+	in.stubs = step_stubs();
+	in.code = step_machine.code;
+	in.code_pc = (host_pc_t)step_machine.code;
+	if (translator_translate(&in, &fixture_out) || fixture_out.end != END_LIMIT)
+		return false;
+	const struct side_row *row = &fixture_out.rows[0];
+	f->size = row_sizes[row->access >> ROW_SIZE_SHIFT];
+	f->writes = row->access & ROW_WRITE;
+	return f->size != 0 && is_plain_access();
+}
+
+static void run_form(const struct form *f, uint32_t address)
+{
+	static struct step_state s;
+	static const uint32_t mxcsr = 0x1F80;
+
+	memset(&s, 0, sizeof(s));
+	for (unsigned i = 0; i < 16; i++)
+		s.regs.r[i] = STEP_RAM_AT + PAGE_SIZE;
+	s.regs.r[RAX] = address;
+	s.regs.r[RSP] = (uint64_t)step_machine.stack + PAGE_SIZE / 2;
+	s.regs.rip = (uint64_t)step_machine.code;
+	/* As a control word or MXCSR: every exception masked. */
+	for (unsigned i = 0; i < STEP_RAM_SIZE; i++)
+		s.ram[i] = i % 2 ? 0x1F : 0xBF;
+	memset(s.ram + (address - STEP_RAM_AT) + 2, 0, f->size > 2 ? f->size - 2 : 0);
+	step_run(&s);
+	__asm__ volatile("fninit; ldmxcsr %0" : : "m"(mxcsr));
+}
+
+static void describe(const struct form *f, const char *what)
+{
+	FAIL("%02x %02x %02x %02x %02x: %s (the row says %u bytes, %s)", f->bytes[0], f->bytes[1], f->bytes[2], f->bytes[3], f->bytes[4], what,
+	     f->size, f->writes ? "written" : "read");
+}
+
+static bool faulted_at(uint64_t from)
+{
+	return step_machine.end == STEP_FAULT && step_machine.signal == SIGSEGV && step_machine.fault_offset >= from &&
+	       step_machine.fault_offset < RAM_END + PAGE_SIZE;
+}
+
+static void check_size(const struct form *f)
+{
+	run_form(f, RAM_END - f->size);
+	if (faulted_at(RAM_END))
+		describe(f, "touches more");
+	/* One byte further it must not fit, or the row says too much. Strict alignment comes first. */
+	run_form(f, RAM_END - f->size + 1);
+	if (step_machine.end == STEP_STUB && f->size < 16)
+		describe(f, "touches less");
+}
+
+static void check_direction(const struct form *f)
+{
+	run_form(f, RAM_END - PAGE_SIZE);
+	if (faulted_at(RAM_END - PAGE_SIZE) != f->writes && step_machine.signal != SIGFPE)
+		describe(f, f->writes ? "does not write" : "writes");
+}
+
+static void each_form(void (*check)(const struct form *f))
+{
+	struct form f;
+
+	forms = 0;
+	for (unsigned map = 0; map < 4; map++)
+		for (unsigned prefix = 0; prefix < ARRAY_LEN(prefixes); prefix++)
+			for (unsigned opcode = 0; opcode < 256; opcode++)
+				for (unsigned reg = 0; reg < 8; reg++)
+					if (make_form(&f, map, prefix, opcode, reg)) {
+						forms++;
+						check(&f);
+					}
+}
+
+TEST(translator_sizes, no_byte_beyond_what_the_row_says)
+{
+	step_setup();
+	each_form(check_size);
+	CHECK(forms > 1000);
+}
+
+TEST(translator_sizes, no_write_that_the_row_calls_a_read)
+{
+	step_setup();
+	/* step_run fills RAM through its other mapping. */
+	mprotect(step_machine.window + STEP_RAM_AT, STEP_RAM_SIZE, PROT_READ);
+	each_form(check_direction);
+	mprotect(step_machine.window + STEP_RAM_AT, STEP_RAM_SIZE, PROT_READ | PROT_WRITE);
+	CHECK(forms > 1000);
+}
