@@ -321,7 +321,9 @@ static void compare_partial(struct verify *f, struct vcpu *v, struct difference 
 		compare_state(f, d, &f->theirs, 0, f->undefined, false);
 		return;
 	}
-	compare_at(f, d, index, 0, insn->rep ? 1u << ECX | 1u << ESI | 1u << EDI : 0, true);
+	/* LODS may have loaded, and loads again. */
+	bool loads = insn->opcode == 0xAC || insn->opcode == 0xAD;
+	compare_at(f, d, index, 0, (insn->rep ? 1u << ECX | 1u << ESI | 1u << EDI : 0) | (loads ? 1u << EAX : 0), true);
 	if (!insn->rep || d->length)
 		return;
 	uint32_t rounds = reference_state(f->reference)->gpr[ECX] - v->gpr[ECX];

@@ -4,7 +4,7 @@
 #define IRQ0 0x20
 #define PIT_HZ 1193182u
 
-static volatile u32 ticks, last_eip, last_eflags, depth, max_depth;
+static volatile u32 ticks, first_eip, last_eflags, depth, max_depth;
 
 static void pic_init(void)
 {
@@ -30,8 +30,8 @@ static void pit_rate(u32 hz)
 
 static void tick(struct trap_frame *f)
 {
-	ticks++;
-	last_eip = f->eip;
+	/* Of several only the first says when it was taken: a slow machine may owe another before IF is clear again. */
+	if (!ticks++) first_eip = f->eip;
 	last_eflags = f->eflags;
 	out8(0x20, 0x20);
 }
@@ -99,7 +99,7 @@ static void test_masked(void)
 	__asm__ volatile("sti; cli" : : : "memory");
 	check_equal("sti, cli: no interrupt between", ticks, 0);
 	__asm__ volatile("sti; nop; cli" : : : "memory");
-	check_equal("sti, nop: taken", ticks, 1);
+	check("sti, nop: taken", ticks >= 1);
 	check("EFLAGS.IF is clear after cli", !(({ u32 f; __asm__ volatile("pushf; pop %0" : "=r"(f)); f; }) & EFLAGS_IF));
 }
 
@@ -118,28 +118,28 @@ static void test_enabling(void)
 	ticks = 0;
 	wait_pending();
 	__asm__ volatile("pushf; orl $0x200, (%%esp); popf; 1: nop; nop; cli; movl $1b, %0" : "=r"(where) : : "memory", "cc");
-	check_equal("popf that sets IF takes a pending interrupt", ticks, 1);
-	check_equal("and at once", last_eip, where);
+	check("popf that sets IF takes a pending interrupt", ticks >= 1);
+	check_equal("and at once", first_eip, where);
 	ticks = 0;
 	wait_pending();
 	__asm__ volatile("pushf; orl $0x200, (%%esp); push %%cs; push $1f; iret; 1: nop; cli; movl $1b, %0" : "=r"(where) : : "memory", "cc");
-	check_equal("iret that sets IF takes a pending interrupt", ticks, 1);
-	check_equal("and at once, iret", last_eip, where);
+	check("iret that sets IF takes a pending interrupt", ticks >= 1);
+	check_equal("and at once, iret", first_eip, where);
 	ticks = 0;
 	wait_pending();
 	__asm__ volatile("sti; 1: nop; 2: nop; cli; movl $2b, %0" : "=r"(where) : : "memory");
-	check_equal("sti: taken behind the next instruction", last_eip, where);
-	check_equal("once", ticks, 1);
+	check_equal("sti: taken behind the next instruction", first_eip, where);
+	check("taken then", ticks >= 1);
 	ticks = 0;
 	wait_pending();
 	__asm__ volatile("mov %%ss, %%ecx; sti; nop; mov %%ecx, %%ss; 1: nop; cli; movl $1b, %0" : "=r"(where) : : "ecx", "memory");
-	check_equal("taken before mov ss", ticks, 1);
+	check("taken before mov ss", ticks >= 1);
 	/* mov ss; mov esp: no interrupt on the half-made stack. sti's shadow covers mov ss, whose shadow covers mov esp. */
 	ticks = 0;
 	wait_pending();
 	__asm__ volatile("mov %%ss, %%ecx; mov %%esp, %%edx; sti; mov %%ecx, %%ss; mov %%edx, %%esp; 1: nop; cli; movl $1b, %0"
 			 : "=r"(where) : : "ecx", "edx", "memory");
-	check_equal("mov ss: taken", ticks, 1);
+	check("mov ss: taken", ticks >= 1);
 	/* At CPL 3 interrupts come with IF set, whatever popf tries. */
 	ticks = 0;
 	struct state s = state_at(CODE(0x6A, 0x02, 0x9D, 0x8B, 0x03, 0x39, 0xC8, 0x74, 0xFA, CODE_DONE), 3);
@@ -160,7 +160,7 @@ static void test_halt(void)
 	u32 where;
 	ticks = 0;
 	__asm__ volatile("1: sti; hlt; 2: cli; movl $2b, %0" : "=r"(where) : : "memory");
-	check("interrupt's EIP is behind hlt", last_eip == where);
+	check("interrupt's EIP is behind hlt", first_eip == where);
 }
 
 static void test_nested(void)
