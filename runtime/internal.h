@@ -52,6 +52,7 @@ struct fault_heat {
 struct sanity {
 	uint32_t dispatches, switches;
 	const struct shadow_view *view;
+	uint64_t next; /* not before this time */
 };
 
 struct runtime {

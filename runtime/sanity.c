@@ -2,8 +2,9 @@
 #include "base/log.h"
 #include "runtime/internal.h"
 
-#define EVERY_DISPATCHES 20000u
-#define EVERY_SWITCHES 500u /* view switches */
+#define EVERY_DISPATCHES 5000u
+#define EVERY_SWITCHES 100u /* view switches */
+#define PAUSE 3u            /* times as long as the check took: most of the time is the guest's */
 
 /* What a live block relies on: stores to its bytes are seen. */
 static bool is_traced(void *ctx, struct block *b)
@@ -89,18 +90,31 @@ static const char *check_all(struct runtime *r)
 	return wrong ? wrong : views.wrong;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 void sanity_check(struct runtime *r)
 {
 	struct sanity *s = &r->sanity;
-	const char *wrong;
 
 	s->switches += r->view != s->view;
 	s->view = r->view;
 	if (++s->dispatches < EVERY_DISPATCHES && s->switches < EVERY_SWITCHES)
 		return;
+	uint64_t start = now_ns();
+	if (start < s->next)
+		return;
 	s->dispatches = s->switches = 0;
 	r->stats.checks++;
-	if (!(wrong = check_all(r)))
+	const char *wrong = check_all(r);
+	uint64_t end = now_ns();
+	s->next = end + PAUSE * (end - start);
+	if (!wrong)
 		return;
 	LOG(LOG_RUNTIME, LOG_ERROR, "an invariant is broken: %s", wrong);
 	r->failure = wrong;

@@ -355,7 +355,7 @@ static void compare_stopped(struct verify *f, struct vcpu *v, struct difference 
 		return;
 	}
 	if (raised && v->eip == insn->eip + insn->length)
-		note(d, "  went past an instruction that faults in the reference, at %08x\n", insn->eip);
+		note(d, "  went past an instruction that faults in the reference, at %08x: %s\n", insn->eip, reference_why(f->reference));
 	uint32_t undefined = undefined_before(f, f->steps);
 	/* FXRSTOR and its kind change what is not compared then. */
 	if (!raised && (insn->fpu || insn->opcode == 0x1AE))

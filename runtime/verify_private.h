@@ -83,6 +83,8 @@ bool reference_was_cut(const struct reference *ref);
 /* An SSE operand was not aligned: Unicorn does not check that. */
 bool reference_was_misaligned(const struct reference *ref);
 void reference_set_rounds(struct reference *ref, uint32_t rounds);
+/* Why it ended early, for the report. */
+const char *reference_why(const struct reference *ref);
 struct reference_store *reference_stores(const struct reference *ref, uint32_t *count);
 /* Bring RAM back to what it was before the block, for a second run; the stores of the first say what may have changed. Undo that with reference_forward. */
 void reference_rewind(struct reference *ref);

@@ -46,6 +46,7 @@ struct reference {
 	uint32_t restarts;
 	bool stopped, cut;
 	bool misaligned;
+	char why[96];
 	bool loading; /* a descriptor of ours is read */
 	bool stale; /* Unicorn ran a translation of what was there before */
 	enum reference_end end;
@@ -157,8 +158,10 @@ static void show_page(struct reference *ref, gva_t gva, unsigned access)
 		return;
 	}
 	map_page(ref, gva, MAPPED_BLANK);
-	if (!(access & ACCESS_FETCH))
-		stop(ref, a.kind == SHADOW_MMIO ? REFERENCE_DEVICE : REFERENCE_FAULTS);
+	if (access & ACCESS_FETCH)
+		return;
+	snprintf(ref->why, sizeof(ref->why), "%s at %08x is not RAM (error %x)", access & ACCESS_WRITE ? "a store" : "a load", gva, a.error);
+	stop(ref, a.kind == SHADOW_MMIO ? REFERENCE_DEVICE : REFERENCE_FAULTS);
 }
 
 static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int size, int64_t value, void *user)
@@ -206,6 +209,7 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	}
 	/* A store into the code that runs makes Unicorn begin its instruction anew. */
 	if (same && !again && !ref->insns[ref->steps - 1].branches) {
+		snprintf(ref->why, sizeof(ref->why), "it begins the instruction again and again");
 		if (++ref->restarts > MAX_RESTARTS)
 			stop(ref, REFERENCE_FAULTS);
 		return;
@@ -234,9 +238,11 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 
 static void on_exception(uc_engine *uc, uint32_t vector, void *user)
 {
+	struct reference *ref = user;
+
 	(void)uc;
-	(void)vector;
-	stop(user, REFERENCE_FAULTS);
+	snprintf(ref->why, sizeof(ref->why), "exception %u", vector);
+	stop(ref, REFERENCE_FAULTS);
 }
 
 /* A segment's base can be set only by loading a selector; the table for it lies in a page that is taken away again at once. */
@@ -446,17 +452,19 @@ static void run_engine(struct reference *ref, uint32_t limit)
 	ref->first = ref->steps;
 	ref->limit = limit;
 	ref->stale = false;
-	uc_emu_start(ref->uc, from, NEVER, 0, 0);
+	uc_err error = uc_emu_start(ref->uc, from, NEVER, 0, 0);
 	if (ref->stale) {
 		uint32_t eip = ref->insns[ref->steps].eip;
 		ref->stopped = false;
 		ref->first = ref->steps;
 		uc_ctl_remove_cache(ref->uc, (uint64_t)eip, (uint64_t)ref->insns[limit - 1].eip + ref->insns[limit - 1].length);
-		uc_emu_start(ref->uc, eip, NEVER, 0, 0);
+		error = uc_emu_start(ref->uc, eip, NEVER, 0, 0);
 	}
 	/* It came back by itself: an instruction that Unicorn does not run. */
-	if (!ref->stopped)
+	if (!ref->stopped) {
+		snprintf(ref->why, sizeof(ref->why), "it came back by itself (%s)", uc_strerror(error));
 		ref->end = REFERENCE_FAULTS;
+	}
 	/* The instruction that faults is not a step done. */
 	if (ref->end != REFERENCE_LIMIT && ref->steps > ref->first)
 		ref->steps--;
@@ -518,6 +526,11 @@ const struct reference_state *reference_state(const struct reference *ref)
 uint32_t reference_steps(const struct reference *ref)
 {
 	return ref->steps;
+}
+
+const char *reference_why(const struct reference *ref)
+{
+	return ref->why;
 }
 
 bool reference_was_cut(const struct reference *ref)

@@ -146,11 +146,12 @@ static struct operation random_operation(struct vcpu *v)
 	return op;
 }
 
-static void compare(const struct fake *expected, enum callout_result a, enum callout_result b)
+static void compare(const struct fake *expected, enum callout_result a, enum callout_result b, bool interrupted)
 {
 	CHECK_EQ(a, b);
 	CHECK_MEM(fake.v.gpr, expected->v.gpr, sizeof fake.v.gpr);
-	CHECK_EQ(fake.v.flags, expected->v.flags);
+	/* A fault behind an interruption shows the flags that the interruption did. */
+	if (a != CALLOUT_FAULT || !interrupted) CHECK_EQ(fake.v.flags, expected->v.flags);
 	CHECK(!memcmp(fake.ram, expected->ram, sizeof fake.ram));
 	/* The definition reads MMIO before it finds that the destination faults; sparing the device that read is as good. */
 	CHECK(fake.logged == expected->logged || (a == CALLOUT_FAULT && fake.logged + 1 == expected->logged));
@@ -174,8 +175,9 @@ TEST(callouts_string, do_what_their_elements_would)
 		enum callout_result a = naive_run(v, op);
 		expected = fake;
 		fake = before;
+		unsigned again_before = again;
 		enum callout_result b = run(v, op, &again);
-		compare(&expected, b, a);
+		compare(&expected, b, a, again != again_before);
 		faults += a == CALLOUT_FAULT;
 		if (test_has_failed())
 			FAIL("case %u: operation %u size %u rep %u a16 %d df %d", i, op.which, op.size, op.rep, op.a16, v->df_flag);
