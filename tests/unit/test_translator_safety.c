@@ -71,8 +71,8 @@ static bool check_opcode(const uint8_t *head, unsigned head_length, unsigned map
 	uint8_t bytes[64];
 	unsigned opcode_at = head_length + maps[map].length;
 
-	memcpy(bytes, head, head_length);
-	memcpy(bytes + head_length, maps[map].bytes, maps[map].length);
+	if (head_length) memcpy(bytes, head, head_length);
+	if (maps[map].length) memcpy(bytes + head_length, maps[map].bytes, maps[map].length);
 	bytes[opcode_at] = (uint8_t)opcode;
 	for (unsigned reg = 0; reg < 8; reg++)
 		for (unsigned m = 0; m < ARRAY_LEN(modrms); m++) {
