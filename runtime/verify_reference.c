@@ -463,7 +463,8 @@ static void run_engine(struct reference *ref, uint32_t limit)
 	/* It came back by itself: an instruction that Unicorn does not run. */
 	if (!ref->stopped) {
 		snprintf(ref->why, sizeof(ref->why), "it came back by itself (%s)", uc_strerror(error));
-		ref->end = REFERENCE_FAULTS;
+		/* In the middle of a repeated instruction that says nothing about the instruction. */
+		ref->end = ref->steps > ref->first && ref->insns[ref->steps - 1].rep ? REFERENCE_DEVICE : REFERENCE_FAULTS;
 	}
 	/* The instruction that faults is not a step done. */
 	if (ref->end != REFERENCE_LIMIT && ref->steps > ref->first)
