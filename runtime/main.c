@@ -1,10 +1,12 @@
 /* The command: options, checks, set-up in the order that leaves nothing behind on bad input, the run, and how it ended. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "runtime/boot.h"
@@ -230,17 +232,35 @@ static int run_guest(const struct options *o)
 	return code;
 }
 
+/* A descriptor that was closed is taken by the next file that opens: guest memory must not become standard input or output. */
+static bool open_standard_files(void)
+{
+	int fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
+	if (fd < 0) return false;
+	close(fd);
+	return true;
+}
+
+/* What was printed for the user must have arrived. */
+static int printed(int code)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+	return errno == EPIPE ? code : fail(EXIT_HOST_FAILURE, "standard output could not be written");
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
 	char why[WHY_SIZE];
+	if (!open_standard_files()) return EXIT_HOST_FAILURE;
 	int error = options_parse(&o, argc, argv, why, sizeof(why));
 	if (error) return fail(error, why);
 	switch (o.command) {
 	case COMMAND_RUN: return run_guest(&o);
-	case COMMAND_CHECK: return host_check(true, o.memory, why, sizeof(why));
-	case COMMAND_HELP: options_print_help(); return EXIT_OK;
-	case COMMAND_VERSION: puts("bt-vmm " VERSION); return EXIT_OK;
+	case COMMAND_CHECK: return printed(host_check(true, o.memory, why, sizeof(why)));
+	case COMMAND_HELP: options_print_help(); return printed(EXIT_OK);
+	case COMMAND_VERSION: puts("bt-vmm " VERSION); return printed(EXIT_OK);
 	}
 	return EXIT_USAGE;
 }

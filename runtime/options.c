@@ -104,7 +104,7 @@ static int parse_serial(struct parser *p, const char *value)
 		p->o->serial = SERIAL_FILE;
 		p->o->serial_file = value + 5;
 	} else {
-		return refuse(p, "--serial '%s' is unknown: give stdio, file:NAME or none", value);
+		return refuse(p, "--serial '%s' is not known: give stdio, file:NAME with a file's name, or none", value);
 	}
 	return 0;
 }
@@ -275,7 +275,8 @@ static int parse_option(struct parser *p, int argc, char **argv, int *used)
 	const char *word = argv[0];
 	size_t length = strcspn(word, "=");
 	*used = 1;
-	if (word[0] != '-') return refuse(p, "'%s' is no option: a kernel is given by --kernel FILE", word);
+	if (word[0] != '-')
+		return refuse(p, "'%s' is no option: a kernel is given by --kernel FILE, and an optional value behind '=' (--stats=json)", word);
 	int index = find_option(word, length);
 	if (index < 0) return refuse(p, "the option '%.*s' is unknown: bt-vmm --help lists them", (int)length, word);
 	const struct option_rule *rule = &option_list[index];

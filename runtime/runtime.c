@@ -180,12 +180,14 @@ static int make_parts(struct runtime *r, char *why, size_t size)
 		return err;
 	}
 	if (r->config.dump && !(r->dump = fopen(r->config.dump, "w"))) {
-		say(why, size, "the dump file could not be opened (%s)", strerror(errno));
-		return -errno;
+		int error = errno;
+		snprintf(why, size, "the file '%s' of --dump could not be opened: %s", r->config.dump, strerror(error));
+		return -error;
 	}
 	if (r->config.forms && (!(r->forms = forms_create()) || !(r->forms_out = fopen(r->config.forms, "w")))) {
-		say(why, size, "the file for instruction forms could not be opened (%s)", strerror(errno));
-		return -errno;
+		int error = errno;
+		snprintf(why, size, "the file '%s' of --forms could not be opened: %s", r->config.forms, strerror(error));
+		return -error;
 	}
 	return 0;
 }
@@ -218,6 +220,15 @@ int runtime_create(struct runtime **out, const struct runtime_config *config, ch
 	return 0;
 }
 
+static void close_output(FILE *f, const char *name)
+{
+	if (!f)
+		return;
+	bool failed = ferror(f);
+	if (fclose(f) || failed)
+		LOG(LOG_RUNTIME, LOG_ERROR, "the file '%s' could not be written whole (%s)", name, strerror(errno));
+}
+
 void runtime_destroy(struct runtime *r)
 {
 	signals_remove(r);
@@ -236,12 +247,10 @@ void runtime_destroy(struct runtime *r)
 		close(r->ram_fd);
 	if (r->low_guard)
 		munmap(r->low_guard, WINDOW_SIZE + MIB(1) - LOW_GUARD_START);
-	if (r->dump)
-		fclose(r->dump);
-	if (r->forms_out) {
+	if (r->forms_out)
 		forms_write(r->forms, r->forms_out);
-		fclose(r->forms_out);
-	}
+	close_output(r->dump, r->config.dump);
+	close_output(r->forms_out, r->config.forms);
 	free(r->forms);
 	free(r->v);
 	free(r);

@@ -23,6 +23,8 @@ if [ -n "$run" ]; then
     poweroff -f
 fi
 [ ! -x /linuxrc ] || exec /linuxrc
+# What the kernel still has to say must not land on the prompt: dmesg shows it.
+dmesg -n 4
 exec /bin/busybox init
 '''
 

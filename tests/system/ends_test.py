@@ -115,6 +115,17 @@ def test_input_that_ends(folder):
             report(f"standard input: {name}", None if done.returncode == 1 and done.stdout == b"b" else done)
 
 
+def test_closed_descriptors(folder):
+    """What the monitor opens must not become its standard input or output: guest memory would be typed into the guest."""
+    def close_all():
+        for descriptor in range(3):
+            os.close(descriptor)
+    forever = folder.run(SPIN, "--timeout", "1", stdin=None, preexec_fn=close_all)
+    report("all standard descriptors closed: the timeout ends it", None if forever.returncode == 8 else forever)
+    full = subprocess.run([BINARY, "--help"], stdin=subprocess.DEVNULL, stdout=open("/dev/full", "wb"), stderr=subprocess.PIPE, timeout=SECONDS)
+    report("--help to a full device says so", None if full.returncode == 6 and full.stderr.count(b"\n") == 1 else full)
+
+
 def test_files(folder):
     done = folder.run(PUT_B + debug_exit(0xF4, 0), "--debug-exit", "--serial=file:out", "--dump=blocks")
     with open(os.path.join(folder.name, "out"), "rb") as file:
@@ -186,6 +197,7 @@ def main():
         test_reboots(folder)
         test_signals(folder)
         test_input_that_ends(folder)
+        test_closed_descriptors(folder)
         test_files(folder)
         test_stats(folder)
         test_terminal(folder)
