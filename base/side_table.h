@@ -19,10 +19,11 @@ enum undo {
 	UNDO_STEP,     /* ditto: guest ESI and EDI step by the size in `access`, as DF says */
 	UNDO_PUSH2,    /* ditto: guest ESP is 2 less */
 	UNDO_POP2,     /* ditto: guest ESP is 2 more */
+	UNDO_DONE,     /* ditto: nothing is left to do. Said where the EIP alone would not tell: an exit to the block's own beginning */
 };
 
-/* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct exit has UNDO_NONE with the
- * target's EIP. */
+/* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct exit has UNDO_NONE or
+ * UNDO_DONE with the target's EIP. */
 struct side_row {
 	uint16_t host_offset;
 	uint16_t undo : 5;   /* enum undo */

@@ -48,9 +48,9 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 
 static bool is_done(const struct runtime *r, const struct side_row *row)
 {
-	bool target = row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX;
+	bool says_so = row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX || row->undo == UNDO_DONE;
 
-	return target || row->eip != r->alone.eip;
+	return says_so || row->eip != r->alone.eip;
 }
 
 void dispatch_stop(struct vcpu *v, const struct side_row *row)

@@ -80,7 +80,7 @@ void emit_exit(struct translation *t, uint32_t eip)
 	struct link_slot *slot = slot_new(t, eip);
 	struct cold *c = exit_cold(t, slot_index, eip);
 
-	row_add(t, UNDO_NONE, eip, 0);
+	row_add(t, row_exit(t, eip), eip, 0);
 	if (!same_page(t, eip))
 		c->jump[0] = exec_check(t, slot, eip, false);
 	slot->rel32_offset = (uint16_t)emit_jmp(&t->e);
@@ -253,7 +253,7 @@ static void call_direct(struct translation *t, const struct insn *insn)
 	uint32_t slot_index = t->out->slot_count;
 	struct link_slot *slot = slot_new(t, target);
 	exit_cold(t, slot_index, target);
-	row_add(t, UNDO_NONE, target, 0);
+	row_add(t, row_exit(t, target), target, 0);
 	if (!same_page(t, target)) {
 		mismatch = cold_add(t, COLD_CALL_EXIT, exec_check(t, slot, target, false), target);
 		mismatch->slot = (uint8_t)slot_index;

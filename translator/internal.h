@@ -116,6 +116,8 @@ void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word);
 void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc_t resume);
 /* 0 none, 1 REP or REPE, 2 REPNE. */
 unsigned rep_of(const struct insn *insn);
+/* rows.c: what a row says from where on only an exit to this EIP is left. */
+unsigned row_exit(const struct translation *t, uint32_t eip);
 /* rows.c: lea r11, [pc]. */
 void emit_lea_r11(struct emitter *e, host_pc_t pc);
 

@@ -19,6 +19,11 @@ void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access
 	out->rows[out->row_count++] = row;
 }
 
+unsigned row_exit(const struct translation *t, uint32_t eip)
+{
+	return eip == t->in->eip ? UNDO_DONE : UNDO_NONE;
+}
+
 struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip)
 {
 	static struct cold discarded;
@@ -57,7 +62,7 @@ static void exit_emit(struct translation *t, const struct cold *c)
 {
 	struct link_slot *slot = &t->out->slots[c->slot];
 
-	row_add(t, UNDO_NONE, c->eip, 0);
+	row_add(t, row_exit(t, c->eip), c->eip, 0);
 	slot->unlinked_offset = (uint16_t)emit_offset(&t->e);
 	emit_patch(&t->e, slot->rel32_offset);
 	emit_lea_r11(&t->e, t->e.pc + slot->unlinked_offset);
