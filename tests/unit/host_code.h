@@ -380,7 +380,7 @@ static inline bool host_check_slot(struct host_code *c, const struct link_slot *
 
 	if (!stub || !host_r11_names(stub, &named) || named != s->unlinked_offset)
 		return host_refuse(c, s->unlinked_offset, "a slot without an exit stub");
-	if (!row || row->eip != s->target || row->undo != UNDO_NONE || row->esp)
+	if (!row || row->eip != s->target || (row->undo != UNDO_NONE && row->undo != UNDO_DONE) || row->esp)
 		return host_refuse(c, s->unlinked_offset, "an exit stub whose row is not its target's");
 	for (uint32_t n = 0; n < c->count; n++) {
 		if (c->insn[n].branches && c->insn[n].d.raw.imm[0].size == 32 && c->insn[n].end == s->rel32_offset + 4u)
