@@ -118,7 +118,9 @@ static uint32_t mode_index(struct runtime *r, uint32_t mode)
  * forgotten when another begins. */
 static void match_mode(struct runtime *r, uint32_t mode)
 {
-	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * MODE_TAGS + mode_index(r, mode)) << 32;
+	uint32_t index = mode_index(r, mode); /* first: it may begin another epoch */
+
+	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * MODE_TAGS + index) << 32;
 	/* With a base, the same EIP may be another address by now. */
 	if (r->view->return_mode != mode || MODE_SEG(mode, SEG_CS) != MODE_SEG_FLAT) {
 		return_stack_reset(r, r->view);
