@@ -89,14 +89,21 @@ static void forget_code(void *ctx, struct shadow_view *view)
 	view_forget_code(ctx, view);
 }
 
+static bool is_within(const struct block *b, host_pc_t from, host_pc_t to)
+{
+	return b && b->host_pc >= from && b->host_pc < to;
+}
+
 /* Host PCs in this code are about to mean something else. */
 static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
 {
 	struct runtime *r = ctx;
 
 	r->code_epoch++;
-	if (r->link_from && r->link_from->host_pc >= from && r->link_from->host_pc < to)
+	if (is_within(r->link_from, from, to))
 		r->link_from = NULL;
+	if (is_within(r->observed, from, to))
+		r->observed = NULL;
 	shadow_each_view(r->shadow, forget_code, r);
 }
 

@@ -1,5 +1,5 @@
-/* The driver: difftest [--seed N] [--cases N a form] [--seconds N] [--form NAME] [--chaos LIST] [--covers FILE] [--list]. Prints TAP, one line a
- * form. --covers: does the test have every instruction form of the list that `bt-vmm --forms` wrote? */
+/* The driver: difftest [--seed N] [--cases N a form] [--unicorn N of these] [--seconds N] [--form NAME] [--chaos LIST] [--covers FILE] [--list].
+ * Prints TAP, one line a form. --covers: does the test have every instruction form of the list that `bt-vmm --forms` wrote? */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -7,6 +7,7 @@
 #include "base/abi.h"
 #include "base/disasm.h"
 #include "diff.h"
+#include "reference.h"
 #include "runtime/options.h"
 #include "translator/translator.h"
 
@@ -23,6 +24,9 @@ struct driver {
 	unsigned chaos;
 	uint32_t failed, skipped;
 	uint64_t total;
+	struct reference *reference; /* NULL: without Unicorn */
+	uint32_t unicorn;            /* cases a form */
+	uint64_t unicorn_total, unicorn_wrong;
 };
 
 static struct diff_case cases[NATIVE_BATCH];
@@ -31,23 +35,24 @@ static struct diff_result monitor_result;
 
 static const char *const names[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
 
-static void print_bytes(const char *name, const uint8_t *a, const uint8_t *b, uint32_t size)
+static void print_bytes(const char *name, const uint8_t *a, const char *who, const uint8_t *b, uint32_t size)
 {
 	if (!memcmp(a, b, size))
 		return;
 	printf("#   %s ", name);
 	for (uint32_t i = size; i-- > 0;) printf("%02x", a[i]);
-	printf(", processor ");
+	printf(", %s ", who);
 	for (uint32_t i = size; i-- > 0;) printf("%02x", b[i]);
 	putchar('\n');
 }
 
-static void print_difference(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs, uint64_t seed)
+static void print_difference(const struct diff_case *c, const struct diff_result *ours, const char *who, const struct diff_result *theirs,
+			     uint64_t seed)
 {
 	const struct diff_state *a = &ours->out, *b = &theirs->out;
 	char name[8];
 
-	printf("# %s, seed %llu: bt-vmm differs from the processor\n", diff_form_name(c->form), (unsigned long long)seed);
+	printf("# %s, seed %llu: bt-vmm differs from the other engine (%s)\n", diff_form_name(c->form), (unsigned long long)seed, who);
 	fputs("#", stdout);
 	for (uint32_t i = 0; i < c->length; i++) printf(" %02x", c->code[i]);
 	putchar('\n');
@@ -57,25 +62,26 @@ static void print_difference(const struct diff_case *c, const struct diff_result
 	printf(" eflags %08x\n", c->in.eflags);
 	for (unsigned i = 0; i < 8; i++)
 		if (a->gpr[i] != b->gpr[i])
-			printf("#   %s %08x, processor %08x\n", names[i], a->gpr[i], b->gpr[i]);
+			printf("#   %s %08x, %s %08x\n", names[i], a->gpr[i], who, b->gpr[i]);
 	if (a->eip != b->eip || a->vector != b->vector || a->error != b->error)
-		printf("#   vector %u error %x eip %08x, processor vector %u error %x eip %08x\n", a->vector, a->error, a->eip, b->vector, b->error, b->eip);
+		printf("#   vector %u error %x eip %08x, %s vector %u error %x eip %08x\n", a->vector, a->error, a->eip, who, b->vector, b->error,
+		       b->eip);
 	if ((a->eflags ^ b->eflags) & EFLAGS_COMPARED)
-		printf("#   eflags %08x, processor %08x\n", a->eflags, b->eflags);
+		printf("#   eflags %08x, %s %08x\n", a->eflags, who, b->eflags);
 	if (c->fpu) {
-		printf("#   fcw %04x fsw %04x ftw %02x mxcsr %04x, processor fcw %04x fsw %04x ftw %02x mxcsr %04x\n", a->fcw, a->fsw, a->ftw, a->mxcsr, b->fcw,
-		       b->fsw, b->ftw, b->mxcsr);
+		printf("#   fcw %04x fsw %04x ftw %02x mxcsr %04x, %s fcw %04x fsw %04x ftw %02x mxcsr %04x\n", a->fcw, a->fsw, a->ftw, a->mxcsr, who,
+		       b->fcw, b->fsw, b->ftw, b->mxcsr);
 		for (unsigned i = 0; i < 8; i++) {
 			snprintf(name, sizeof(name), "st%u", i);
-			print_bytes(name, a->st[i], b->st[i], 10);
+			print_bytes(name, a->st[i], who, b->st[i], 10);
 			snprintf(name, sizeof(name), "xmm%u", i);
-			print_bytes(name, a->xmm[i], b->xmm[i], 16);
+			print_bytes(name, a->xmm[i], who, b->xmm[i], 16);
 		}
 	}
 	for (uint32_t i = 0, shown = 0; i < DATA_SIZE && shown < 8; i++) {
 		if (ours->data[i] == theirs->data[i])
 			continue;
-		printf("#   [%08x] %02x, processor %02x (before %02x)\n", DATA_BASE + i, ours->data[i], theirs->data[i], c->data[i]);
+		printf("#   [%08x] %02x, %s %02x (before %02x)\n", DATA_BASE + i, ours->data[i], who, theirs->data[i], c->data[i]);
 		shown++;
 	}
 }
@@ -95,9 +101,69 @@ static bool equal(const struct diff_case *c, const struct diff_result *ours, con
 	       !memcmp(ours->data, theirs->data, DATA_SIZE);
 }
 
+#ifdef HAVE_UNICORN
+/* A case that bt-vmm and the processor ran alike, in Unicorn: what it does otherwise is an error of its own, and must be on the list. */
+static bool run_reference(struct driver *d, const struct diff_case *c, const struct diff_result *ours, uint64_t seed)
+{
+	static struct diff_result theirs;
+	const char *name = diff_form_name(c->form);
+
+	d->unicorn_total++;
+	if (!reference_run(d->reference, c, &theirs))
+		theirs.out.vector = UINT32_MAX;
+	unsigned parts = diff_parts(c, ours, &theirs);
+	d->unicorn_wrong += parts != 0;
+	unsigned unexplained = unicorn_unexplained(name, parts);
+	if (!unexplained)
+		return true;
+	print_difference(c, ours, "Unicorn", &theirs, seed);
+	printf("# the processor agrees with bt-vmm, and it is not on the list of Unicorn's errors: ");
+	diff_print_parts(stdout, unexplained);
+	putchar('\n');
+	return false;
+}
+
+static bool start_reference(struct driver *d)
+{
+	d->reference = d->unicorn ? reference_create() : NULL;
+	return d->reference || !d->unicorn;
+}
+
+static void end_reference(struct driver *d)
+{
+	if (!d->reference)
+		return;
+	printf("# Unicorn: %llu cases, wrong in %llu of them\n", (unsigned long long)d->unicorn_total, (unsigned long long)d->unicorn_wrong);
+	if (!d->form)
+		unicorn_print_unseen(stdout);
+	reference_destroy(d->reference);
+}
+#else
+static bool run_reference(struct driver *d, const struct diff_case *c, const struct diff_result *ours, uint64_t seed)
+{
+	(void)d, (void)c, (void)ours, (void)seed;
+	return true;
+}
+
+static bool start_reference(struct driver *d)
+{
+	(void)d;
+	puts("# built without libunicorn: bt-vmm and the processor alone");
+	return true;
+}
+
+static void end_reference(struct driver *d)
+{
+	(void)d;
+}
+#endif
+
 /* `count` cases of a form (or sequences); false at the first that differs. */
 static bool run_cases(struct driver *d, uint32_t form, uint64_t first, uint32_t count)
 {
+	/* Not sequences: what they do with a flag that is undefined could be anything. */
+	uint32_t for_reference = d->reference && form < diff_form_count() ? d->unicorn : 0;
+
 	while (count > 0) {
 		uint32_t batch = count < NATIVE_BATCH ? count : NATIVE_BATCH;
 		for (uint32_t i = 0; i < batch; i++) {
@@ -117,9 +183,12 @@ static bool run_cases(struct driver *d, uint32_t form, uint64_t first, uint32_t 
 				d->skipped++;
 				continue;
 			}
-			if (monitor_run(d->monitor, &cases[i], &monitor_result) && equal(&cases[i], &monitor_result, &native_results[i]))
+			if (monitor_run(d->monitor, &cases[i], &monitor_result) && equal(&cases[i], &monitor_result, &native_results[i])) {
+				if (for_reference && for_reference-- && !run_reference(d, &cases[i], &monitor_result, first + i))
+					return false;
 				continue;
-			print_difference(&cases[i], &monitor_result, &native_results[i], first + i);
+			}
+			print_difference(&cases[i], &monitor_result, "processor", &native_results[i], first + i);
 			return false;
 		}
 		first += batch;
@@ -246,6 +315,8 @@ static bool parse(struct driver *d, int argc, char **argv)
 			d->seed = strtoull(value, NULL, 0);
 		else if (!strcmp(argv[i], "--cases"))
 			d->cases = (uint32_t)strtoul(value, NULL, 0);
+		else if (!strcmp(argv[i], "--unicorn"))
+			d->unicorn = (uint32_t)strtoul(value, NULL, 0);
 		else if (!strcmp(argv[i], "--seconds"))
 			d->seconds = (uint32_t)strtoul(value, NULL, 0);
 		else if (!strcmp(argv[i], "--form"))
@@ -260,11 +331,11 @@ static bool parse(struct driver *d, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct driver d = {.seed = 1, .cases = 200};
+	struct driver d = {.seed = 1, .cases = 200, .unicorn = 40};
 	char why[1024];
 
 	if (!parse(&d, argc, argv)) {
-		fprintf(stderr, "usage: difftest [--seed N] [--cases N] [--seconds N] [--form NAME] [--chaos all-soft|all-direct|one-instruction] [--covers FILE] [--list]\n");
+		fprintf(stderr, "usage: difftest [--seed N] [--cases N] [--unicorn N] [--seconds N] [--form NAME] [--chaos all-soft|all-direct|one-instruction] [--covers FILE] [--list]\n");
 		return 2;
 	}
 	d.native = native_start();
@@ -273,7 +344,12 @@ int main(int argc, char **argv)
 		fprintf(stderr, "difftest: %s\n", d.monitor ? "the process for the processor's side cannot be started" : why);
 		return 1;
 	}
+	if (!start_reference(&d)) {
+		fprintf(stderr, "difftest: cannot set up Unicorn\n");
+		return 1;
+	}
 	int code = run_all(&d);
+	end_reference(&d);
 	monitor_destroy(d.monitor);
 	native_stop(d.native);
 	return code;
