@@ -53,6 +53,12 @@ bool cache_contains(const struct cache *c, host_pc_t pc)
 	return pc - c->exec < c->size;
 }
 
+void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to)
+{
+	*from = c->exec;
+	*to = c->exec + c->size;
+}
+
 /* Regions are filled in turn, so that the one behind the current is always the oldest. */
 static void advance(struct cache *c)
 {

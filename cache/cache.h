@@ -75,6 +75,8 @@ const struct side_row *cache_find_row(const struct block *b, host_pc_t pc);
 
 /* Is pc within code memory? Async-signal-safe. */
 bool cache_contains(const struct cache *c, host_pc_t pc);
+/* Where code memory is: [*from, *to). */
+void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to);
 
 /* Link a slot to a block's entry, patching its rel32 and, where it has one, its exec check (value = gfn of `to` + 1; negated if the
  * slot says so). Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */

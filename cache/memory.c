@@ -13,6 +13,7 @@
 /* Both ends stay this much inside of the 2 GiB that a rel32 reaches, so that all stubs, not only `near`, are in reach. */
 #define REACH (MIB(2048) - MIB(16))
 #define SEARCH_STEP MIB(4)
+#define GUARD KIB(64) /* nothing, on either side of both mappings */
 
 void *memory_xalloc(void *old, size_t size)
 {
@@ -38,17 +39,28 @@ static int open_memory(uint64_t size)
 	return fd;
 }
 
+static void unmap(uint64_t at, uint64_t size)
+{
+	munmap((void *)(uintptr_t)(at - GUARD), size + 2 * GUARD);
+}
+
+/* The file between two guards: at this address, or anywhere if it is 0. Returns the address, or 0. */
+static uint64_t map_guarded(int fd, uint64_t at, uint64_t size, int protection)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED_NOREPLACE : 0);
+	uint8_t *p = mmap((void *)(uintptr_t)(at ? at - GUARD : 0), size + 2 * GUARD, PROT_NONE, flags, -1, 0);
+	if (p == MAP_FAILED) return 0;
+	uint64_t got = (uintptr_t)p + GUARD;
+	bool placed = !at || got == at; /* a kernel may take the flag for a hint */
+	if (placed && mmap((void *)(uintptr_t)got, size, protection, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED) return got;
+	unmap(got, size);
+	return 0;
+}
+
 static bool map_exec_at(struct cache *c, int fd, uint64_t at)
 {
-	int flags = MAP_SHARED | (at ? MAP_FIXED_NOREPLACE : 0);
-	void *p = mmap((void *)(uintptr_t)at, c->size, PROT_READ | PROT_EXEC, flags, fd, 0);
-	if (p == MAP_FAILED) return false;
-	if (at && (uintptr_t)p != at) { /* a kernel that takes the flag for a hint */
-		munmap(p, c->size);
-		return false;
-	}
-	c->exec = (uintptr_t)p;
-	return true;
+	c->exec = map_guarded(fd, at, c->size, PROT_READ | PROT_EXEC);
+	return c->exec;
 }
 
 /* Below first: above an executable grows its heap. */
@@ -66,11 +78,10 @@ static bool map_exec_near(struct cache *c, int fd, uint64_t near)
 
 static int map_both(struct cache *c, int fd, host_pc_t near)
 {
-	void *p = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED) return -errno;
-	c->write = p;
+	c->write = (uint8_t *)(uintptr_t)map_guarded(fd, 0, c->size, PROT_READ | PROT_WRITE);
+	if (!c->write) return -ENOMEM;
 	if (near ? map_exec_near(c, fd, near) : map_exec_at(c, fd, 0)) return 0;
-	munmap(c->write, c->size);
+	unmap((uintptr_t)c->write, c->size);
 	c->write = NULL;
 	return -ENOMEM;
 }
@@ -89,6 +100,6 @@ int memory_map_code(struct cache *c, host_pc_t near)
 
 void memory_unmap_code(struct cache *c)
 {
-	if (c->write) munmap(c->write, c->size);
-	if (c->exec) munmap((void *)(uintptr_t)c->exec, c->size);
+	if (c->write) unmap((uintptr_t)c->write, c->size);
+	if (c->exec) unmap(c->exec, c->size);
 }

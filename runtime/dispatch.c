@@ -318,6 +318,8 @@ host_pc_t dispatch(struct runtime *r)
 		dispatch_use_view(r);
 		if (r->config.chaos & CHAOS_CHECK)
 			sanity_check(r);
+		if (r->config.chaos & CHAOS_FENCE)
+			fence_watch_look(r);
 		if (r->ended)
 			return 0;
 		match_mode(r, block_mode(r));

@@ -10,6 +10,7 @@
 
 #include "base/abi.h"
 #include "runtime/cpu.h"
+#include "runtime/fence.h"
 #include "runtime/memory.h"
 #include "runtime/options.h"
 #include "runtime/runtime.h"
@@ -36,6 +37,14 @@ struct completion {
 	bool bounced;          /* the thunk worked on vcpu.bounce */
 };
 
+/* The first 4 GiB and what an access there can reach beyond: nothing of the host's may be there. */
+#define LOW_GUARD_START 0x10000u
+#define LOW_GUARD_END (WINDOW_SIZE + MIB(1))
+
+/* Host mappings that windows may use. Less than the host's default for vm.max_map_count: the rest is for the host's own needs and for
+ * traces that must not fail. */
+#define MAP_BUDGET 40000u
+
 #define HISTORY 16u
 #define HEAT_SLOTS 256u
 #define HEAT_LIMIT 24u /* true faults of one direct instruction before it turns soft */
@@ -55,6 +64,13 @@ struct sanity {
 	uint64_t next; /* not before this time */
 };
 
+/* --chaos=fence: since the last look. */
+struct fence_watch {
+	uint32_t dispatches;
+	uint64_t next; /* not before this time */
+	unsigned descriptors; /* at the first look; 0 before it */
+};
+
 struct runtime {
 	struct vcpu *v;
 	struct stats stats;
@@ -70,6 +86,7 @@ struct runtime {
 	uint8_t *ram;
 	uint64_t ram_size;
 	int ram_fd;
+	struct fences fences;
 	uint8_t *low_guard;        /* the first 4 GiB of host addresses, reserved: no guest address means anything there */
 
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
@@ -96,6 +113,7 @@ struct runtime {
 	} alone;
 	const struct block *observed;
 	struct sanity sanity;
+	struct fence_watch fence_watch;
 
 	enum runtime_end end;
 	bool ended;
@@ -158,6 +176,10 @@ bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t addr
 
 /* sanity.c: look at every invariant now and then; end the run with a sentence if one is broken. */
 void sanity_check(struct runtime *r);
+
+/* fence_watch.c: ditto for the host's memory beside the guest's, and after the run once more. */
+void fence_watch_look(struct runtime *r);
+void fence_watch_end(struct runtime *r);
 
 /* signals.c */
 int signals_install(struct runtime *r);

@@ -171,6 +171,7 @@ static const struct {
 	{ "all-direct", CHAOS_ALL_DIRECT },
 	{ "kicks", CHAOS_KICKS },
 	{ "check", CHAOS_CHECK },
+	{ "fence", CHAOS_FENCE },
 };
 
 static unsigned find_chaos(const char *word, size_t length)
@@ -190,7 +191,7 @@ static int parse_chaos(struct parser *p, const char *value)
 			return refuse(p,
 				"--chaos '%.*s' is unknown: the names are tiny-cache, one-instruction, few-windows, no-chain, all-soft, "
 				"all-direct, "
-				"kicks, check",
+				"kicks, check, fence",
 				(int)length, value);
 		}
 		if (p->o->chaos & bit) return refuse(p, "--chaos names '%.*s' twice", (int)length, value);
@@ -372,7 +373,7 @@ void options_print_help(void)
 		"  --forms=FILE         which instruction forms the guest has, and how often\n"
 		"  --verify             compare each block with a reference processor (slow; in builds that have it)\n"
 		"  --tc-size SIZE       size of the translation cache, 1M to 1G (64M)\n"
-		"  --chaos=NAME,...     make life hard: tiny-cache one-instruction few-windows no-chain all-soft all-direct kicks check\n"
+		"  --chaos=NAME,...     make life hard: tiny-cache one-instruction few-windows no-chain all-soft all-direct kicks check fence\n"
 		"\n"
 		"On the terminal, Ctrl-A x quits, Ctrl-A h shows the other keys, Ctrl-A Ctrl-A sends a Ctrl-A.\n"
 		"\n"

@@ -28,7 +28,7 @@ _Static_assert(offsetof(struct vcpu, jumps) == VCPU_JUMPS, "entry.S");
 _Static_assert(offsetof(struct vcpu, window) == VCPU_WINDOW, "entry.S");
 _Static_assert(sizeof(struct jump_slot) == 16, "entry.S");
 
-#define LOW_GUARD_START 0x10000u
+#define VCPU_MEMORY ((sizeof(struct vcpu) + PAGE_MASK) & ~(size_t)PAGE_MASK)
 
 static void say(char *why, size_t size, const char *format, const char *detail)
 {
@@ -38,7 +38,7 @@ static void say(char *why, size_t size, const char *format, const char *detail)
 /* An empty soft table entry is zero: the access would go to the low 4 GiB of the host. Nothing may ever be there. */
 static int guard_low_memory(struct runtime *r)
 {
-	void *p = mmap((void *)(uintptr_t)LOW_GUARD_START, WINDOW_SIZE + MIB(1) - LOW_GUARD_START, PROT_NONE,
+	void *p = mmap((void *)(uintptr_t)LOW_GUARD_START, LOW_GUARD_END - LOW_GUARD_START, PROT_NONE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -49,17 +49,16 @@ static int guard_low_memory(struct runtime *r)
 
 static int allocate_ram(struct runtime *r)
 {
-	r->ram_fd = memfd_create("guest-ram", MFD_CLOEXEC);
+	r->ram_fd = memfd_create(RAM_FILE, MFD_CLOEXEC);
 	if (r->ram_fd < 0 || ftruncate(r->ram_fd, (off_t)r->ram_size))
 		return -errno;
-	/* All of it now, with a page behind: a memory limit met later would be a SIGBUS in the middle of the guest. */
+	/* All of it now: a memory limit met later would be a SIGBUS in the middle of the guest. */
 	if (fallocate(r->ram_fd, 0, 0, (off_t)r->ram_size))
 		return -errno;
-	uint8_t *p = mmap(NULL, r->ram_size + MIB(2), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	r->ram = p + MIB(1);
-	p = mmap(r->ram, r->ram_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, r->ram_fd, 0);
+	r->ram = fences_alloc(&r->fences, r->ram_size, PROT_NONE);
+	if (!r->ram)
+		return -ENOMEM;
+	void *p = mmap(r->ram, r->ram_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, r->ram_fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	return 0;
@@ -146,8 +145,6 @@ static int make_cache(struct runtime *r)
 	return cache_create(&r->cache, &config);
 }
 
-/* Half of the host's default for vm.max_map_count: the rest is for the host's own needs and for traces that must not fail. */
-#define MAP_BUDGET 40000u
 
 static int make_shadow(struct runtime *r)
 {
@@ -205,12 +202,13 @@ int runtime_create(struct runtime **out, const struct runtime_config *config, ch
 	int err;
 
 	*out = NULL;
-	if (!r || !(r->v = aligned_alloc(64, (sizeof(*r->v) + 63) & ~(size_t)63))) {
+	if (r)
+		r->fences.patterned = config->chaos & CHAOS_FENCE;
+	if (!r || !(r->v = fences_alloc(&r->fences, VCPU_MEMORY, PROT_READ | PROT_WRITE))) {
 		free(r);
 		say(why, why_size, "out of memory%s", "");
 		return -ENOMEM;
 	}
-	memset(r->v, 0, sizeof(*r->v));
 	r->config = *config;
 	r->ram_size = config->ram_size;
 	r->frames = (gfn_t)(config->ram_size >> PAGE_SHIFT);
@@ -240,7 +238,7 @@ void runtime_destroy(struct runtime *r)
 {
 	signals_remove(r);
 	if (r->shadow) {
-		shadow_each_view(r->shadow, view_free_code, NULL);
+		shadow_each_view(r->shadow, view_free_code, r);
 		shadow_destroy(r->shadow);
 	}
 	if (r->cache)
@@ -249,17 +247,18 @@ void runtime_destroy(struct runtime *r)
 		free(r->soft_bits[i]);
 	free(r->soft_bits);
 	if (r->ram)
-		munmap(r->ram - MIB(1), r->ram_size + MIB(2));
+		fences_free(&r->fences, r->ram, r->ram_size);
 	if (r->ram_fd >= 0)
 		close(r->ram_fd);
 	if (r->low_guard)
-		munmap(r->low_guard, WINDOW_SIZE + MIB(1) - LOW_GUARD_START);
+		munmap(r->low_guard, LOW_GUARD_END - LOW_GUARD_START);
 	if (r->forms_out)
 		forms_write(r->forms, r->forms_out);
 	close_output(r->dump, r->config.dump);
 	close_output(r->forms_out, r->config.forms);
 	free(r->forms);
-	free(r->v);
+	fences_free(&r->fences, r->v, VCPU_MEMORY);
+	fences_destroy(&r->fences);
 	free(r);
 }
 
@@ -300,6 +299,8 @@ enum runtime_end runtime_run(struct runtime *r)
 	}
 	r->running = false;
 	fpu_reset();
+	if (r->config.chaos & CHAOS_FENCE)
+		fence_watch_end(r);
 	return r->end;
 }
 

@@ -1,7 +1,7 @@
 /* Host signals of the vCPU's thread: faults of translated code, kicks, and the processor-time sampler. A handler only writes down what
  * happened and where translated code shall go on; the work is done outside, on the C stack. */
 #include <errno.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -104,7 +104,7 @@ int signals_install(struct runtime *r)
 	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 	struct sigaction fault = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 	struct sigaction kick = {.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
-	stack_t alt = {.ss_sp = malloc(ALT_STACK), .ss_size = ALT_STACK};
+	stack_t alt = {.ss_sp = fences_alloc(&r->fences, ALT_STACK, PROT_READ | PROT_WRITE), .ss_size = ALT_STACK};
 
 	if (!alt.ss_sp)
 		return -ENOMEM;
@@ -131,7 +131,8 @@ void signals_remove(struct runtime *r)
 	r->has_sampler = false;
 	current = NULL;
 	sigaltstack(&off, NULL);
-	free(r->alt_stack);
+	if (r->alt_stack)
+		fences_free(&r->fences, r->alt_stack, ALT_STACK);
 	r->alt_stack = NULL;
 }
 

@@ -11,36 +11,29 @@
 #define WINDOW_RESERVATION (WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 #define RETURN_STACK KIB(64)
 
-static void *reserve(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static void *tables_alloc(void *ctx, size_t size)
 {
-	uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct runtime *r = ctx;
+	void *p = fences_alloc(&r->fences, size, PROT_READ | PROT_WRITE);
 
-	(void)ctx;
-	if (p == MAP_FAILED)
-		return NULL;
 	/* Sparse by design: a huge page would fill it with 2 MiB for each entry. */
-	madvise(p, size, MADV_NOHUGEPAGE);
+	if (p)
+		madvise(p, size, MADV_NOHUGEPAGE);
 	return p;
 }
 
 static void tables_free(void *ctx, void *p, size_t size)
 {
-	(void)ctx;
-	munmap(p, size);
+	struct runtime *r = ctx;
+
+	fences_free(&r->fences, p, size);
 }
 
 static void *window_alloc(void *ctx)
 {
-	uint8_t *p = reserve(WINDOW_RESERVATION);
+	struct runtime *r = ctx;
+	uint8_t *p = fences_alloc(&r->fences, WINDOW_RESERVATION, PROT_NONE);
 
-	(void)ctx;
 	return p ? p + WINDOW_GUARD : NULL;
 }
 
@@ -50,7 +43,7 @@ static void window_free(void *ctx, void *window)
 
 	if (r->window == window)
 		r->window = NULL;
-	munmap((uint8_t *)window - WINDOW_GUARD, WINDOW_RESERVATION);
+	fences_free(&r->fences, (uint8_t *)window - WINDOW_GUARD, WINDOW_RESERVATION);
 }
 
 static int map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable)
@@ -97,7 +90,7 @@ bool view_equip(struct runtime *r, struct shadow_view *view)
 {
 	if (view->return_top)
 		return true;
-	uint8_t *base = reserve(RETURN_STACK + PAGE_SIZE);
+	uint8_t *base = fences_alloc(&r->fences, RETURN_STACK + PAGE_SIZE, PROT_NONE);
 	view->jumps = calloc(JUMP_SLOTS, sizeof(struct jump_slot));
 	if (!base || !view->jumps || mprotect(base + PAGE_SIZE, RETURN_STACK, PROT_READ | PROT_WRITE)) {
 		r->failure = "no memory for a view's return stack";
@@ -134,10 +127,11 @@ void view_forget_code(struct runtime *r, struct shadow_view *view)
 
 void view_free_code(void *ctx, struct shadow_view *view)
 {
-	(void)ctx;
+	struct runtime *r = ctx;
+
 	if (!view->return_top)
 		return;
-	munmap((uint8_t *)view->return_top - RETURN_STACK - PAGE_SIZE, RETURN_STACK + PAGE_SIZE);
+	fences_free(&r->fences, (uint8_t *)view->return_top - RETURN_STACK - PAGE_SIZE, RETURN_STACK + PAGE_SIZE);
 	free(view->jumps);
 	view->return_top = 0;
 }

@@ -22,8 +22,11 @@ def command(args, name, entry):
                 "-no-reboot", "-monitor", "none", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", image]
     line = [*args.vmm.split(), "run", "--kernel", image, "--memory", "64M", "--serial", "stdio", "--debug-exit", "--no-reboot",
             "--timeout", str(args.timeout), *entry.get("args", [])]
-    if args.chaos:
-        line.append("--chaos=" + args.chaos)
+    chaos = [args.chaos] if args.chaos else []
+    if entry.get("fence") and "fence" not in args.chaos.split(","):
+        chaos.append("fence")
+    if chaos:
+        line.append("--chaos=" + ",".join(chaos))
     return line
 
 

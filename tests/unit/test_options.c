@@ -162,8 +162,9 @@ TEST(options, serial)
 
 TEST(options, chaos)
 {
-	CHECK_EQ(RUN("--chaos=tiny-cache,one-instruction,few-windows,no-chain,all-direct,kicks,check").o.chaos,
-		CHAOS_TINY_CACHE | CHAOS_ONE_INSTRUCTION | CHAOS_FEW_WINDOWS | CHAOS_NO_CHAIN | CHAOS_ALL_DIRECT | CHAOS_KICKS | CHAOS_CHECK);
+	CHECK_EQ(RUN("--chaos=tiny-cache,one-instruction,few-windows,no-chain,all-direct,kicks,check,fence").o.chaos,
+		CHAOS_TINY_CACHE | CHAOS_ONE_INSTRUCTION | CHAOS_FEW_WINDOWS | CHAOS_NO_CHAIN | CHAOS_ALL_DIRECT | CHAOS_KICKS | CHAOS_CHECK |
+			CHAOS_FENCE);
 	REFUSED(RUN("--chaos=kick"), "--chaos 'kick'");
 	REFUSED(RUN("--chaos=kicks,"), "--chaos ''");
 	REFUSED(RUN("--chaos=,kicks"), "--chaos ''");

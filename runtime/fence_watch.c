@@ -1,0 +1,139 @@
+/* --chaos=fence: the host's memory beside the guest's, and what the process consists of, looked at while the guest runs and after it. */
+#include "runtime/fence.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "runtime/internal.h"
+
+#define EVERY_DISPATCHES 500u
+#define PAUSE 3u             /* times as long as the look took: most of the time is the guest's */
+#define OTHER_MAPPINGS 2000u /* beside those of windows: the program, libraries, tables, stacks and their fences */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct spans {
+	struct span *list;
+	unsigned count;
+};
+
+static void add_span(struct spans *s, int kind, uint64_t from, uint64_t size)
+{
+	s->list[s->count++] = (struct span){.kind = kind, .from = from, .to = from + size};
+}
+
+static void add_window(void *ctx, struct shadow_view *view)
+{
+	uint64_t window = (uint64_t)view->window;
+
+	if (!window)
+		return;
+	add_span(ctx, SPAN_NOTHING, window - WINDOW_GUARD, WINDOW_GUARD);
+	add_span(ctx, SPAN_WINDOW, window, WINDOW_SIZE);
+	add_span(ctx, SPAN_NOTHING, window + WINDOW_SIZE, WINDOW_GUARD);
+}
+
+static void count_view(void *ctx, struct shadow_view *view)
+{
+	(void)view;
+	++*(unsigned *)ctx;
+}
+
+static const char *check_layout(struct runtime *r, char *why, size_t size)
+{
+	unsigned views = 0;
+	uint64_t code_from, code_to;
+
+	shadow_each_view(r->shadow, count_view, &views);
+	cache_memory(r->cache, &code_from, &code_to);
+	struct spans s = {.list = calloc(3 + 3 * views, sizeof(*s.list))};
+	FILE *maps = fopen("/proc/self/maps", "re");
+	const char *wrong = "the process's mappings cannot be read";
+	if (s.list && maps) {
+		add_span(&s, SPAN_NOTHING, LOW_GUARD_START, LOW_GUARD_END - LOW_GUARD_START);
+		add_span(&s, SPAN_RAM, (uint64_t)r->ram, r->ram_size);
+		add_span(&s, SPAN_CODE, code_from, code_to - code_from);
+		shadow_each_view(r->shadow, add_window, &s);
+		struct layout l = {.spans = s.list, .count = s.count, .most_mappings = MAP_BUDGET + OTHER_MAPPINGS};
+		wrong = layout_check(&l, maps, why, size);
+	}
+	if (maps)
+		fclose(maps);
+	free(s.list);
+	return wrong;
+}
+
+static unsigned count_descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n;
+}
+
+static const char *check_descriptors(struct runtime *r)
+{
+	unsigned now = count_descriptors();
+
+	if (!r->fence_watch.descriptors)
+		r->fence_watch.descriptors = now;
+	return now == r->fence_watch.descriptors ? NULL : "the number of open descriptors has changed";
+}
+
+static const char *check_host(struct runtime *r, char *why, size_t size)
+{
+	const uint8_t *changed = fences_find_change(&r->fences);
+
+	r->stats.fence_checks++;
+	if (changed) {
+		snprintf(why, size, "the host's memory beside the guest's was written at %p", (const void *)changed);
+		return why;
+	}
+	const char *wrong = check_descriptors(r);
+	return wrong ? wrong : check_layout(r, why, size);
+}
+
+static bool look(struct runtime *r)
+{
+	static _Thread_local char why[640];
+	const char *wrong = check_host(r, why, sizeof(why));
+
+	if (!wrong)
+		return true;
+	LOG(LOG_RUNTIME, LOG_ERROR, "%s", wrong);
+	r->failure = wrong;
+	return false;
+}
+
+void fence_watch_look(struct runtime *r)
+{
+	struct fence_watch *w = &r->fence_watch;
+
+	if (++w->dispatches < EVERY_DISPATCHES)
+		return;
+	w->dispatches = 0;
+	uint64_t start = now_ns();
+	if (start < w->next)
+		return;
+	if (!look(r))
+		dispatch_end(r, RUNTIME_HOST_FAILURE);
+	uint64_t end = now_ns();
+	w->next = end + PAUSE * (end - start);
+}
+
+void fence_watch_end(struct runtime *r)
+{
+	if (r->end != RUNTIME_HOST_FAILURE && !look(r))
+		r->end = RUNTIME_HOST_FAILURE;
+}
