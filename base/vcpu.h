@@ -69,6 +69,7 @@ struct vcpu {
 	uint32_t dr[8];
 	uint32_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t apic_base, pat, misc_enable; /* plain MSR storage */
+	uint64_t features;    /* FEATURE_BITs of base/features.h: fixed from the start */
 	uint32_t mode;        /* MODE_* of base/abi.h, kept by cpu_update_mode() */
 	uint8_t cpl;
 	bool shadow_interrupts; /* sti, mov ss, pop ss: the next instruction runs before an interrupt is taken */

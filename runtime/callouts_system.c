@@ -4,8 +4,6 @@
 
 /* Bits of CR0 that are there; writes to the others are ignored (vol. 3, 2.5). */
 #define CR0_WRITABLE (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
-/* What CPUID shows, and the performance-counter bit that every processor of family 6 has. */
-#define CR4_WRITABLE (CR4_TSD | CR4_PSE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT)
 #define CR4_PAGING (CR4_PSE | CR4_PGE)
 
 #define DR6_BD 0x2000u
@@ -182,7 +180,7 @@ static enum callout_result move_to_cr0(struct vcpu *v, uint32_t arg, uint32_t va
 
 static enum callout_result move_to_cr4(struct vcpu *v, uint32_t arg, uint32_t value)
 {
-	if (value & ~CR4_WRITABLE) return cpu_raise_error(v, VEC_GP, 0);
+	if (value & ~cpu_cr4_bits(v)) return cpu_raise_error(v, VEC_GP, 0);
 	uint32_t mode = v->mode;
 	uint32_t changed = v->cr4 ^ value;
 	v->cr4 = value;

@@ -4,6 +4,7 @@
 #define RUNTIME_CPU_H
 
 #include "base/callout.h"
+#include "base/features.h"
 #include "base/vcpu.h"
 
 /* State after RESET as far as it is guest-visible (vol. 3, 9.1), in protected mode flat if `flat32` (what boot protocols want).
@@ -34,6 +35,10 @@ bool cpu_io_allowed(struct vcpu *v, uint16_t port, unsigned size);
 
 /* CPUID: the one place that says what this processor is. Leaves in EAX/ECX of v, as the instruction. */
 void cpu_cpuid(struct vcpu *v);
+/* What v->features is where --cpu says nothing: of base/features.def what is to be shown and the host has. */
+uint64_t cpu_features_default(void);
+/* Change *features as a list such as "+smap,-pae" says. False with one sentence in `why`: an unknown name, or the host lacks it. */
+bool cpu_features_parse(const char *list, uint64_t *features, char *why, size_t why_size);
 
 /* Hooks into the rest of the runtime, which owns the shadow and the devices. */
 void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4 were written */

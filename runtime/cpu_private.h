@@ -29,7 +29,11 @@ enum system_type {
 #define SELECTOR_RPL 3u
 static inline bool selector_is_null(uint16_t selector) { return (selector & ~SELECTOR_RPL) == 0; }
 static inline bool cpu_protected(const struct vcpu *v) { return (v->cr0 & CR0_PE) && !(v->eflags & EFL_VM); }
+static inline bool cpu_has(const struct vcpu *v, enum feature feature) { return v->features & FEATURE_BIT(feature); }
 static inline unsigned cpu_iopl(const struct vcpu *v) { return (v->eflags & EFL_IOPL) >> EFL_IOPL_SHIFT; }
+
+/* The bits of CR4 that may be set. */
+uint32_t cpu_cr4_bits(const struct vcpu *v);
 
 /* cpu_raise_error for functions that return bool. */
 bool cpu_fail(struct vcpu *v, uint8_t vector, uint32_t error);

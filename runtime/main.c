@@ -75,6 +75,7 @@ static int create_runtime(struct run *r)
 		.chaos = o->chaos,
 		.dump = o->dump,
 		.forms = o->forms,
+		.features_flipped = o->features ^ cpu_features_default(),
 		.no_reset = true, /* a reset needs the boot loader: it comes back here */
 	};
 	int error = runtime_create(&r->runtime, &config, r->why, sizeof(r->why));

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/cpu.h"
+
 #define MEMORY_MIN MIB(8)
 #define MEMORY_MAX MIB(3072) /* above lies the hole for devices */
 #define TC_MIN MIB(1)
@@ -92,6 +94,11 @@ static int parse_memory(struct parser *p, const char *value)
 	if (p->o->memory % PAGE_SIZE)
 		return refuse(p, "--memory '%s' is not a multiple of the page size: give a multiple of 4K", value);
 	return 0;
+}
+
+static int parse_cpu(struct parser *p, const char *value)
+{
+	return cpu_features_parse(value, &p->o->features, p->why, p->why_size) ? 0 : EXIT_USAGE;
 }
 
 static int parse_serial(struct parser *p, const char *value)
@@ -235,6 +242,7 @@ static const struct option_rule {
 	{ "--initrd", VALUE_NEEDED, true, false, "a file", parse_initrd },
 	{ "--append", VALUE_NEEDED, false, false, "a kernel command line", parse_append },
 	{ "--memory", VALUE_NEEDED, false, true, "a size, like 512M", parse_memory },
+	{ "--cpu", VALUE_NEEDED, false, false, "features, like +smap,-pae", parse_cpu },
 	{ "--serial", VALUE_NEEDED, false, false, "stdio, file:NAME or none", parse_serial },
 	{ "--no-reboot", VALUE_NEVER, false, false, NULL, parse_no_reboot },
 	{ "--debug-exit", VALUE_OPTIONAL, false, false, "a port", parse_debug_exit },
@@ -328,7 +336,7 @@ static int parse_options(struct parser *p, int argc, char **argv)
 int options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size)
 {
 	struct parser p = { .o = o, .why = why, .why_size = why_size };
-	*o = (struct options){ .append = "", .memory = MIB(512), .tc_size = MIB(64), .debug_exit_port = 0xF4 };
+	*o = (struct options){ .append = "", .memory = MIB(512), .tc_size = MIB(64), .debug_exit_port = 0xF4, .features = cpu_features_default() };
 	if (argc < 2) return refuse(&p, "no command is given: bt-vmm --help shows what there is");
 	const char *command = argv[1];
 	if (!strcmp(command, "run")) {
@@ -360,6 +368,7 @@ void options_print_help(void)
 		"  --memory SIZE        guest memory, 8M to 3G (512M)\n"
 		"\n"
 		"How it runs\n"
+		"  --cpu=+NAME,-NAME,.. processor features to show besides the usual ones, or not to show (+smap,-pae)\n"
 		"  --serial WHERE       first serial line: stdio, file:NAME or none (stdio)\n"
 		"  --no-reboot          end when the guest reboots\n"
 		"  --timeout SECONDS    end after this time\n"

@@ -21,6 +21,7 @@ struct options {
 	uint64_t memory;      /* bytes */
 	enum serial_kind serial;
 	const char *serial_file;
+	uint64_t features;    /* FEATURE_BITs of base/features.h */
 	bool no_reboot;
 	bool debug_exit;
 	uint16_t debug_exit_port;

@@ -216,6 +216,7 @@ int runtime_create(struct runtime **out, const struct runtime_config *config, ch
 	r->v->stats = &r->stats;
 	r->v->runtime = r;
 	r->v->jump_mask = JUMP_SLOTS - 1;
+	r->v->features = cpu_features_default() ^ config->features_flipped;
 	err = make_parts(r, why, why_size);
 	if (err < 0) {
 		runtime_destroy(r);

@@ -27,6 +27,7 @@ struct runtime_config {
 	unsigned chaos;           /* enum chaos of runtime/options.h */
 	const char *dump;         /* file for guest and host code of each block, or NULL */
 	const char *forms;        /* file for the instruction forms that were translated and how often, or NULL */
+	uint64_t features_flipped; /* FEATURE_BITs in which the guest's processor differs from cpu_features_default() */
 	bool no_reset;            /* a guest reset ends the run */
 };
 

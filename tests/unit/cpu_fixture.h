@@ -150,6 +150,7 @@ static inline void set_up(void)
 	memset(rights, PAGE_ALL, sizeof(rights));
 	memset(&cpu, 0, sizeof(cpu));
 	paging_changes = invlpg_count = 0;
+	cpu.features = cpu_features_default();
 	fill_gdt();
 	cpu_reset(&cpu, true);
 	cpu.gdtr = (struct table_register){ GDT, GDT_BYTES - 1 };

@@ -316,8 +316,10 @@ TEST(cpu_system, cpuid_identity)
 	uint32_t last = cpu.gpr[EAX];
 	cpuid(highest + 1);
 	CHECK_EQ(cpu.gpr[EAX], last);
-	cpuid(0x80000005);
+	cpuid(0x80000009);
 	CHECK_EQ(cpu.gpr[EAX], last);
+	cpuid(0x80000008);
+	CHECK_EQ(cpu.gpr[EAX], 32 << 8 | 36);
 }
 
 /* What a kernel concludes from CPUID must hold: no feature whose registers or instructions are absent. */
@@ -346,6 +348,27 @@ TEST(cpu_system, cpuid_features)
 	cpuid(0x80000001);
 	CHECK_EQ(cpu.gpr[EDX], 0);
 	CHECK_EQ(cpu.gpr[ECX], 0);
+}
+
+/* --cpu=LIST: what is not shown has no bit in CR4 either. */
+TEST(cpu_system, features_follow_the_list)
+{
+	char why[512] = "";
+	set_up();
+	CHECK(cpu_features_parse("-pge,-sse3,+sse2", &cpu.features, why, sizeof(why)));
+	cpuid(1);
+	CHECK(!(cpu.gpr[EDX] & 1u << 13) && !(cpu.gpr[ECX] & 1) && (cpu.gpr[EDX] & 1u << 26));
+	CHECK_EQ(to_cr(4, CR4_PGE), CALLOUT_FAULT);
+	CHECK_EQ(fault_seen(), FAULT(VEC_GP, 0));
+	CHECK(cpu_features_parse("+pge", &cpu.features, why, sizeof(why)));
+	CHECK(to_cr(4, CR4_PGE) != CALLOUT_FAULT);
+	static const char *const bad[] = { "", "pge", "+", "-", "+pge,", ",+pge", "+pg", "+pgee", "+PGE", "++pge" };
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		CHECK(!cpu_features_parse(bad[i], &cpu.features, why, sizeof(why)));
+		CHECK(strstr(why, "is unknown") && strstr(why, " pge"));
+	}
+	char tiny[8];
+	CHECK(!cpu_features_parse("bad", &cpu.features, tiny, sizeof(tiny)));
 }
 
 TEST(cpu_system, time_stamp)

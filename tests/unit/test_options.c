@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/cpu.h"
 #include "runtime/options.h"
 #include "tests/shim/test.h"
 
@@ -48,6 +49,19 @@ TEST(options, defaults)
 	CHECK(p.o.tc_size >= MIB(1));
 	CHECK(!p.o.no_reboot && !p.o.debug_exit && !p.o.stats && !p.o.stats_json && !p.o.verify);
 	CHECK(!p.o.log && !p.o.dump);
+}
+
+TEST(options, processor_features)
+{
+	uint64_t usual = cpu_features_default();
+	CHECK_EQ(RUN("--no-reboot").o.features, usual);
+	CHECK_EQ(RUN("--cpu=-sse3,-pge").o.features, usual & ~(FEATURE_BIT(FEATURE_SSE3) | FEATURE_BIT(FEATURE_PGE)));
+	CHECK_EQ(RUN("--cpu", "+sse3").o.features, usual);
+	REFUSED(RUN("--cpu=sse3"), "--cpu 'sse3' is unknown: write +NAME or -NAME");
+	REFUSED(RUN("--cpu=-sse3,+nonsense"), "--cpu '+nonsense' is unknown");
+	REFUSED(RUN("--cpu="), "--cpu is given an empty value");
+	REFUSED(RUN("--cpu=-sse3", "--cpu=-pge"), "--cpu is given twice");
+	REFUSED(PARSE("check", "--cpu=-sse3"), "bt-vmm check takes no option --cpu");
 }
 
 TEST(options, everything_with_equals_signs)
