@@ -2,6 +2,48 @@
 
 #include <capstone/capstone.h>
 #include <inttypes.h>
+#include <stdlib.h>
+
+struct disasm {
+	csh handle;
+	cs_insn *insn;
+};
+
+struct disasm *disasm_open(enum disasm_mode mode)
+{
+	static const cs_mode modes[] = {[DISASM_16] = CS_MODE_16, [DISASM_32] = CS_MODE_32, [DISASM_64] = CS_MODE_64};
+	struct disasm *d = calloc(1, sizeof(*d));
+
+	if (d && cs_open(CS_ARCH_X86, modes[mode], &d->handle) == CS_ERR_OK) {
+		d->insn = cs_malloc(d->handle);
+		if (d->insn)
+			return d;
+		cs_close(&d->handle);
+	}
+	free(d);
+	return NULL;
+}
+
+void disasm_close(struct disasm *d)
+{
+	if (!d)
+		return;
+	cs_free(d->insn, 1);
+	cs_close(&d->handle);
+	free(d);
+}
+
+size_t disasm_text(struct disasm *d, const uint8_t *bytes, size_t length, uint64_t address, char *text, size_t size)
+{
+	const uint8_t *at = bytes;
+
+	if (cs_disasm_iter(d->handle, &at, &length, &address, d->insn)) {
+		snprintf(text, size, "%s%s%s", d->insn->mnemonic, *d->insn->op_str ? " " : "", d->insn->op_str);
+		return d->insn->size;
+	}
+	snprintf(text, size, ".byte 0x%02x", *bytes);
+	return 1;
+}
 
 static void print_line(FILE *out, bool host64, uint64_t address, const uint8_t *bytes, size_t length)
 {
@@ -11,35 +53,19 @@ static void print_line(FILE *out, bool host64, uint64_t address, const uint8_t *
 	fprintf(out, "%*s ", length < 11 ? (int)(22 - 2 * length) : 0, "");
 }
 
-static void print_all(FILE *out, csh handle, cs_insn *insn, const uint8_t *bytes, size_t length, uint64_t address, bool host64)
-{
-	while (length) {
-		const uint8_t *start = bytes;
-		uint64_t at = address;
-		if (cs_disasm_iter(handle, &bytes, &length, &address, insn)) {
-			print_line(out, host64, at, start, insn->size);
-			fprintf(out, "%s%s%s\n", insn->mnemonic, *insn->op_str ? " " : "", insn->op_str);
-			continue;
-		}
-		print_line(out, host64, at, start, 1);
-		fprintf(out, ".byte 0x%02x\n", *start);
-		bytes = start + 1;
-		address = at + 1;
-		length--;
-	}
-}
-
 void disasm_print(FILE *out, const uint8_t *bytes, size_t length, uint64_t address, bool host64)
 {
-	csh handle;
-	if (cs_open(CS_ARCH_X86, host64 ? CS_MODE_64 : CS_MODE_32, &handle) != CS_ERR_OK) {
+	struct disasm *d = disasm_open(host64 ? DISASM_64 : DISASM_32);
+	char text[192];
+
+	if (!d) {
 		fputs("  (no disassembly: Capstone does not start)\n", out);
 		return;
 	}
-	cs_insn *insn = cs_malloc(handle);
-	if (insn) {
-		print_all(out, handle, insn, bytes, length, address, host64);
-		cs_free(insn, 1);
+	for (size_t at = 0, step; at < length; at += step) {
+		step = disasm_text(d, bytes + at, length - at, address + at, text, sizeof(text));
+		print_line(out, host64, address + at, bytes + at, step);
+		fprintf(out, "%s\n", text);
 	}
-	cs_close(&handle);
+	disasm_close(d);
 }

@@ -2,7 +2,7 @@
 #include "translator/internal.h"
 
 /* x87, MMX and SSE by CR0.EM, TS and CR4.OSFXSR (vol. 3, 2.5 and 13.1); the vector to raise, or -1. */
-static int fpu_trap(uint32_t mode, const struct insn *insn)
+int fpu_trap(uint32_t mode, const struct insn *insn)
 {
 	switch (insn->d.meta.isa_ext) {
 	case ZYDIS_ISA_EXT_X87:

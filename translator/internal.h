@@ -65,6 +65,8 @@ const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecode
 /* rules_simd.c: is it an x87, MMX or SSE instruction that runs as itself? */
 bool rules_simd_list(const ZydisDecodedInstruction *d);
 extern const struct rule rule_undefined, rule_too_long;
+/* explain.c: are there words for this rule? */
+bool rule_is_explained(const struct rule *rule);
 
 /* rows.c: the side table, and the tail behind the block. */
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access);
@@ -103,6 +105,8 @@ static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterG
 
 /* Emitters of the classes. */
 emit_fn emit_generic, emit_nothing, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
+/* The vector that an x87, MMX or SSE instruction raises in this mode, or -1. */
+int fpu_trap(uint32_t mode, const struct insn *insn);
 emit_fn emit_push, emit_pop, emit_leave, emit_add_esp;                                                              /* stack.c */
 emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;                                /* control.c */
 emit_fn emit_pushf, emit_popf, emit_sti;                                                              /* flags.c */

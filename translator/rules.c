@@ -113,7 +113,7 @@ static const struct rule *mov_rule(const ZydisDecodedOperand *op)
 static const struct rule *special_form(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op)
 {
 	static const struct rule call_far = CALLOUT_ENDS(call_far), jmp_far = CALLOUT_ENDS(jmp_far), ret_far = CALLOUT_ENDS(ret_far),
-				 push_seg = WITH_ESP(emit_push_seg), pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
+				 push_seg = {.emit = emit_push_seg, .callout = CALLOUT_push_seg, .defers_esp = true}, pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
 				 add_esp = WITH_ESP(emit_add_esp),
 				 movs = CALLOUT_VIA(emit_movs, movs), cmps = CALLOUT_VIA(emit_cmps, cmps);
 	bool is_far = d->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;

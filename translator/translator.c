@@ -47,15 +47,16 @@ static void emit_body(struct translation *t)
 {
 	bool ended = false;
 
-	for (uint32_t i = 0; i < t->count && !ended; i++) {
+	for (uint32_t i = 0; i < t->count; i++) {
 		const struct insn *insn = &t->insns[i];
 
+		t->out->starts[i] = (uint16_t)emit_offset(&t->e);
 		row_add(t, UNDO_NONE, insn->eip, 0);
 		if (!insn->rule->defers_esp)
 			esp_flush(t, insn->eip);
 		ended = insn->rule->emit(t, insn);
-		/* Room for the tail: what does not fit begins another block. */
-		if (t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 2 * MAX_COLD - 64) {
+		/* Room for the tail: what does not fit begins another block. What only raises an exception ends it early, too. */
+		if (ended || t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 2 * MAX_COLD - 64) {
 			t->count = i + 1;
 			break;
 		}
@@ -85,6 +86,7 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	if (in->gfn2 != GFN_NONE)
 		emit_second_page_check(t);
 	emit_body(t);
+	out->starts[t->count] = (uint16_t)emit_offset(&t->e);
 	cold_emit_all(t);
 	if (t->e.overflow)
 		return -ENOSPC;

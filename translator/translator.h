@@ -49,6 +49,8 @@ struct translator_output {
 	uint32_t instructions;
 	enum translator_end end;
 	uint32_t row_count, slot_count;
+	/* Where each instruction's code begins, and where the main line ends: what is behind it is left for by jumps. */
+	uint16_t starts[TRANSLATOR_MAX_INSTRUCTIONS + 1];
 	struct side_row rows[TRANSLATOR_MAX_ROWS];
 	struct link_slot slots[TRANSLATOR_MAX_SLOTS];
 };
@@ -64,5 +66,30 @@ uint32_t translator_length(const uint8_t *bytes, uint32_t length, uint32_t mode)
 /* The name of an instruction form ("add", mnemonic and operand kinds), for counting the forms a guest executes. Writes at most
  * `size` bytes, always terminated. */
 void translator_form(const uint8_t *bytes, uint32_t length, uint32_t mode, char *name, size_t size);
+
+/* What an instruction is to Popek and Goldberg: control-sensitive if it changes the processor's mode, its tables or the machine's resources;
+ * behaviour-sensitive if what it does or shows depends on them. */
+enum translator_sensitivity { SENSITIVE_CONTROL = 1, SENSITIVE_BEHAVIOUR = 2 };
+/* When a sensitive instruction traps outside ring 0, so that a monitor which runs its guest there learns of it. */
+enum translator_trap {
+	TRAP_NEVER, TRAP_CPL, TRAP_IOPL, TRAP_TSD, TRAP_PCE, TRAP_IDT, TRAP_SYSENTER_CS,
+};
+
+struct translator_insn {
+	uint32_t length;
+	bool runs;               /* else it raises #UD in this mode */
+	unsigned sensitivity;    /* SENSITIVE_*; 0: innocuous */
+	enum translator_trap trap;
+	const char *mnemonic;
+	const char *name;        /* what counts as one instruction in a summary ("mov_to_seg"); the mnemonic of what is not sensitive */
+	const char *why;         /* what makes it sensitive, or NULL */
+	char becomes[96];        /* how it is translated, whatever the mode ("callout sgdt") */
+	char reason[160];        /* why host code differs from the guest's in this mode, if it does */
+};
+
+/* The class of the instruction at `bytes`, from the rules that translate it. False if these bytes are none, or not all of one. */
+bool translator_classify(const uint8_t *bytes, uint32_t length, uint32_t mode, struct translator_insn *out);
+/* "yes", "no" or what it depends on. */
+const char *translator_trap_name(enum translator_trap trap);
 
 #endif

@@ -15,7 +15,7 @@
 #define FIXTURE_CANARY 0xA5
 
 static uint8_t fixture_code[TRANSLATOR_MAX_BYTES + 64];
-static struct translator_output fixture_out;
+__attribute__((unused)) static struct translator_output fixture_out;
 
 static const struct translator_stubs fixture_stubs = {
 	.chain = FIXTURE_CODE_PC - 0x1000, .lookup = FIXTURE_CODE_PC - 0x2000, .lookup_slow = FIXTURE_CODE_PC - 0x3000,
