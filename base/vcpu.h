@@ -38,6 +38,10 @@ struct jump_slot {
 };
 #define JUMP_SLOTS 4096u
 
+/* vcpu.shadow_interrupts. MOV SS and POP SS hold off debug exceptions too (vol. 3, 6.8.3). */
+#define SHADOW_STI 1
+#define SHADOW_SS 2
+
 struct vcpu {
 	/* First 128 bytes: what emitted code touches most, in reach of a one-byte displacement. */
 	uint32_t gpr[8];
@@ -72,8 +76,9 @@ struct vcpu {
 	uint64_t features;    /* FEATURE_BITs of base/features.h: fixed from the start */
 	uint32_t mode;        /* MODE_* of base/abi.h, kept by cpu_update_mode() */
 	uint8_t cpl;
-	bool shadow_interrupts; /* sti, mov ss, pop ss: the next instruction runs before an interrupt is taken */
+	uint8_t shadow_interrupts; /* SHADOW_*: the next instruction runs before an interrupt is taken */
 	bool halted;
+	uint32_t debug_hits;  /* #DB due behind the running instruction: bits of DR6 (B0-B3, BT) */
 	struct guest_fault fault; /* set by whoever answers CALLOUT_FAULT */
 
 	/* What a host fault was, written by the signal handler for the exit that it arranges. */

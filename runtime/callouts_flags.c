@@ -2,16 +2,10 @@
 #include "base/abi.h"
 #include "runtime/cpu_private.h"
 
-/* The virtual interrupt flag of VME is not built: V86 code below IOPL 3 faults. */
-static bool v86_forbids(const struct vcpu *v)
-{
-	return (v->mode & MODE_VM) && cpu_iopl(v) != 3;
-}
-
 enum callout_result callout_pushf(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
 	(void)ea, (void)extra;
-	if (v86_forbids(v)) return cpu_raise_error(v, VEC_GP, 0);
+	if (cpu_v86_forbids(v)) return cpu_raise_error(v, VEC_GP, 0);
 	uint32_t esp = v->gpr[ESP];
 	uint32_t image = vcpu_eflags(v) & ~(EFL_VM | EFL_RF);
 	if (!cpu_push(v, &v->seg[SEG_SS], &esp, &image, 1, CALLOUT_SIZE(arg), memory_user(v), 0)) return CALLOUT_FAULT;
@@ -42,12 +36,12 @@ enum callout_result callout_popf(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 	(void)ea, (void)extra;
 	uint32_t image, mode = v->mode;
 	unsigned size = CALLOUT_SIZE(arg);
-	if (v86_forbids(v)) return cpu_raise_error(v, VEC_GP, 0);
+	if (cpu_v86_forbids(v)) return cpu_raise_error(v, VEC_GP, 0);
 	if (!cpu_read_stack(v, 0, &image, 1, size)) return CALLOUT_FAULT;
 	uint32_t mask = popf_mask(v, size);
 	uint32_t before = v->eflags;
-	/* RF is cleared whatever was popped; VIF and VIP are cleared by a 32-bit POPF. */
-	if (size == 2) v->eflags &= ~(EFL_RF | EFL_VIF | EFL_VIP);
+	/* RF is cleared whatever was popped; VIF and VIP are cleared by a 32-bit POPF but in virtual-8086 mode. */
+	if (size == 2) v->eflags &= ~(v->eflags & EFL_VM ? EFL_RF : EFL_RF | EFL_VIF | EFL_VIP);
 	vcpu_set_eflags(v, image, mask);
 	v->gpr[ESP] = cpu_stack_add(&v->seg[SEG_SS], v->gpr[ESP], 1u << size);
 	if ((v->eflags ^ before) & (EFL_TF | EFL_IOPL | EFL_AC)) cpu_update_mode(v);
@@ -56,7 +50,7 @@ enum callout_result callout_popf(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 
 static bool interrupt_flag_allowed(const struct vcpu *v)
 {
-	return (v->mode & MODE_IOPL_OK) && !v86_forbids(v);
+	return (v->mode & MODE_IOPL_OK) && !cpu_v86_forbids(v);
 }
 
 enum callout_result callout_cli(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
@@ -71,7 +65,7 @@ enum callout_result callout_sti(struct vcpu *v, uint32_t arg, uint32_t ea, uint3
 {
 	(void)ea, (void)extra;
 	if (!interrupt_flag_allowed(v)) return cpu_raise_error(v, VEC_GP, 0);
-	if (!v->if_flag) v->shadow_interrupts = true;
+	if (!v->if_flag) v->shadow_interrupts |= SHADOW_STI;
 	v->if_flag = 1;
 	return finish_flags(v, arg, v->mode);
 }
@@ -81,7 +75,7 @@ enum callout_result callout_hlt(struct vcpu *v, uint32_t arg, uint32_t ea, uint3
 	(void)ea, (void)extra;
 	if (v->cpl != 0) return cpu_raise_error(v, VEC_GP, 0);
 	v->halted = true;
-	v->shadow_interrupts = false;
+	v->shadow_interrupts = 0;
 	v->eip = cpu_next_eip(v, arg);
 	return CALLOUT_LEAVE;
 }

@@ -8,16 +8,17 @@ static enum callout_result left(bool ok)
 	return ok ? CALLOUT_LEAVE : CALLOUT_FAULT;
 }
 
-/* `extra` tells INT1 from INT 1; INT3 and INTO differ from INT 3 and INT 4 in virtual-8086 mode alone. */
+/* `extra` tells INT1 from INT 1, and INT3 and INTO from INT 3 and INT 4, which virtual-8086 mode forbids by IOPL. */
 enum callout_result callout_int_n(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
+	if (!extra && cpu_v86_forbids(v)) return cpu_raise_error(v, VEC_GP, 0);
 	return left(cpu_software_interrupt(v, (uint8_t)ea, cpu_next_eip(v, arg), extra && ea == VEC_DB));
 }
 
 enum callout_result callout_iret(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
 	(void)ea, (void)extra;
-	return left(cpu_interrupt_return(v, CALLOUT_SIZE(arg)));
+	return left(cpu_interrupt_return(v, CALLOUT_SIZE(arg), cpu_next_eip(v, arg)));
 }
 
 /* The far pointer that a callout names: immediate, or in memory as offset and selector. */
@@ -49,7 +50,7 @@ enum callout_result callout_jmp_far(struct vcpu *v, uint32_t arg, uint32_t ea, u
 	uint16_t selector;
 	uint32_t offset;
 	if (!read_far_pointer(v, arg, ea, extra, &selector, &offset)) return CALLOUT_FAULT;
-	return left(cpu_far_jump(v, selector, offset));
+	return left(cpu_far_jump(v, selector, offset, cpu_next_eip(v, arg)));
 }
 
 enum callout_result callout_ret_far(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)

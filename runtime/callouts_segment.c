@@ -9,7 +9,7 @@ static enum callout_result load_segment(struct vcpu *v, uint32_t arg, uint32_t s
 	if (seg == SEG_CS || seg >= SEG_COUNT) return cpu_raise(v, VEC_UD);
 	if (!cpu_load_segment(v, seg, (uint16_t)selector)) return CALLOUT_FAULT;
 	v->gpr[ESP] = esp;
-	if (seg == SEG_SS) v->shadow_interrupts = true;
+	if (seg == SEG_SS) v->shadow_interrupts |= SHADOW_SS;
 	return cpu_finish(v, arg, mode);
 }
 

@@ -23,18 +23,13 @@ struct gate {
 	uint32_t offset;
 	unsigned size;  /* log2 of the words pushed */
 	bool interrupt; /* clears IF */
+	bool task;      /* the selector is a TSS's */
 };
 
 /* The EXT bit of error codes: the event came from outside the program. */
 static uint32_t event_ext(const struct event *e)
 {
 	return e->kind != EVENT_SOFTWARE;
-}
-
-static bool refuse_task_gate(struct vcpu *v, uint32_t error)
-{
-	LOG(LOG_CPU, LOG_ERROR, "task gate in the IDT: hardware task switches are not built");
-	return cpu_fail(v, VEC_GP, error);
 }
 
 static bool read_gate(struct vcpu *v, const struct event *e, struct gate *g)
@@ -50,10 +45,10 @@ static bool read_gate(struct vcpu *v, const struct event *e, struct gate *g)
 	if (!wide && !narrow && type != SYS_TASK_GATE) return cpu_fail(v, VEC_GP, error);
 	if (e->kind == EVENT_SOFTWARE && descriptor_dpl(d) < v->cpl) return cpu_fail(v, VEC_GP, error);
 	if (!descriptor_present(d)) return cpu_fail(v, VEC_NP, error);
-	if (type == SYS_TASK_GATE) return refuse_task_gate(v, error);
 	g->selector = (uint16_t)(d.low >> 16);
 	g->offset = (d.low & 0xFFFFu) | (wide ? d.high & 0xFFFF0000u : 0);
 	g->size = wide ? 2 : 1;
+	g->task = type == SYS_TASK_GATE;
 	g->interrupt = type == SYS_INT_GATE32 || type == SYS_INT_GATE16;
 	return true;
 }
@@ -68,6 +63,8 @@ static bool read_handler(struct vcpu *v, const struct gate *g, uint32_t ext, str
 	uint32_t ar = descriptor_ar(d);
 	unsigned dpl = descriptor_dpl(d);
 	if ((ar & (AR_S | AR_CODE)) != (AR_S | AR_CODE) || dpl > v->cpl) return cpu_fail(v, VEC_GP, error);
+	/* Out of virtual-8086 mode only to level 0. */
+	if ((v->eflags & EFL_VM) && (dpl != 0 || (ar & AR_CONFORMING))) return cpu_fail(v, VEC_GP, error);
 	unsigned cpl = ar & AR_CONFORMING ? v->cpl : dpl;
 	return cpu_check_code(v, g->selector, d, cpl, g->offset, ext, cs);
 }
@@ -83,8 +80,10 @@ static uint32_t flags_image(const struct vcpu *v, const struct event *e)
 static bool push_frame(struct vcpu *v, const struct event *e, const struct gate *g, bool inner, const struct segment *ss, unsigned cpl,
 	uint32_t *esp)
 {
-	uint32_t words[6];
+	static const uint8_t data_segments[] = { SEG_GS, SEG_FS, SEG_DS, SEG_ES };
+	uint32_t words[10];
 	unsigned n = 0;
+	for (unsigned i = 0; i < ARRAY_LEN(data_segments) && (v->eflags & EFL_VM); i++) words[n++] = v->seg[data_segments[i]].selector;
 	if (inner) {
 		words[n++] = v->seg[SEG_SS].selector;
 		words[n++] = v->gpr[ESP];
@@ -97,12 +96,28 @@ static bool push_frame(struct vcpu *v, const struct event *e, const struct gate 
 	return cpu_push(v, ss, esp, words, n, g->size, cpl == 3 ? ACCESS_USER : 0, error);
 }
 
+static bool deliver_to_task(struct vcpu *v, const struct event *e, const struct gate *g)
+{
+	struct task_switch how = { .kind = TASK_NEST, .selector = g->selector, .next_eip = e->return_eip, .flags = flags_image(v, e),
+				   .ext = event_ext(e), .has_error = e->has_error, .error = e->error };
+	return cpu_task_switch(v, &how);
+}
+
+/* The data segments of virtual-8086 mode mean nothing to its monitor. */
+static void leave_v86(struct vcpu *v)
+{
+	static const uint8_t data_segments[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	for (unsigned i = 0; i < ARRAY_LEN(data_segments); i++) v->seg[data_segments[i]] = (struct segment){ .ar = AR_UNUSABLE };
+}
+
 static bool deliver_protected(struct vcpu *v, const struct event *e)
 {
 	struct gate g = { 0 };
 	struct segment cs, ss = v->seg[SEG_SS];
 	uint32_t esp = v->gpr[ESP];
-	if (!read_gate(v, e, &g) || !read_handler(v, &g, event_ext(e), &cs)) return false;
+	if (!read_gate(v, e, &g)) return false;
+	if (g.task) return deliver_to_task(v, e, &g);
+	if (!read_handler(v, &g, event_ext(e), &cs)) return false;
 	unsigned cpl = cs.selector & SELECTOR_RPL;
 	bool inner = cpl != v->cpl;
 	if (inner && !cpu_inner_stack(v, cpl, event_ext(e), &ss, &esp)) return false;
@@ -111,7 +126,8 @@ static bool deliver_protected(struct vcpu *v, const struct event *e)
 	v->seg[SEG_SS] = ss;
 	v->gpr[ESP] = esp;
 	v->eip = g.offset;
-	v->eflags &= ~(EFL_TF | EFL_NT | EFL_RF);
+	if (v->eflags & EFL_VM) leave_v86(v);
+	v->eflags &= ~(EFL_TF | EFL_NT | EFL_RF | EFL_VM);
 	if (g.interrupt) v->if_flag = 0;
 	return true;
 }
@@ -134,16 +150,13 @@ static bool deliver_real(struct vcpu *v, const struct event *e)
 	return true;
 }
 
-/* One try. On failure v->fault is the exception met on the way, and nothing else has changed. */
+/* One try. On failure v->fault is the exception met on the way, and nothing else has changed (or the task has: cpu_task.c). */
 static bool deliver(struct vcpu *v, const struct event *e)
 {
 	bool protected_mode = (v->cr0 & CR0_PE) != 0;
-	if (v->eflags & EFL_VM) {
-		LOG(LOG_CPU, LOG_ERROR, "event %u in virtual-8086 mode: not built", e->vector);
-		return cpu_fail(v, VEC_GP, event_ext(e));
-	}
 	if (!(protected_mode ? deliver_protected(v, e) : deliver_real(v, e))) return false;
-	v->halted = v->shadow_interrupts = false;
+	v->halted = false;
+	v->shadow_interrupts = 0;
 	if (e->vector == VEC_DB && e->kind != EVENT_SOFTWARE) v->dr[7] &= ~DR7_GD;
 	cpu_update_mode(v);
 	return true;

@@ -14,6 +14,8 @@ struct descriptor {
 /* Its access byte and flags, in the layout of struct segment's ar. */
 static inline uint32_t descriptor_ar(struct descriptor d) { return d.high >> 8 & 0xF0FFu; }
 static inline unsigned descriptor_dpl(struct descriptor d) { return d.high >> 13 & 3u; }
+static inline bool descriptor_is_code(struct descriptor d) { return (descriptor_ar(d) & (AR_S | AR_CODE)) == (AR_S | AR_CODE); }
+static inline bool descriptor_is_conforming(struct descriptor d) { return (descriptor_ar(d) & AR_CONFORMING) != 0; }
 static inline bool descriptor_present(struct descriptor d) { return (d.high & 0x8000u) != 0; }
 
 /* Types of system descriptors (vol. 3, table 3-2). */
@@ -30,10 +32,21 @@ enum system_type {
 static inline bool selector_is_null(uint16_t selector) { return (selector & ~SELECTOR_RPL) == 0; }
 static inline bool cpu_protected(const struct vcpu *v) { return (v->cr0 & CR0_PE) && !(v->eflags & EFL_VM); }
 static inline bool cpu_has(const struct vcpu *v, enum feature feature) { return v->features & FEATURE_BIT(feature); }
-static inline unsigned cpu_iopl(const struct vcpu *v) { return (v->eflags & EFL_IOPL) >> EFL_IOPL_SHIFT; }
 
 /* The bits of CR4 that may be set. */
 uint32_t cpu_cr4_bits(const struct vcpu *v);
+
+/* The flags that an image in memory may set, where all may be. RF matters to instruction breakpoints alone, and nothing would clear it
+ * again where there are none. */
+static inline uint32_t cpu_loadable_flags(const struct vcpu *v)
+{
+	uint32_t flags = EFL_ARITH | EFL_TF | EFL_IF | EFL_DF | EFL_IOPL | EFL_NT | EFL_VM | EFL_AC | EFL_VIF | EFL_VIP | EFL_ID;
+	return flags | (v->dr[7] & 0xFFu ? EFL_RF : 0);
+}
+static inline unsigned cpu_iopl(const struct vcpu *v) { return (v->eflags & EFL_IOPL) >> EFL_IOPL_SHIFT; }
+
+/* Virtual-8086 code below IOPL 3: CLI, STI, PUSHF, POPF, INT n and IRET are #GP(0). The virtual interrupt flag of VME is not built. */
+static inline bool cpu_v86_forbids(const struct vcpu *v) { return (v->eflags & EFL_VM) && cpu_iopl(v) != 3; }
 
 /* cpu_raise_error for functions that return bool. */
 bool cpu_fail(struct vcpu *v, uint8_t vector, uint32_t error);
@@ -52,8 +65,8 @@ void cpu_parse_descriptor(struct segment *s, uint16_t selector, struct descripto
 /* Set the accessed bit, in *d and in guest memory, unless it is set. */
 bool cpu_mark_accessed(struct vcpu *v, uint16_t selector, struct descriptor *d);
 
-/* What a load of DS, ES, FS or GS would leave in the register (vol. 2, MOV). */
-bool cpu_check_data(struct vcpu *v, uint16_t selector, struct segment *out);
+/* What a load of DS, ES, FS or GS would leave in the register (vol. 2, MOV); violations are vector(selector | ext). */
+bool cpu_check_data(struct vcpu *v, uint16_t selector, uint8_t vector, uint32_t ext, struct segment *out);
 /* Ditto for SS at privilege `cpl`; violations are vector(selector | ext). */
 bool cpu_check_stack(struct vcpu *v, uint16_t selector, unsigned cpl, uint8_t vector, uint32_t ext, struct segment *out);
 /* The common end of every load of CS, the privilege checks being done: present, accessed, and `eip` within the limit. `cpl` becomes the RPL. */
@@ -62,6 +75,8 @@ bool cpu_check_code(struct vcpu *v, uint16_t selector, struct descriptor d, unsi
 bool cpu_load_segment(struct vcpu *v, enum seg seg, uint16_t selector);
 /* Real-address mode: base from selector, the rest stays. */
 void cpu_load_real(struct vcpu *v, enum seg seg, uint16_t selector);
+/* Virtual-8086 mode: 64 KiB at the selector's address, whatever was there before. */
+void cpu_load_v86(struct vcpu *v, enum seg seg, uint16_t selector);
 
 /* A stack pointer moved by `delta`, wrapping as SS.B says. */
 static inline uint32_t cpu_stack_add(const struct segment *ss, uint32_t esp, uint32_t delta)
@@ -82,10 +97,25 @@ bool cpu_inner_stack(struct vcpu *v, unsigned cpl, uint32_t ext, struct segment 
 bool cpu_software_interrupt(struct vcpu *v, uint8_t vector, uint32_t return_eip, bool exempt);
 
 /* Far transfers; size is log2 of the operand size. On success everything, EIP included, is as at the target. */
-bool cpu_far_jump(struct vcpu *v, uint16_t selector, uint32_t offset);
+bool cpu_far_jump(struct vcpu *v, uint16_t selector, uint32_t offset, uint32_t next_eip);
 bool cpu_far_call(struct vcpu *v, uint16_t selector, uint32_t offset, unsigned size, uint32_t return_eip);
 bool cpu_far_return(struct vcpu *v, unsigned size, uint32_t release);
-bool cpu_interrupt_return(struct vcpu *v, unsigned size);
+bool cpu_interrupt_return(struct vcpu *v, unsigned size, uint32_t next_eip);
+
+/* A task switch. TASK_NEST is CALL's and an event's: the old task stays busy and is linked back to. */
+enum task_switch_kind { TASK_JUMP, TASK_NEST, TASK_RETURN };
+struct task_switch {
+	enum task_switch_kind kind;
+	uint16_t selector; /* of the TSS; the caller has checked privileges */
+	uint32_t next_eip; /* where the old task will go on */
+	uint32_t flags;    /* EFLAGS as the old task is saved with */
+	uint32_t ext;
+	bool has_error;    /* an exception's error code goes to the new stack */
+	uint32_t error;
+};
+/* False with v->fault set: nothing has changed, or the fault is the new task's, which is the current one then. */
+bool cpu_task_switch(struct vcpu *v, const struct task_switch *how);
+bool cpu_task_return(struct vcpu *v, uint32_t next_eip);
 
 /* Operands of callouts. */
 bool cpu_read_operand(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t size, uint32_t *value);

@@ -67,21 +67,21 @@ bool cpu_mark_accessed(struct vcpu *v, uint16_t selector, struct descriptor *d)
 	return memory_write(v, gva + 5, &byte, 1, ACCESS_WRITE);
 }
 
-bool cpu_check_data(struct vcpu *v, uint16_t selector, struct segment *out)
+bool cpu_check_data(struct vcpu *v, uint16_t selector, uint8_t vector, uint32_t ext, struct segment *out)
 {
 	if (selector_is_null(selector)) {
 		*out = (struct segment){ .selector = selector, .ar = AR_UNUSABLE };
 		return true;
 	}
-	uint32_t error = selector & ~SELECTOR_RPL;
+	uint32_t error = (selector & ~SELECTOR_RPL) | ext;
 	struct descriptor d;
-	if (!cpu_read_descriptor(v, selector, &d, VEC_GP, 0)) return false;
+	if (!cpu_read_descriptor(v, selector, &d, vector, ext)) return false;
 	uint32_t ar = descriptor_ar(d);
 	unsigned dpl = descriptor_dpl(d);
 	bool code = (ar & AR_CODE) != 0;
-	if (!(ar & AR_S) || (code && !(ar & AR_READABLE))) return cpu_fail(v, VEC_GP, error);
+	if (!(ar & AR_S) || (code && !(ar & AR_READABLE))) return cpu_fail(v, vector, error);
 	bool conforming = code && (ar & AR_CONFORMING);
-	if (!conforming && (dpl < v->cpl || dpl < (selector & SELECTOR_RPL))) return cpu_fail(v, VEC_GP, error);
+	if (!conforming && (dpl < v->cpl || dpl < (selector & SELECTOR_RPL))) return cpu_fail(v, vector, error);
 	if (!(ar & AR_P)) return cpu_fail(v, VEC_NP, error);
 	if (!cpu_mark_accessed(v, selector, &d)) return false;
 	cpu_parse_descriptor(out, selector, d);
@@ -128,6 +128,13 @@ void cpu_load_real(struct vcpu *v, enum seg seg, uint16_t selector)
 	cpu_set_segment(v, seg, &s);
 }
 
+void cpu_load_v86(struct vcpu *v, enum seg seg, uint16_t selector)
+{
+	struct segment s = { .selector = selector, .base = (uint32_t)selector << 4, .limit = 0xFFFF,
+			     .ar = AR_P | 3u << AR_DPL_SHIFT | AR_S | AR_WRITABLE | AR_ACCESSED };
+	cpu_set_segment(v, seg, &s);
+}
+
 bool cpu_load_segment(struct vcpu *v, enum seg seg, uint16_t selector)
 {
 	if (!cpu_protected(v)) {
@@ -135,7 +142,7 @@ bool cpu_load_segment(struct vcpu *v, enum seg seg, uint16_t selector)
 		return true;
 	}
 	struct segment s;
-	bool ok = seg == SEG_SS ? cpu_check_stack(v, selector, v->cpl, VEC_GP, 0, &s) : cpu_check_data(v, selector, &s);
+	bool ok = seg == SEG_SS ? cpu_check_stack(v, selector, v->cpl, VEC_GP, 0, &s) : cpu_check_data(v, selector, VEC_GP, 0, &s);
 	if (!ok) return false;
 	uint32_t changed = seg == SEG_SS ? v->seg[SEG_SS].ar ^ s.ar : 0;
 	cpu_set_segment(v, seg, &s);

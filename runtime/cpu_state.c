@@ -48,6 +48,7 @@ void cpu_reset(struct vcpu *v, bool flat32)
 	v->pat = PAT_RESET;
 	v->misc_enable = MISC_ENABLE_FAST_STRINGS;
 	v->shadow_interrupts = v->halted = false;
+	v->debug_hits = 0;
 	v->fault = (struct guest_fault){ 0 };
 	reset_segments(v, flat32);
 	cpu_update_mode(v);

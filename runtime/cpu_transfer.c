@@ -1,5 +1,4 @@
 /* Far jumps, calls and returns, and IRET (Intel SDM vol. 2; vol. 3, 5.8). */
-#include "base/log.h"
 #include "runtime/cpu_private.h"
 
 static void go_to(struct vcpu *v, const struct segment *cs, uint32_t eip)
@@ -21,33 +20,18 @@ static void go_to_real(struct vcpu *v, uint16_t selector, uint32_t eip)
 	v->eip = eip;
 }
 
-static bool is_code(struct descriptor d)
-{
-	return (descriptor_ar(d) & (AR_S | AR_CODE)) == (AR_S | AR_CODE);
-}
-
-static bool is_conforming(struct descriptor d)
-{
-	return (descriptor_ar(d) & AR_CONFORMING) != 0;
-}
-
 /* What a far pointer's selector names. */
 struct target {
 	uint16_t selector;
 	uint32_t offset;
 	struct descriptor d; /* of the code segment */
 	bool gate;
+	bool task;           /* `selector` is a TSS's */
 	unsigned size;       /* log2 of the words a call pushes */
 	unsigned parameters; /* words a call gate copies */
 };
 
-static bool refuse_task_switch(struct vcpu *v, uint32_t error)
-{
-	LOG(LOG_CPU, LOG_ERROR, "far transfer to a task: hardware task switches are not built");
-	return cpu_fail(v, VEC_GP, error);
-}
-
-/* From a call gate's descriptor to the code segment behind it. */
+/* From a gate's descriptor, or a TSS's, to the code segment or the task behind it. */
 static bool follow_gate(struct vcpu *v, struct target *t)
 {
 	struct descriptor gate = t->d;
@@ -58,7 +42,11 @@ static bool follow_gate(struct vcpu *v, struct target *t)
 	bool task = type == SYS_TASK_GATE || type == SYS_TSS16 || type == SYS_TSS32;
 	if ((!call_gate && !task) || dpl < v->cpl || dpl < (t->selector & SELECTOR_RPL)) return cpu_fail(v, VEC_GP, error);
 	if (!descriptor_present(gate)) return cpu_fail(v, VEC_NP, error);
-	if (task) return refuse_task_switch(v, error);
+	if (task) {
+		t->task = true;
+		if (type == SYS_TASK_GATE) t->selector = (uint16_t)(gate.low >> 16);
+		return true;
+	}
 	t->gate = true;
 	t->size = type == SYS_CALL_GATE32 ? 2 : 1;
 	t->parameters = gate.high & 31u;
@@ -67,7 +55,7 @@ static bool follow_gate(struct vcpu *v, struct target *t)
 	if (selector_is_null(t->selector)) return cpu_fail(v, VEC_GP, 0);
 	if (!cpu_read_descriptor(v, t->selector, &t->d, VEC_GP, 0)) return false;
 	error = t->selector & ~SELECTOR_RPL;
-	return (is_code(t->d) && descriptor_dpl(t->d) <= v->cpl) || cpu_fail(v, VEC_GP, error);
+	return (descriptor_is_code(t->d) && descriptor_dpl(t->d) <= v->cpl) || cpu_fail(v, VEC_GP, error);
 }
 
 static bool find_target(struct vcpu *v, struct target *t)
@@ -76,11 +64,17 @@ static bool find_target(struct vcpu *v, struct target *t)
 	if (!cpu_read_descriptor(v, t->selector, &t->d, VEC_GP, 0)) return false;
 	if (!(descriptor_ar(t->d) & AR_S)) return follow_gate(v, t);
 	unsigned dpl = descriptor_dpl(t->d), rpl = t->selector & SELECTOR_RPL;
-	bool allowed = is_conforming(t->d) ? dpl <= v->cpl : rpl <= v->cpl && dpl == v->cpl;
-	return (is_code(t->d) && allowed) || cpu_fail(v, VEC_GP, t->selector & ~SELECTOR_RPL);
+	bool allowed = descriptor_is_conforming(t->d) ? dpl <= v->cpl : rpl <= v->cpl && dpl == v->cpl;
+	return (descriptor_is_code(t->d) && allowed) || cpu_fail(v, VEC_GP, t->selector & ~SELECTOR_RPL);
 }
 
-bool cpu_far_jump(struct vcpu *v, uint16_t selector, uint32_t offset)
+static bool switch_task(struct vcpu *v, const struct target *t, enum task_switch_kind kind, uint32_t next_eip)
+{
+	struct task_switch how = { .kind = kind, .selector = t->selector, .next_eip = next_eip, .flags = vcpu_eflags(v) };
+	return cpu_task_switch(v, &how);
+}
+
+bool cpu_far_jump(struct vcpu *v, uint16_t selector, uint32_t offset, uint32_t next_eip)
 {
 	if (!cpu_protected(v)) {
 		if (!real_target(v, offset)) return false;
@@ -90,8 +84,9 @@ bool cpu_far_jump(struct vcpu *v, uint16_t selector, uint32_t offset)
 	struct target t = { .selector = selector, .offset = offset };
 	struct segment cs;
 	if (!find_target(v, &t)) return false;
+	if (t.task) return switch_task(v, &t, TASK_JUMP, next_eip);
 	/* A gate leads a jump to no other privilege. */
-	if (t.gate && !is_conforming(t.d) && descriptor_dpl(t.d) != v->cpl) return cpu_fail(v, VEC_GP, t.selector & ~SELECTOR_RPL);
+	if (t.gate && !descriptor_is_conforming(t.d) && descriptor_dpl(t.d) != v->cpl) return cpu_fail(v, VEC_GP, t.selector & ~SELECTOR_RPL);
 	if (!cpu_check_code(v, t.selector, t.d, v->cpl, t.offset, 0, &cs)) return false;
 	go_to(v, &cs, t.offset);
 	return true;
@@ -147,7 +142,8 @@ bool cpu_far_call(struct vcpu *v, uint16_t selector, uint32_t offset, unsigned s
 	if (!cpu_protected(v)) return call_real(v, selector, offset, size, return_eip);
 	struct target t = { .selector = selector, .offset = offset, .size = size };
 	if (!find_target(v, &t)) return false;
-	bool inner = t.gate && !is_conforming(t.d) && descriptor_dpl(t.d) < v->cpl;
+	if (t.task) return switch_task(v, &t, TASK_NEST, return_eip);
+	bool inner = t.gate && !descriptor_is_conforming(t.d) && descriptor_dpl(t.d) < v->cpl;
 	return inner ? call_inner_level(v, &t, return_eip) : call_same_level(v, &t, return_eip);
 }
 
@@ -159,8 +155,8 @@ static bool check_return_code(struct vcpu *v, uint16_t selector, uint32_t eip, s
 	struct descriptor d;
 	if (selector_is_null(selector)) return cpu_fail(v, VEC_GP, 0);
 	if (!cpu_read_descriptor(v, selector, &d, VEC_GP, 0)) return false;
-	bool dpl_ok = is_conforming(d) ? descriptor_dpl(d) <= rpl : descriptor_dpl(d) == rpl;
-	if (rpl < v->cpl || !is_code(d) || !dpl_ok) return cpu_fail(v, VEC_GP, error);
+	bool dpl_ok = descriptor_is_conforming(d) ? descriptor_dpl(d) <= rpl : descriptor_dpl(d) == rpl;
+	if (rpl < v->cpl || !descriptor_is_code(d) || !dpl_ok) return cpu_fail(v, VEC_GP, error);
 	return cpu_check_code(v, selector, d, rpl, eip, 0, cs);
 }
 
@@ -226,12 +222,11 @@ static uint32_t iret_flags_mask(const struct vcpu *v, unsigned size)
 	uint32_t mask = EFL_ARITH | EFL_TF | EFL_DF | EFL_NT;
 	if (v->cpl <= cpu_iopl(v)) mask |= EFL_IF;
 	if (v->cpl == 0) mask |= EFL_IOPL;
-	if (size == 2) mask |= EFL_AC | EFL_ID | (v->cpl == 0 ? EFL_VIF | EFL_VIP : 0);
-	/* RF matters to instruction breakpoints alone, and nothing would clear it again where there are none. */
-	if (size == 2 && (v->dr[7] & 0xFFu)) mask |= EFL_RF;
-	return mask;
+	if (size == 2) mask |= EFL_AC | EFL_ID | EFL_RF | (v->cpl == 0 && cpu_protected(v) ? EFL_VIF | EFL_VIP : 0);
+	return mask & cpu_loadable_flags(v);
 }
 
+/* Real-address mode, and within virtual-8086 mode. */
 static bool interrupt_return_real(struct vcpu *v, const uint32_t *words, unsigned size)
 {
 	uint32_t mask = iret_flags_mask(v, size);
@@ -243,19 +238,31 @@ static bool interrupt_return_real(struct vcpu *v, const uint32_t *words, unsigne
 	return true;
 }
 
-bool cpu_interrupt_return(struct vcpu *v, unsigned size)
+/* To virtual-8086 mode: its stack and data segments lie above the flags. */
+static bool return_to_v86(struct vcpu *v)
+{
+	static const uint8_t data_segments[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	uint32_t words[9];
+	if (!cpu_read_stack(v, 0, words, 9, 2)) return false;
+	if (words[0] > 0xFFFFu) return cpu_fail(v, VEC_GP, 0);
+	vcpu_set_eflags(v, words[2], cpu_loadable_flags(v));
+	cpu_load_v86(v, SEG_CS, (uint16_t)words[1]);
+	cpu_load_v86(v, SEG_SS, (uint16_t)words[4]);
+	for (unsigned i = 0; i < ARRAY_LEN(data_segments); i++) cpu_load_v86(v, data_segments[i], (uint16_t)words[5 + i]);
+	v->gpr[ESP] = words[3];
+	v->eip = words[0];
+	cpu_update_mode(v);
+	return true;
+}
+
+bool cpu_interrupt_return(struct vcpu *v, unsigned size, uint32_t next_eip)
 {
 	uint32_t words[3];
-	if (v->eflags & (EFL_NT | EFL_VM) && (v->cr0 & CR0_PE)) {
-		LOG(LOG_CPU, LOG_ERROR, "IRET with EFLAGS.NT or VM set: task returns and virtual-8086 mode are not built");
-		return cpu_fail(v, VEC_GP, 0);
-	}
+	if (cpu_v86_forbids(v)) return cpu_fail(v, VEC_GP, 0);
+	if (cpu_protected(v) && (v->eflags & EFL_NT)) return cpu_task_return(v, next_eip);
 	if (!cpu_read_stack(v, 0, words, 3, size)) return false;
 	if (!cpu_protected(v)) return interrupt_return_real(v, words, size);
-	if (size == 2 && (words[2] & EFL_VM) && v->cpl == 0) {
-		LOG(LOG_CPU, LOG_ERROR, "IRET to virtual-8086 mode: not built");
-		return cpu_fail(v, VEC_GP, 0);
-	}
+	if (size == 2 && (words[2] & EFL_VM) && v->cpl == 0) return return_to_v86(v);
 	uint32_t mask = iret_flags_mask(v, size);
 	if (!return_to(v, (uint16_t)words[1], words[0], size, 3u << size, 0)) return false;
 	vcpu_set_eflags(v, words[2], mask);

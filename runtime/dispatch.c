@@ -59,11 +59,11 @@ void dispatch_stop(struct vcpu *v, const struct side_row *row)
 
 	dispatch_undo(v, row);
 	if (row->undo == UNDO_SHADOW)
-		v->shadow_interrupts = true;
+		v->shadow_interrupts |= SHADOW_STI;
 	if (!r->alone.running || is_done(r, row))
 		return;
 	r->single_step = false;
-	r->debug_hits = 0;
+	v->debug_hits = r->alone.debug_hits;
 	v->shadow_interrupts = r->alone.shadow;
 	v->eflags |= r->alone.resume_flag;
 }
@@ -246,13 +246,31 @@ static host_pc_t enter(struct runtime *r, struct block *b)
 	return b->host_pc;
 }
 
-/* Events at an instruction boundary. False if there is nothing to run, now or ever: look again, or see r->ended. */
+#define DR6_BS 0x4000u
+
+/* #DB behind an instruction: it was entered with TF set, or met a data breakpoint, or switched to a task that wants it. MOV SS and POP SS
+ * have no single-step trap; a data breakpoint of theirs waits for the next instruction. */
+static void trap_debug(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+	uint32_t dr6 = v->debug_hits | (r->single_step ? DR6_BS : 0);
+
+	r->single_step = false;
+	if (v->shadow_interrupts & SHADOW_SS)
+		return;
+	v->debug_hits = 0;
+	deliver(r, cpu_deliver_debug_trap(v, dr6));
+}
+
+/* Events at an instruction boundary, by vol. 3, table 6-2. False if there is nothing to run, now or ever: look again, or see r->ended. */
 static bool boundary(struct runtime *r)
 {
 	struct vcpu *v = r->v;
 
 	if (v->kick || r->kick_deferred)
 		answer_kick(r);
+	if (r->single_step || v->debug_hits)
+		trap_debug(r);
 	if (r->ended)
 		return false;
 	if (interrupt_waits(v))
@@ -263,7 +281,7 @@ static bool boundary(struct runtime *r)
 		return false;
 	}
 	r->alone.resume_flag = v->mode & MODE_DR7 ? v->eflags & EFL_RF : 0;
-	if ((v->mode & MODE_DR7) && debug_instruction_hit(v)) {
+	if ((v->mode & MODE_DR7) && !(v->shadow_interrupts & SHADOW_SS) && debug_instruction_hit(v)) {
 		deliver_fault(r);
 		return false;
 	}
@@ -292,11 +310,12 @@ static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 
 	if (b) {
 		r->alone.shadow = r->v->shadow_interrupts;
-		r->v->shadow_interrupts = false;
+		r->alone.debug_hits = r->v->debug_hits;
+		r->v->shadow_interrupts = 0;
 		return observe_before(r, b) ? enter(r, b) : 0;
 	}
 	r->link_from = NULL;
-	r->v->shadow_interrupts = false;
+	r->v->shadow_interrupts = 0;
 	if (!r->ended)
 		deliver_fault(r);
 	return 0;
@@ -353,6 +372,7 @@ static host_pc_t answer_callout(struct runtime *r)
 		break;
 	case CALLOUT_FAULT:
 		r->single_step = false;
+		v->debug_hits = 0;
 		deliver_fault(r);
 		break;
 	case CALLOUT_AGAIN:
@@ -416,18 +436,6 @@ static bool observe_after(struct runtime *r)
 	return true;
 }
 
-#define DR6_BS 0x4000u
-
-/* #DB behind an instruction: it was entered with TF set, or met a data breakpoint. */
-static void trap_debug(struct runtime *r)
-{
-	uint32_t dr6 = r->debug_hits | (r->single_step ? DR6_BS : 0);
-
-	r->single_step = false;
-	r->debug_hits = 0;
-	deliver(r, cpu_deliver_debug_trap(r->v, dr6));
-}
-
 host_pc_t runtime_leave(struct vcpu *v)
 {
 	struct runtime *r = runtime_of(v);
@@ -463,7 +471,5 @@ host_pc_t runtime_leave(struct vcpu *v)
 		return pc;
 	if (r->observed && !observe_after(r))
 		return 0;
-	if (r->single_step || r->debug_hits)
-		trap_debug(r);
 	return dispatch(r);
 }

@@ -11,7 +11,7 @@ static host_pc_t raise_fault(struct runtime *r, struct guest_fault fault)
 	v->fault = fault;
 	r->completion.active = false;
 	r->single_step = false;
-	r->debug_hits = 0;
+	v->debug_hits = 0;
 	r->stats.exceptions++;
 	if (fault.vector == VEC_PF)
 		r->stats.true_faults++;
@@ -212,7 +212,7 @@ host_pc_t fault_soft(struct runtime *r)
 		return raise_fault(r, (struct guest_fault){.vector = VEC_AC, .has_error = true});
 	}
 	if (v->mode & MODE_DR7)
-		r->debug_hits |= debug_data_hits(v, gva, size, write);
+		v->debug_hits |= debug_data_hits(v, gva, size, write);
 	if (!(v->mode & (MODE_DR7 | MODE_AC)) && all_ram && completion.pieces == 1)
 		return pc;
 	r->stats.completions++;

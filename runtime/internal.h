@@ -104,10 +104,11 @@ struct runtime {
 	struct completion completion;
 	bool kick_deferred;        /* a kick came while a thunk ran */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
-	uint32_t debug_hits;       /* data breakpoints that the running instruction met: bits of DR6 */
 	bool single_step;          /* the running block was entered with TF */
 	struct {                   /* the instruction that runs in a block of its own (MODE_ONE), and what its entry spent */
-		bool running, shadow;
+		bool running;
+		uint8_t shadow;
+		uint32_t debug_hits;
 		uint32_t eip;
 		uint32_t resume_flag;
 	} alone;

@@ -139,7 +139,8 @@ TEST(cpu_gate, interrupt_wakes_and_shadow_ends)
 {
 	set_up();
 	gate(0x30, CODE0, INT32);
-	cpu.halted = cpu.shadow_interrupts = true;
+	cpu.halted = true;
+	cpu.shadow_interrupts = SHADOW_STI;
 	CHECK(cpu_deliver_interrupt(&cpu, 0x30));
 	CHECK(!cpu.halted);
 	CHECK(!cpu.shadow_interrupts);

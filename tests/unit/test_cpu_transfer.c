@@ -399,14 +399,6 @@ TEST(cpu_transfer, interrupt_and_iret_are_inverse)
 	CHECK(state_unchanged(&before));
 }
 
-TEST(cpu_transfer, nested_task_return_is_refused)
-{
-	set_up();
-	cpu.eflags |= EFL_NT;
-	STACK(TARGET, CODE0, 0x202);
-	CHECK_FAULTS(iret(2), VEC_GP, 0);
-}
-
 TEST(cpu_transfer, sysenter)
 {
 	set_up_cpl(3);
