@@ -48,6 +48,14 @@ static void lay_out_frame(uint8_t *frame, const uint32_t *words, unsigned count,
 	}
 }
 
+/* The frame did not fit: the fault is that of the first word pushed that meets one, which is not the lowest. */
+static bool fail_push(struct vcpu *v, const struct segment *ss, uint32_t top, unsigned count, unsigned size, unsigned access)
+{
+	for (unsigned i = 1; i <= count; i++)
+		if (!memory_probe_write(v, ss->base + ((top - (i << size)) & stack_mask(ss)), 1u << size, access)) return false;
+	return false;
+}
+
 bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uint32_t *words, unsigned count, unsigned size,
 	unsigned access, uint32_t error)
 {
@@ -62,7 +70,7 @@ bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uin
 	lay_out_frame(frame, words, count, size);
 	bool ok = wraps ? push_wrapping(v, ss, top, words, count, size, access | ACCESS_WRITE)
 			: memory_write(v, ss->base + bottom, frame, total, access | ACCESS_WRITE);
-	if (!ok) return false;
+	if (!ok) return fail_push(v, ss, top, count, size, access | ACCESS_WRITE);
 	*esp = cpu_stack_add(ss, *esp, -total);
 	return true;
 }
