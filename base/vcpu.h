@@ -91,6 +91,8 @@ struct vcpu {
 	_Alignas(64) uint8_t xmm[8][16]; /* guest XMM0-7 while C runs; x87, MMX and MXCSR stay live in the host's registers */
 	_Alignas(64) uint8_t bounce[512], read_bounce[512]; /* where completed accesses work: see runtime/faults.c */
 
+	bool nmi_blocked;     /* from the delivery of an NMI to the next IRET */
+	uint32_t nmi;         /* one waits; written by any thread */
 	struct stats *stats;
 	void *runtime; /* struct runtime, opaque here */
 };

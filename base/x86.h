@@ -87,4 +87,9 @@ enum vector {
 #define AR_G 0x8000u
 #define AR_UNUSABLE 0x10000u /* a null selector was loaded: any access is #GP (#SS for SS) */
 
+/* IA32_APIC_BASE */
+#define APIC_BASE_BSP 0x100u
+#define APIC_BASE_ENABLE 0x800u
+#define APIC_BASE_RESET (0xFEE00000u | APIC_BASE_ENABLE | APIC_BASE_BSP)
+
 #endif

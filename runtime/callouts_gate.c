@@ -18,6 +18,7 @@ enum callout_result callout_int_n(struct vcpu *v, uint32_t arg, uint32_t ea, uin
 enum callout_result callout_iret(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
 	(void)ea, (void)extra;
+	v->nmi_blocked = false; /* even if it faults (vol. 3, 6.7.1) */
 	return left(cpu_interrupt_return(v, CALLOUT_SIZE(arg), cpu_next_eip(v, arg)));
 }
 

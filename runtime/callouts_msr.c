@@ -1,9 +1,11 @@
 /* RDMSR and WRMSR: the model-specific registers that go with what CPUID shows. Any other is #GP. */
 #include "base/log.h"
+#include "base/x86.h"
 #include "runtime/cpu_private.h"
 
 enum msr {
 	MSR_TSC = 0x10,
+	MSR_APIC_BASE = 0x1B,
 	MSR_BIOS_SIGN_ID = 0x8B, /* microcode revision; systems write 0, run CPUID and read it on this family without asking */
 	MSR_SYSENTER_CS = 0x174,
 	MSR_SYSENTER_ESP = 0x175,
@@ -12,12 +14,15 @@ enum msr {
 	MSR_PAT = 0x277,
 };
 
+#define APIC_BASE_WRITABLE 0xFFFFFF800ull /* the enable bit, and an address of 36 bits */
+
 #define MICROCODE_REVISION (1ull << 32)
 
 static bool read_msr(struct vcpu *v, uint32_t number, uint64_t *value)
 {
 	switch (number) {
 	case MSR_TSC: *value = runtime_read_tsc(v); return true;
+	case MSR_APIC_BASE: *value = v->apic_base; return cpu_has(v, FEATURE_APIC);
 	case MSR_BIOS_SIGN_ID: *value = MICROCODE_REVISION; return true;
 	case MSR_SYSENTER_CS: *value = v->sysenter_cs; return true;
 	case MSR_SYSENTER_ESP: *value = v->sysenter_esp; return true;
@@ -38,6 +43,14 @@ static bool pat_is_valid(uint64_t value)
 	return true;
 }
 
+static bool write_apic_base(struct vcpu *v, uint64_t value)
+{
+	if (!cpu_has(v, FEATURE_APIC) || (value & ~(APIC_BASE_WRITABLE | APIC_BASE_BSP))) return false;
+	v->apic_base = value | APIC_BASE_BSP;
+	runtime_apic_base_changed(v);
+	return true;
+}
+
 static bool write_msr(struct vcpu *v, uint32_t number, uint64_t value)
 {
 	switch (number) {
@@ -45,6 +58,7 @@ static bool write_msr(struct vcpu *v, uint32_t number, uint64_t value)
 		/* The time stamp counter follows the host's: a guest cannot set it. */
 		LOG(LOG_CPU, LOG_WARN, "write of %#llx to the time stamp counter ignored", (unsigned long long)value);
 		return true;
+	case MSR_APIC_BASE: return write_apic_base(v, value);
 	case MSR_BIOS_SIGN_ID: return true;
 	case MSR_SYSENTER_CS: v->sysenter_cs = (uint32_t)value; return true;
 	case MSR_SYSENTER_ESP: v->sysenter_esp = (uint32_t)value; return true;

@@ -19,6 +19,8 @@ void cpu_update_mode(struct vcpu *v);
 bool cpu_deliver_fault(struct vcpu *v);
 /* Deliver an external interrupt. Returns false on a triple fault. */
 bool cpu_deliver_interrupt(struct vcpu *v, uint8_t vector);
+/* Ditto a non-maskable one. Others are blocked until the next IRET. */
+bool cpu_deliver_nmi(struct vcpu *v);
 /* Deliver a #DB that is reported after its instruction: v->eip is the next one already; `dr6` says why (BS, B0-B3). Returns false on a
  * triple fault. */
 bool cpu_deliver_debug_trap(struct vcpu *v, uint32_t dr6);
@@ -42,6 +44,7 @@ bool cpu_features_parse(const char *list, uint64_t *features, char *why, size_t 
 
 /* Hooks into the rest of the runtime, which owns the shadow and the devices. */
 void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4 were written */
+void runtime_apic_base_changed(struct vcpu *v);          /* apic_base was written */
 void runtime_invlpg(struct vcpu *v, gva_t gva);
 uint64_t runtime_read_tsc(struct vcpu *v);
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size);  /* size 1, 2, 4 */

@@ -200,6 +200,12 @@ bool cpu_deliver_interrupt(struct vcpu *v, uint8_t vector)
 	return deliver_or_fault(v, &e);
 }
 
+bool cpu_deliver_nmi(struct vcpu *v)
+{
+	v->nmi_blocked = true;
+	return cpu_deliver_interrupt(v, VEC_NMI);
+}
+
 bool cpu_deliver_debug_trap(struct vcpu *v, uint32_t dr6)
 {
 	struct event e = { .kind = EVENT_TRAP, .vector = VEC_DB, .return_eip = v->eip };

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/x86.h"
 #include "runtime/cpu_private.h"
 
 /* Family 6, model 28, stepping 10: an in-order core, which kernels count as not affected by speculation attacks. */
@@ -150,8 +151,10 @@ void cpu_cpuid(struct vcpu *v)
 	bool exists = number <= MAX_BASIC_LEAF || number == HYPERVISOR_LEAF || (number >= EXTENDED_LEAF && number <= MAX_EXTENDED_LEAF);
 	if (!exists) number = MAX_BASIC_LEAF; /* as Intel processors answer beyond the last leaf */
 	struct leaf leaf = find_leaf(number);
+	/* A local APIC that IA32_APIC_BASE turns off is not there (vol. 3, 10.4.3). */
+	uint64_t features = v->apic_base & APIC_BASE_ENABLE ? v->features : v->features & ~FEATURE_BIT(FEATURE_APIC);
 	/* Leaf 7 has no subleaf but the first. */
-	if (number != 7 || subleaf == 0) show_features(&leaf, number, v->features);
+	if (number != 7 || subleaf == 0) show_features(&leaf, number, features);
 	v->gpr[EAX] = leaf.eax;
 	v->gpr[EBX] = leaf.ebx;
 	v->gpr[ECX] = leaf.ecx;

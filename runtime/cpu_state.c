@@ -44,7 +44,9 @@ void cpu_reset(struct vcpu *v, bool flat32)
 	v->dr[6] = DR6_FIXED;
 	v->dr[7] = DR7_FIXED;
 	v->sysenter_cs = v->sysenter_esp = v->sysenter_eip = 0;
-	v->apic_base = 0;
+	v->apic_base = cpu_has(v, FEATURE_APIC) ? APIC_BASE_RESET : 0;
+	v->nmi = 0;
+	v->nmi_blocked = false;
 	v->pat = PAT_RESET;
 	v->misc_enable = MISC_ENABLE_FAST_STRINGS;
 	v->shadow_interrupts = v->halted = false;

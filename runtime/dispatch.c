@@ -191,6 +191,20 @@ static void take_interrupt(struct runtime *r)
 	deliver(r, cpu_deliver_interrupt(r->v, (uint8_t)vector));
 }
 
+static bool nmi_waits(const struct vcpu *v)
+{
+	return v->nmi && !v->nmi_blocked && !v->shadow_interrupts;
+}
+
+static void take_nmi(struct runtime *r)
+{
+	__atomic_store_n(&r->v->nmi, 0, __ATOMIC_SEQ_CST);
+	r->v->halted = false;
+	r->stats.interrupts++;
+	LOG(LOG_CPU, LOG_DEBUG, "NMI at %08x", r->v->eip);
+	deliver(r, cpu_deliver_nmi(r->v));
+}
+
 static void halt(struct runtime *r)
 {
 	uint32_t value;
@@ -273,6 +287,8 @@ static bool boundary(struct runtime *r)
 		trap_debug(r);
 	if (r->ended)
 		return false;
+	if (nmi_waits(v))
+		take_nmi(r);
 	if (interrupt_waits(v))
 		take_interrupt(r);
 	if (v->halted) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/x86.h"
 #include "runtime/machine_internal.h"
 
 static int64_t read_clock(clockid_t id)
@@ -50,6 +51,50 @@ void machine_end_locked(struct machine *m, enum machine_end why, uint32_t value)
 static void end_by_device(void *ctx, enum machine_end why, uint32_t value)
 {
 	machine_end_locked(ctx, why, value);
+}
+
+static void set_pic_output(void *ctx, bool asserted)
+{
+	struct machine *m = ctx;
+	apic_set_pic_output(&m->apic, asserted);
+}
+
+static void line_changed(void *ctx, unsigned irq, bool level)
+{
+	struct machine *m = ctx;
+	ioapic_set_line(&m->ioapic, irq, level);
+}
+
+static void end_of_interrupt(void *ctx, uint8_t vector)
+{
+	struct machine *m = ctx;
+	ioapic_end_of_interrupt(&m->ioapic, vector);
+}
+
+static void raise_nmi(void *ctx)
+{
+	struct machine *m = ctx;
+	m->nmi_raised = true;
+	if (m->config.set_nmi)
+		m->config.set_nmi(m->config.ctx);
+	attract_vcpu(m);
+}
+
+/* The test device drives any input; those above 15 belong to the I/O APIC alone. */
+static void set_any_line(void *ctx, unsigned irq, bool level)
+{
+	struct machine *m = ctx;
+	if (irq < 16)
+		pic_set_line(&m->pic, irq, level);
+	else
+		ioapic_set_line(&m->ioapic, irq, level);
+}
+
+static void forget(void *ctx)
+{
+	struct machine *m = ctx;
+	if (m->config.forget)
+		m->config.forget(m->config.ctx);
 }
 
 static void set_intr(void *ctx, bool asserted)
@@ -103,21 +148,42 @@ void machine_io_write(struct machine *m, uint16_t port, unsigned size, uint32_t 
 
 uint64_t machine_mmio_read(struct machine *m, gpa_t gpa, unsigned size)
 {
-	(void)m, (void)gpa;
-	return UINT64_MAX >> (64 - 8 * size); /* no device is mapped into memory */
+	pthread_mutex_lock(&m->lock);
+	uint64_t value = board_read_memory(&m->board, gpa, size) & UINT64_MAX >> (64 - 8 * size);
+	machine_thread_rearm(m);
+	pthread_mutex_unlock(&m->lock);
+	return value;
 }
 
 void machine_mmio_write(struct machine *m, gpa_t gpa, unsigned size, uint64_t value)
 {
-	(void)m, (void)gpa, (void)size, (void)value;
+	pthread_mutex_lock(&m->lock);
+	board_write_memory(&m->board, gpa, size, value);
+	machine_thread_rearm(m);
+	pthread_mutex_unlock(&m->lock);
+}
+
+void machine_set_apic_base(struct machine *m, uint64_t value)
+{
+	pthread_mutex_lock(&m->lock);
+	apic_set_base(&m->apic, value);
+	pthread_mutex_unlock(&m->lock);
 }
 
 int machine_acknowledge(struct machine *m)
 {
 	pthread_mutex_lock(&m->lock);
-	int vector = m->pic.intr ? pic_acknowledge(&m->pic) : -1;
+	int vector = apic_acknowledge(&m->apic);
+	if (vector < 0 && m->apic.intr)
+		vector = pic_acknowledge(&m->pic);
 	pthread_mutex_unlock(&m->lock);
 	return vector;
+}
+
+/* Would the processor take this interrupt now? */
+static bool accepts(const struct machine *m, unsigned irq)
+{
+	return (pic_accepts(&m->pic, irq) && apic_passes_pic(&m->apic)) || ioapic_accepts(&m->ioapic, irq);
 }
 
 /* Is there any device that could interrupt a guest which does nothing itself? */
@@ -125,11 +191,11 @@ static bool can_wake(const struct machine *m)
 {
 	for (unsigned i = 0; i < m->board.timer_count; i++) {
 		const struct board_timer *t = m->board.timers[i];
-		if (t->deadline != TIMER_NEVER && t->irq >= 0 && pic_accepts(&m->pic, (unsigned)t->irq))
+		if (t->deadline != TIMER_NEVER && t->irq >= 0 && accepts(m, (unsigned)t->irq))
 			return true;
 	}
 	bool input = uart_wants_input(&m->com1) && machine_console_has_input(m);
-	return (input || m->com1.blocked) && pic_accepts(&m->pic, m->com1.irq);
+	return ((input || m->com1.blocked) && accepts(m, m->com1.irq)) || apic_timer_can_wake(&m->apic);
 }
 
 bool machine_halt(struct machine *m, bool interrupts_on)
@@ -137,25 +203,38 @@ bool machine_halt(struct machine *m, bool interrupts_on)
 	bool hope = true;
 	pthread_mutex_lock(&m->lock);
 	m->halted = true;
-	while (!machine_has_ended(m) && !(interrupts_on && m->pic.intr)) {
+	while (!machine_has_ended(m) && !(interrupts_on && m->apic.intr) && !m->nmi_raised) {
 		hope = interrupts_on && can_wake(m);
 		if (!hope)
 			break;
 		pthread_cond_wait(&m->wake, &m->lock);
 	}
-	m->halted = false;
+	m->halted = m->nmi_raised = false;
 	pthread_mutex_unlock(&m->lock);
 	return hope;
 }
 
 /* --- composition --- */
 
+/* Firmware leaves the local APIC passing on what the PIC says. */
+static void reset_apics(struct machine *m)
+{
+	apic_reset(&m->apic, m->config.apic ? APIC_BASE_RESET : 0);
+	ioapic_reset(&m->ioapic, m->config.apic);
+	apic_enter_virtual_wire(&m->apic);
+}
+
 static void init_devices(struct machine *m)
 {
 	struct board *b = &m->board;
 	const struct uart_line line = machine_console_line(m);
-	m->pic.set_intr = set_intr;
+	const struct apic_wires wires = { set_intr, raise_nmi, end_of_interrupt, m };
+	const struct testdev_wires test_wires = { set_any_line, forget, m };
+	m->pic.set_intr = set_pic_output;
+	m->pic.line_changed = line_changed;
 	m->pic.ctx = m;
+	apic_init(&m->apic, b, &wires);
+	ioapic_init(&m->ioapic, b, &m->apic);
 	pic_init(&m->pic, b); /* first: the others drive its lines */
 	pit_init(&m->pit, b);
 	uart_init(&m->com1, b, 0x3F8, 4, &line);
@@ -166,6 +245,11 @@ static void init_devices(struct machine *m)
 	acpi_init(&m->acpi, b);
 	dma_init(&m->dma, b);
 	debug_init(&m->debug, b, machine_console_send, m);
+	if (m->config.testdev) {
+		fw_cfg_init(&m->fw_cfg, b, m->config.ram_size);
+		testdev_init(&m->testdev, b, &test_wires);
+	}
+	reset_apics(m);
 }
 
 void machine_reset(struct machine *m)
@@ -180,6 +264,9 @@ void machine_reset(struct machine *m)
 	pci_reset(&m->pci);
 	acpi_reset(&m->acpi);
 	dma_reset(&m->dma);
+	fw_cfg_reset(&m->fw_cfg);
+	testdev_reset(&m->testdev);
+	reset_apics(m);
 	unsigned expected = MACHINE_RESET;
 	atomic_compare_exchange_strong(&m->end, &expected, MACHINE_RUNS);
 	machine_thread_rearm(m);

@@ -20,11 +20,15 @@ struct machine_config {
 	const char *serial_file;
 	bool debug_exit;            /* port isa-debug-exit present */
 	uint16_t debug_exit_port;
+	bool apic;                  /* local APIC and I/O APIC present */
+	bool testdev;               /* what test suites expect: test device and configuration device */
 	uint32_t timeout_seconds;   /* 0: none */
 	/* Called from any thread, with the machine's lock held. */
 	void *ctx;
-	void (*set_intr)(void *ctx, bool asserted);  /* the PIC's INTR output changed */
-	void (*kick)(void *ctx);                     /* the vCPU should look (INTR rose, the run ends) */
+	void (*set_intr)(void *ctx, bool asserted);  /* the processor's INTR input changed */
+	void (*set_nmi)(void *ctx);                  /* a non-maskable interrupt came */
+	void (*kick)(void *ctx);                     /* the vCPU should look (INTR rose, an NMI came, the run ends) */
+	void (*forget)(void *ctx);                   /* from the vCPU's thread: drop what was derived from guest memory */
 };
 
 /* Returns 0 or a negative errno with *why set to one sentence (static or machine-owned). Puts the terminal into raw mode if serial is stdio and a terminal;
@@ -47,10 +51,13 @@ void machine_io_write(struct machine *m, uint16_t port, unsigned size, uint32_t 
 uint64_t machine_mmio_read(struct machine *m, gpa_t gpa, unsigned size);
 void machine_mmio_write(struct machine *m, gpa_t gpa, unsigned size, uint64_t value);
 
+/* The vCPU wrote IA32_APIC_BASE. */
+void machine_set_apic_base(struct machine *m, uint64_t value);
+
 /* Acknowledge the interrupt controller: the vector, or -1 if nothing is pending (spurious ones give IRQ 7 / 15's vector as hardware does). */
 int machine_acknowledge(struct machine *m);
 
-/* HLT: wait until INTR is asserted (whatever IF says when `interrupts_on` is false only the run's end wakes) or the run ends. Returns false if nothing can ever wake the guest again. */
+/* HLT: wait until INTR is asserted (when `interrupts_on` is false only an NMI and the run's end wake) or the run ends. Returns false if nothing can ever wake the guest again. */
 bool machine_halt(struct machine *m, bool interrupts_on);
 
 /* How the run stands; value is the debug-exit value or the signal number. Async-safe read. */

@@ -9,6 +9,7 @@
 
 #include "runtime/devices/acpi_tables.h"
 #include "runtime/devices/devices.h"
+#include "runtime/devices/ioapic.h"
 #include "runtime/devices/pic.h"
 #include "runtime/devices/pit.h"
 #include "runtime/devices/rtc.h"
@@ -54,7 +55,11 @@ struct machine {
 	atomic_uint end;        /* enum machine_end */
 	atomic_uint end_value;
 
+	bool nmi_raised;        /* since the vCPU last halted */
+
 	struct pic pic;
+	struct apic apic;
+	struct ioapic ioapic;
 	struct pit pit;
 	struct uart com1;
 	struct rtc rtc;
@@ -64,6 +69,8 @@ struct machine {
 	struct acpi acpi;
 	struct dma dma;
 	struct debug debug;
+	struct fw_cfg fw_cfg;
+	struct testdev testdev;
 
 	struct board_timer timeout;
 	int64_t armed;          /* what timer_fd is set to */

@@ -48,10 +48,14 @@ static int create_machine(struct run *r)
 		.serial_file = o->serial_file,
 		.debug_exit = o->debug_exit,
 		.debug_exit_port = o->debug_exit_port,
+		.apic = o->features & FEATURE_BIT(FEATURE_APIC),
+		.testdev = o->testdev,
 		.timeout_seconds = o->timeout,
 		.ctx = r->runtime,
 		.set_intr = runtime_set_intr,
+		.set_nmi = runtime_set_nmi,
 		.kick = runtime_kick,
+		.forget = runtime_forget,
 	};
 	const char *why = "the machine cannot be set up";
 	int error = machine_create(&r->machine, &config, &why);

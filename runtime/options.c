@@ -133,6 +133,14 @@ static int parse_debug_exit(struct parser *p, const char *value)
 	return 0;
 }
 
+static int parse_testdev(struct parser *p, const char *value)
+{
+	(void)value;
+	p->o->testdev = true;
+	p->o->features |= FEATURE_BIT(FEATURE_APIC);
+	return 0;
+}
+
 static int parse_timeout(struct parser *p, const char *value)
 {
 	uint64_t seconds;
@@ -246,6 +254,7 @@ static const struct option_rule {
 	{ "--serial", VALUE_NEEDED, false, false, "stdio, file:NAME or none", parse_serial },
 	{ "--no-reboot", VALUE_NEVER, false, false, NULL, parse_no_reboot },
 	{ "--debug-exit", VALUE_OPTIONAL, false, false, "a port", parse_debug_exit },
+	{ "--testdev", VALUE_NEVER, false, false, NULL, parse_testdev },
 	{ "--timeout", VALUE_NEEDED, false, false, "a number of seconds", parse_timeout },
 	{ "--stats", VALUE_OPTIONAL, false, false, "json", parse_stats },
 	{ "--log", VALUE_NEEDED, false, false, "part:level, like shadow:debug", parse_log },
@@ -373,6 +382,7 @@ void options_print_help(void)
 		"  --no-reboot          end when the guest reboots\n"
 		"  --timeout SECONDS    end after this time\n"
 		"  --debug-exit[=PORT]  a guest's write to this port (0xf4) ends the run with exit code (value << 1 | 1) & 255\n"
+		"  --testdev            what test suites expect: test device, configuration device, APIC\n"
 		"\n"
 		"Looking inside\n"
 		"  --stats[=json]       counters at the end\n"

@@ -25,6 +25,7 @@ struct options {
 	bool no_reboot;
 	bool debug_exit;
 	uint16_t debug_exit_port;
+	bool testdev;
 	uint32_t timeout;
 	bool stats, stats_json;
 	const char *log;

@@ -318,6 +318,22 @@ void runtime_invlpg(struct vcpu *v, gva_t gva)
 	shadow_invalidate_page(runtime_of(v)->shadow, gva);
 }
 
+void runtime_apic_base_changed(struct vcpu *v)
+{
+	struct runtime *r = runtime_of(v);
+
+	if (r->machine)
+		machine_set_apic_base(r->machine, v->apic_base);
+}
+
+void runtime_forget(void *ctx)
+{
+	struct runtime *r = ctx;
+
+	r->code_epoch++;
+	shadow_flush(r->shadow);
+}
+
 uint64_t runtime_read_tsc(struct vcpu *v)
 {
 	(void)v;

@@ -151,3 +151,10 @@ void runtime_set_intr(void *ctx, bool asserted)
 
 	__atomic_store_n(&r->v->intr, asserted, __ATOMIC_SEQ_CST);
 }
+
+void runtime_set_nmi(void *ctx)
+{
+	struct runtime *r = ctx;
+
+	__atomic_store_n(&r->v->nmi, 1, __ATOMIC_SEQ_CST);
+}

@@ -1,4 +1,4 @@
-/* The port bus and the timer list. */
+/* The port bus, the memory bus and the timer list. */
 #include "runtime/devices/board.h"
 
 #include <assert.h>
@@ -66,6 +66,36 @@ void board_write(struct board *b, uint16_t port, unsigned size, uint32_t value)
 	uint32_t mask = half == 1 ? 0xFF : 0xFFFF;
 	board_write(b, port, half, value & mask);
 	board_write(b, (uint16_t)(port + half), half, value >> (8 * half) & mask);
+}
+
+void board_add_memory(struct board *b, struct board_memory *m)
+{
+	assert(b->memory_count < BOARD_MEMORIES);
+	b->memories[b->memory_count++] = m;
+}
+
+static const struct board_memory *find_memory(const struct board *b, gpa_t gpa, unsigned size)
+{
+	for (unsigned i = 0; i < b->memory_count; i++) {
+		const struct board_memory *m = b->memories[i];
+		if (gpa >= m->first && gpa - m->first < m->size && m->size - (gpa - m->first) >= size)
+			return m;
+	}
+	LOG(LOG_DEVICES, LOG_DEBUG, "access to %08llx in memory: no device", (unsigned long long)gpa);
+	return NULL;
+}
+
+uint64_t board_read_memory(struct board *b, gpa_t gpa, unsigned size)
+{
+	const struct board_memory *m = find_memory(b, gpa, size);
+	return m ? m->read(m->ctx, (uint32_t)(gpa - m->first), size) : UINT64_MAX;
+}
+
+void board_write_memory(struct board *b, gpa_t gpa, unsigned size, uint64_t value)
+{
+	const struct board_memory *m = find_memory(b, gpa, size);
+	if (m)
+		m->write(m->ctx, (uint32_t)(gpa - m->first), size, value);
 }
 
 void board_add_timer(struct board *b, struct board_timer *t)

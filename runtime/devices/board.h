@@ -1,4 +1,4 @@
-/* What a device sees of the machine: the port bus, the clock, timers, the interrupt controller and the way to end the run. Devices are
+/* What a device sees of the machine: the port bus, the memory bus, the clock, timers, the interrupt controller and the way to end the run. Devices are
  * plain structs that their owner embeds; each claims its ports with itself as the context. Everything here and in the devices is called
  * with the machine's lock held, and uses no floating point: the guest's x87 and MXCSR state is live in the host's registers. */
 #ifndef RUNTIME_DEVICES_BOARD_H
@@ -32,8 +32,19 @@ struct board_ports {
 	void *ctx;
 };
 
+/* Registers in physical memory, where there is no RAM. A device may move its window, or make it empty. An access lies wholly within it:
+ * `offset` + `size` <= its size; `size` is 1 to 8. */
+struct board_memory {
+	gpa_t first;
+	uint32_t size;
+	uint64_t (*read)(void *ctx, uint32_t offset, unsigned size);
+	void (*write)(void *ctx, uint32_t offset, unsigned size, uint64_t value);
+	void *ctx;
+};
+
 #define BOARD_CLAIMS 48u
 #define BOARD_TIMERS 16u
+#define BOARD_MEMORIES 8u
 
 struct pic;
 
@@ -42,6 +53,8 @@ struct board {
 	struct pic *pic;
 	struct board_timer *timers[BOARD_TIMERS];
 	unsigned timer_count;
+	struct board_memory *memories[BOARD_MEMORIES];
+	unsigned memory_count;
 	bool a20; /* kept for those who read it back; memory is never masked */
 	/* End the run: power off, reset, debug exit. */
 	void (*end)(void *ctx, enum machine_end why, uint32_t value);
@@ -59,6 +72,11 @@ void board_claim(struct board *b, uint16_t first, unsigned count, unsigned sizes
 bool board_is_free(const struct board *b, uint16_t first, unsigned count);
 uint32_t board_read(struct board *b, uint16_t port, unsigned size);
 void board_write(struct board *b, uint16_t port, unsigned size, uint32_t value);
+
+void board_add_memory(struct board *b, struct board_memory *m);
+/* Where no device is, reads give all ones and writes go nowhere. */
+uint64_t board_read_memory(struct board *b, gpa_t gpa, unsigned size);
+void board_write_memory(struct board *b, gpa_t gpa, unsigned size, uint64_t value);
 
 void board_add_timer(struct board *b, struct board_timer *t);
 /* Fire what is due at `now`. */

@@ -54,4 +54,30 @@ struct debug {
 void debug_init(struct debug *d, struct board *b, void (*send)(void *ctx, uint8_t byte), void *ctx);
 void debug_claim_exit(struct debug *d, uint16_t port);
 
+/* The configuration device at 510h. */
+struct fw_cfg {
+	uint64_t ram_size;
+	uint16_t selector;
+	unsigned at; /* byte of the item that is read next */
+};
+void fw_cfg_init(struct fw_cfg *f, struct board *b, uint64_t ram_size);
+void fw_cfg_reset(struct fw_cfg *f);
+
+/* What test suites expect of a virtual machine. */
+#define TESTDEV_IRQ_PORT 0x2000u
+#define TESTDEV_IRQS 24u
+struct testdev_wires {
+	void (*set_irq)(void *ctx, unsigned irq, bool level);
+	void (*forget)(void *ctx); /* drop what was derived from guest memory */
+	void *ctx;
+};
+struct testdev {
+	struct testdev_wires wires;
+	struct board_memory memory;
+	uint8_t echo[8]; /* four, and what an access to the last of them may touch */
+	uint8_t bytes[0x10000];
+};
+void testdev_init(struct testdev *t, struct board *b, const struct testdev_wires *wires);
+void testdev_reset(struct testdev *t);
+
 #endif

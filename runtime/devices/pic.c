@@ -67,6 +67,8 @@ void pic_set_line(struct pic *p, unsigned irq, bool level)
 {
 	set_input(&p->chip[irq >> 3], irq & 7, level);
 	update(p);
+	if (p->line_changed)
+		p->line_changed(p->ctx, irq, level);
 }
 
 bool pic_accepts(const struct pic *p, unsigned irq)

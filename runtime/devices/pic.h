@@ -21,6 +21,7 @@ struct pic {
 	struct pic_chip chip[2]; /* master, slave on the master's input 2 */
 	bool intr;               /* the master's output */
 	void (*set_intr)(void *ctx, bool asserted); /* called when it changes */
+	void (*line_changed)(void *ctx, unsigned irq, bool level); /* the same wires go to the I/O APIC */
 	void *ctx;
 };
 

@@ -26,7 +26,7 @@
 
 static uint8_t ram[RAM_SIZE];
 static uint8_t rights[RAM_SIZE / PAGE_SIZE];
-static unsigned paging_changes, invlpg_count;
+static unsigned paging_changes, invlpg_count, apic_base_changes;
 static gva_t invlpg_last;
 static struct vcpu cpu;
 
@@ -71,6 +71,7 @@ uint8_t *memory_page(struct vcpu *v, gva_t gva, unsigned access)
 }
 
 void runtime_paging_changed(struct vcpu *v) { (void)v, paging_changes++; }
+void runtime_apic_base_changed(struct vcpu *v) { (void)v, apic_base_changes++; }
 void runtime_invlpg(struct vcpu *v, gva_t gva) { (void)v, invlpg_count++, invlpg_last = gva; }
 uint64_t runtime_read_tsc(struct vcpu *v) { (void)v; return 0x1122334455667788u; }
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size) { (void)v, (void)port, (void)size; return ~0u; }

@@ -149,6 +149,24 @@ TEST(cpu_gate, interrupt_wakes_and_shadow_ends)
 	CHECK_EQ(cpu.gpr[ESP], KERNEL_STACK - 12);
 }
 
+TEST(cpu_gate, nmi_blocks_others_until_iret)
+{
+	set_up();
+	gate(VEC_NMI, CODE0, INT32);
+	cpu.halted = true;
+	CHECK(cpu_deliver_nmi(&cpu));
+	CHECK_EQ(peek32(cpu.gpr[ESP]), 0x1000);
+	CHECK(!cpu.halted && cpu.nmi_blocked);
+	CHECK_EQ(callout_iret(&cpu, CALLOUT_ARG(CALLOUT_iret, 1, 0, 2, 0, 0, 0, 0, 0), 0, 0), CALLOUT_LEAVE);
+	CHECK(!cpu.nmi_blocked);
+	CHECK_EQ(cpu.eip, 0x1000);
+	/* An IRET that faults unblocks them as well. */
+	cpu.nmi_blocked = true;
+	poke32(cpu.gpr[ESP] + 4, 0);
+	CHECK_EQ(callout_iret(&cpu, CALLOUT_ARG(CALLOUT_iret, 1, 0, 2, 0, 0, 0, 0, 0), 0, 0), CALLOUT_FAULT);
+	CHECK(!cpu.nmi_blocked);
+}
+
 TEST(cpu_gate, single_step)
 {
 	set_up();

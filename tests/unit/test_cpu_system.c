@@ -283,6 +283,31 @@ TEST(cpu_system, msrs)
 	}
 }
 
+TEST(cpu_system, apic_base)
+{
+	set_up();
+	cpu.features |= FEATURE_BIT(FEATURE_APIC);
+	cpu_reset(&cpu, true);
+	CHECK_EQ(cpu.apic_base, 0xFEE00900u);
+	CHECK_EQ(msr(0x1B, 0, false), CALLOUT_NEXT);
+	CHECK_EQ(cpu.gpr[EAX], 0xFEE00900u);
+	unsigned changes = apic_base_changes;
+	CHECK_EQ(msr(0x1B, 0xFFEE00000, true), CALLOUT_NEXT); /* the bootstrap bit stays */
+	CHECK_EQ(cpu.apic_base, 0xFFEE00100);
+	CHECK_EQ(apic_base_changes, changes + 1);
+	static const uint64_t reserved[] = { 0xFEE00901u, 0xFEE00B00u, 0xFEE00D00u, 0x10FEE00900u };
+	for (unsigned i = 0; i < ARRAY_LEN(reserved); i++)
+		CHECK_EQ(msr(0x1B, reserved[i], true), CALLOUT_FAULT);
+	CHECK_EQ(apic_base_changes, changes + 1);
+	/* CPUID shows it while it is enabled (vol. 3, 10.4.3). */
+	for (unsigned enabled = 0; enabled < 2; enabled++) {
+		CHECK_EQ(msr(0x1B, enabled ? 0xFEE00800u : 0xFEE00000u, true), CALLOUT_NEXT);
+		cpu.gpr[EAX] = 1;
+		CHECK_EQ(callout_cpuid(&cpu, 2 << 8, 0, 0), CALLOUT_NEXT);
+		CHECK_EQ(cpu.gpr[EDX] >> 9 & 1, enabled);
+	}
+}
+
 static void cpuid(uint32_t leaf)
 {
 	cpu.gpr[EAX] = leaf;

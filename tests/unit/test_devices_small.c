@@ -12,6 +12,9 @@ struct small {
 	struct acpi acpi;
 	struct dma dma;
 	struct debug debug;
+	struct fw_cfg fw_cfg;
+	struct testdev testdev;
+	unsigned forgotten;
 	char console[16];
 	unsigned console_count;
 };
@@ -21,6 +24,9 @@ static void send(void *ctx, uint8_t byte)
 	struct small *s = ctx;
 	s->console[s->console_count++] = (char)byte;
 }
+
+static void forget(void *ctx) { ((struct small *)ctx)->forgotten++; }
+static void set_irq(void *ctx, unsigned irq, bool level) { pic_set_line(&((struct small *)ctx)->t->pic, irq, level); }
 
 static struct small *start(void)
 {
@@ -33,6 +39,8 @@ static struct small *start(void)
 	dma_init(&s->dma, &s->t->board);
 	debug_init(&s->debug, &s->t->board, send, s);
 	debug_claim_exit(&s->debug, 0xF4);
+	fw_cfg_init(&s->fw_cfg, &s->t->board, MIB(96));
+	testdev_init(&s->testdev, &s->t->board, &(struct testdev_wires) { set_irq, forget, s });
 	bench_program_pic(s->t, 0x03);
 	return s;
 }
@@ -345,4 +353,59 @@ TEST(devices_bus, time_conversions_are_inverse)
 		CHECK_EQ(board_ns_to_ticks(ns, 1193182), tick);
 		CHECK_EQ(board_ns_to_ticks(ns - 1, 1193182), tick - 1);
 	}
+}
+
+static uint64_t configuration(struct small *s, uint16_t item)
+{
+	uint64_t value = 0;
+	out16(s, 0x510, item);
+	for (unsigned i = 0; i < 8; i++)
+		value |= (uint64_t)in8(s->t, 0x511) << 8 * i;
+	return value;
+}
+
+TEST(devices_fw_cfg, items)
+{
+	struct small *s = start();
+	CHECK_EQ(configuration(s, 0), 0x554D4551);
+	CHECK_EQ(in8(s->t, 0x511), 0);
+	CHECK_EQ(configuration(s, 1), 1);
+	CHECK_EQ(configuration(s, 3), MIB(96));
+	CHECK_EQ(configuration(s, 5), 1);
+	CHECK_EQ(configuration(s, 15), 1);
+	CHECK_EQ(configuration(s, 0x19), 0);
+	CHECK_EQ(configuration(s, 0xFFFF), 0);
+	stop(s);
+}
+
+TEST(devices_testdev, echo_in_every_size)
+{
+	struct small *s = start();
+	out32(s, 0xE0, 0x11223344);
+	CHECK_EQ(in32(s, 0xE0), 0x11223344);
+	CHECK_EQ(in16(s, 0xE2), 0x1122);
+	out8(s->t, 0xE1, 0xAA);
+	out16(s, 0xE2, 0xBBCC);
+	CHECK_EQ(in32(s, 0xE0), 0xBBCCAA44);
+	out32(s, 0xE3, 0xFFFFFFFFu); /* beyond its last byte */
+	CHECK_EQ(in32(s, 0xE0), 0xFFCCAA44);
+	stop(s);
+}
+
+TEST(devices_testdev, lines_memory_and_forgetting)
+{
+	struct small *s = start();
+	out8(s->t, 0x2000 + 5, 1);
+	CHECK(s->t->intr);
+	CHECK_EQ(pic_acknowledge(&s->t->pic), 0x25);
+	out8(s->t, 0x2000 + 5, 0);
+	CHECK_EQ(s->t->pic.chip[0].lines & 0x20, 0);
+	out32(s, 0xE4, 0x1000);
+	CHECK_EQ(s->forgotten, 1);
+	board_write_memory(&s->t->board, 0xFF00FFF8u, 8, 0x1122334455667788u);
+	CHECK_EQ(board_read_memory(&s->t->board, 0xFF00FFFAu, 2), 0x5566);
+	CHECK_EQ(board_read_memory(&s->t->board, 0xFF00FFFCu, 8), UINT64_MAX); /* beyond its end: nobody's */
+	board_write_memory(&s->t->board, 0xFF00FFFCu, 8, 0);
+	CHECK_EQ(board_read_memory(&s->t->board, 0xFF00FFF8u, 8), 0x1122334455667788u);
+	stop(s);
 }

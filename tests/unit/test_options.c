@@ -78,6 +78,7 @@ TEST(options, everything_with_equals_signs)
 	CHECK_EQ(p.o.serial, SERIAL_FILE);
 	CHECK_STR(p.o.serial_file, "s");
 	CHECK(p.o.no_reboot && p.o.debug_exit && p.o.stats && p.o.stats_json && p.o.verify);
+	CHECK(RUN("--testdev").o.testdev && !p.o.testdev);
 	CHECK_EQ(p.o.debug_exit_port, 0x501);
 	CHECK_EQ(p.o.timeout, 7);
 	CHECK_STR(p.o.log, "boot:debug");
@@ -112,7 +113,7 @@ TEST(options, initrd_repeats_and_the_rest_does_not)
 	REQUIRE_EQ(p.error, 0);
 	REQUIRE_EQ(p.o.initrd_count, 2);
 	CHECK_STR(p.o.initrd[1], "b c");
-	static const char *const once[] = { "--kernel=k", "--append=", "--memory=64M", "--serial=none", "--no-reboot", "--debug-exit",
+	static const char *const once[] = { "--kernel=k", "--append=", "--memory=64M", "--serial=none", "--no-reboot", "--debug-exit", "--testdev",
 		"--timeout=1", "--stats", "--log=boot:info", "--tc-size=2M", "--chaos=kicks", "--verify", "--dump=d" };
 	for (unsigned i = 0; i < ARRAY_LEN(once); i++) {
 		char name[32];
