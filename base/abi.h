@@ -70,8 +70,11 @@
 #define MODE_SEG_SHIFT 16  /* two bits a segment, in enum seg's order */
 #define MODE_THUNK 0x10000000u /* one instruction whose write goes to vcpu.completion_hva without a lookup */
 #define MODE_ONE 0x20000000u   /* one instruction, then back to the dispatcher (TF, interrupt shadow) */
-enum { MODE_SEG_FLAT, MODE_SEG_BASE, MODE_SEG_GENERAL };
+/* How an access through a segment is checked: not at all; not, but a base is added; by C; inline against the limit (then any base too). */
+enum { MODE_SEG_FLAT, MODE_SEG_BASE, MODE_SEG_GENERAL, MODE_SEG_LIMIT };
 #define MODE_SEG(mode, seg) (((mode) >> (MODE_SEG_SHIFT + 2 * (seg))) & 3u)
+/* Protected mode, where segments have types; neither real mode nor virtual-8086. */
+#define MODE_IS_PROTECTED(mode) (((mode) & (MODE_PE | MODE_VM)) == MODE_PE)
 
 #endif
 #endif

@@ -17,9 +17,11 @@ enum undo {
 	UNDO_EBP_R10,  /* not undone but finished: guest EBP is R10D; go on at eip */
 	UNDO_EDI_R9,   /* ditto: guest EDI is R9D */
 	UNDO_STEP,     /* ditto: guest ESI and EDI step by the size in `access`, as DF says */
-	UNDO_PUSH2,    /* ditto: guest ESP is 2 less */
-	UNDO_POP2,     /* ditto: guest ESP is 2 more */
+	UNDO_PUSH,     /* ditto: guest ESP is the size in `access` less; on a 16-bit stack, SP */
+	UNDO_POP,      /* ditto: more */
 	UNDO_DONE,     /* ditto: nothing is left to do. Said where the EIP alone would not tell: an exit to the block's own beginning */
+	UNDO_STEP16,   /* as UNDO_STEP, of guest SI and DI */
+	UNDO_CALL,     /* as UNDO_PUSH, but go on at R8D */
 };
 
 /* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct exit has UNDO_NONE or

@@ -38,7 +38,7 @@ struct block *cache_commit(struct cache *c, const struct block *what, uint32_t u
 	r->used += used;
 	c->reserved = 0;
 	if (entry_is_thunk(e)) return &e->b;
-	struct block *old = cache_lookup(c, e->b.gva, entry_gfn(e), e->b.mode);
+	struct block *old = cache_lookup(c, &e->b);
 	frames_insert(c, e);
 	hash_insert(c, e);
 	/* A new translation supersedes the old. It dies last, lest its frame be reported free in between. */

@@ -13,8 +13,10 @@
 struct cache;
 
 struct block {
+	/* Identity: these, the frame of `gpa`, and `mode`. */
 	gva_t gva;          /* linear address of the first instruction */
-	uint32_t eip;
+	uint32_t eip;       /* with gva this says what the base of CS was */
+	uint32_t cs_end;    /* CS limit + 1, or 0: 4 GiB */
 	gpa_t gpa;          /* physical address of the first byte */
 	gfn_t gfn2;         /* frame of the second page, if the block straddles, else GFN_NONE */
 	uint32_t guest_length;
@@ -66,8 +68,9 @@ void cache_abort(struct cache *c);
  * kept, found by host PC, not by cache_lookup. Never fails once reserved (side tables are allocated with xmalloc semantics: abort()). */
 struct block *cache_commit(struct cache *c, const struct block *what, uint32_t used);
 
-/* The live block for this identity, or NULL. gfn2 is not part of the key: the caller checks block->gfn2 against the exec table. */
-struct block *cache_lookup(struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode);
+/* The live block of this identity (what->gva, eip, cs_end, gpa, mode), or NULL. gfn2 is not part of it: the caller checks block->gfn2 against
+ * the exec table. */
+struct block *cache_lookup(struct cache *c, const struct block *what);
 
 /* The block (live or dead) whose code holds this host PC, or NULL; and the side-table row that holds for it. */
 struct block *cache_find_host(struct cache *c, host_pc_t pc);

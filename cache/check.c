@@ -72,7 +72,7 @@ static const char *check_findable(struct cache *c, const struct entry *e)
 	MUST(cache_find_host(c, b->host_pc) == b, "a block is not found by its first host PC");
 	MUST(cache_find_host(c, b->host_pc + b->host_length - 1) == b, "a block is not found by its last host PC");
 	if (b->dead || entry_is_thunk(e)) return NULL;
-	MUST(cache_lookup(c, b->gva, entry_gfn(e), b->mode) == b, "a live block is not found by its identity");
+	MUST(cache_lookup(c, b) == b, "a live block is not found by its identity");
 	MUST(*e->frame.at == &e->frame && e->frame.owner == e, "a live block is not on its frame's list");
 	MUST(!e->straddle || (*e->straddle->at == e->straddle && e->straddle->owner == e),
 	     "a straddling block is not on its second frame's list");

@@ -52,9 +52,15 @@ void hash_remove(struct cache *c, struct entry *e)
 	c->live--;
 }
 
-struct block *cache_lookup(struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode)
+static bool is_same(const struct block *a, const struct block *b)
 {
-	for (struct entry *e = c->hash[hash_bucket(c, gva, gfn, mode)]; e; e = e->hash_next)
-		if (e->b.gva == gva && entry_gfn(e) == gfn && e->b.mode == mode) return &e->b;
+	return a->gva == b->gva && a->mode == b->mode && a->eip == b->eip && a->cs_end == b->cs_end &&
+	       a->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT;
+}
+
+struct block *cache_lookup(struct cache *c, const struct block *what)
+{
+	for (struct entry *e = c->hash[hash_bucket(c, what->gva, (gfn_t)(what->gpa >> PAGE_SHIFT), what->mode)]; e; e = e->hash_next)
+		if (is_same(&e->b, what)) return &e->b;
 	return NULL;
 }

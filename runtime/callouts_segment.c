@@ -1,5 +1,6 @@
 /* Callouts on segment registers and descriptors: MOV, PUSH, POP, LAR, LSL, VERR, VERW, ARPL, and checked accesses. */
 #include "base/abi.h"
+#include "base/side_table.h"
 #include "runtime/cpu_private.h"
 
 static enum callout_result load_segment(struct vcpu *v, uint32_t arg, uint32_t selector, uint32_t esp)
@@ -189,6 +190,6 @@ enum callout_result callout_check_segment(struct vcpu *v, uint32_t arg, uint32_t
 {
 	(void)extra;
 	gva_t gva;
-	bool ok = cpu_linear(v, CALLOUT_SEG(arg), ea, 1u << CALLOUT_SIZE(arg), CALLOUT_REG(arg) != 0, &gva);
+	bool ok = cpu_linear(v, CALLOUT_SEG(arg), ea, row_sizes[CALLOUT_SIZE(arg)], CALLOUT_REG(arg) != 0, &gva);
 	return ok ? CALLOUT_NEXT : CALLOUT_FAULT;
 }

@@ -76,7 +76,7 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 {
 	gva_t gva = in->cs_base + in->eip;
 	struct block what = {
-		.gva = gva, .eip = in->eip, .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
+		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
 		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
 		.host_length = out->code_length, .row_count = out->row_count, .slot_count = out->slot_count,
 		.rows = out->rows, .slots = (struct link_slot *)out->slots,
@@ -122,6 +122,14 @@ static struct block *emit(struct runtime *r, struct translator_input *in, gfn_t 
 	return NULL;
 }
 
+/* How many bytes lie before the limit of CS, up to so many. */
+static uint32_t before_limit(const struct vcpu *v, uint32_t most)
+{
+	uint64_t room = (uint64_t)v->seg[SEG_CS].limit + 1 - v->eip;
+
+	return room < most ? (uint32_t)room : most;
+}
+
 /* An instruction that spans two pages: a block of its own, from bytes joined here. */
 static struct block *translate_straddling(struct runtime *r, struct translator_input *in, gfn_t gfn, int *err)
 {
@@ -134,10 +142,17 @@ static struct block *translate_straddling(struct runtime *r, struct translator_i
 	memcpy(joined, in->bytes, first);
 	memcpy(joined + first, r->ram + ((gpa_t)gfn2 << PAGE_SHIFT), 16);
 	in->bytes = joined;
-	in->length = first + 16;
+	in->length = before_limit(r->v, first + 16);
 	in->max_instructions = 1;
 	in->gfn2 = gfn2;
 	return emit(r, in, gfn, err);
+}
+
+/* The instruction is not whole within the limit of CS. */
+static struct block *beyond_limit(struct vcpu *v)
+{
+	cpu_raise_error(v, VEC_GP, 0);
+	return NULL;
 }
 
 static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
@@ -146,8 +161,8 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
 	struct translator_input in = {
 		.bytes = r->ram + ((gpa_t)gfn << PAGE_SHIFT) + (gva & PAGE_MASK),
-		.length = PAGE_SIZE - (gva & PAGE_MASK),
-		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .mode = mode,
+		.length = before_limit(v, PAGE_SIZE - (gva & PAGE_MASK)),
+		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .cs_end = v->seg[SEG_CS].limit + 1, .mode = mode,
 		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
 		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
@@ -155,9 +170,13 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 	int err = 0;
 	struct block *b = emit(r, &in, gfn, &err);
 
-	if (!b && err == -ENODATA) {
+	if (!b && err == -ENODATA && before_limit(v, in.length + 1) > in.length) {
 		err = 0;
 		b = translate_straddling(r, &in, gfn, &err);
+	}
+	if (!b && err == -ENODATA) {
+		err = 0;
+		beyond_limit(v);
 	}
 	r->stats.translate_ns += now_ns() - start;
 	if (!b && err) {
@@ -174,13 +193,15 @@ struct block *code_find(struct runtime *r, uint32_t extra)
 	struct vcpu *v = r->v;
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
 	uint32_t mode = v->mode | extra | (r->view->window ? 0 : MODE_SOFT);
-	gfn_t gfn = fetch_frame(r, gva);
 
+	if (v->eip > v->seg[SEG_CS].limit)
+		return beyond_limit(v);
+	gfn_t gfn = fetch_frame(r, gva);
 	if (gfn == GFN_NONE)
 		return NULL;
-	struct block *b = cache_lookup(r->cache, gva, gfn, mode);
-	/* The same bytes at another EIP, through another CS base, are another block. */
-	if (!b || b->eip != v->eip)
+	struct block *b = cache_lookup(r->cache, &(struct block){.gva = gva, .eip = v->eip, .cs_end = v->seg[SEG_CS].limit + 1,
+								 .gpa = (gpa_t)gfn << PAGE_SHIFT, .mode = mode});
+	if (!b)
 		return translate(r, gfn, mode);
 	if (!second_page_matches(r, b)) {
 		/* Another second page than it was made from, or a fault that re-translating will find. */

@@ -22,7 +22,7 @@ bool cpu_linear(struct vcpu *v, enum seg seg, uint32_t ea, uint32_t size, bool w
 {
 	const struct segment *s = &v->seg[seg];
 	*gva = s->base + ea;
-	if (MODE_SEG(v->mode, seg) != MODE_SEG_GENERAL && !(write && seg == SEG_CS)) return true;
+	if (MODE_SEG(v->mode, seg) < MODE_SEG_GENERAL && !(write && seg == SEG_CS)) return true;
 	/* Real mode and V86 know limits, but no types. */
 	bool type_ok = !cpu_protected(v) || (!(s->ar & AR_UNUSABLE) && type_allows(s, write));
 	if (type_ok && cpu_within_limit(s, ea, size)) return true;

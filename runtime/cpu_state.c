@@ -61,35 +61,35 @@ void cpu_reset(struct vcpu *v, bool flat32)
 /* What makes a segment general, as bits that are zero otherwise. */
 static inline uint32_t data_obstacles(const struct segment *s)
 {
-	return ((s->ar & AR_DATA_MASK) ^ (AR_S | AR_WRITABLE)) | ~s->limit;
+	return (s->ar & AR_DATA_MASK) ^ (AR_S | AR_WRITABLE);
 }
 
 /* An execute-only CS is general, so that reads through it are checked. */
 static inline uint32_t code_obstacles(const struct segment *s)
 {
-	return (~s->ar & AR_READABLE) | ~s->limit;
+	return ~s->ar & AR_READABLE;
 }
 
-/* Without branches: MODE_SEG_GENERAL, else MODE_SEG_BASE or MODE_SEG_FLAT. */
-static inline uint32_t class_of(uint32_t obstacles, uint32_t base)
+/* Without branches: MODE_SEG_GENERAL, else MODE_SEG_LIMIT, MODE_SEG_BASE or MODE_SEG_FLAT. */
+static inline uint32_t class_of(uint32_t obstacles, const struct segment *s)
 {
-	uint32_t general = obstacles != 0;
-	return general << 1 | ((base != 0) & (general ^ 1));
+	uint32_t general = obstacles != 0, limited = ~s->limit != 0;
+	return (general | limited) << 1 | (((s->base != 0) | limited) & (general ^ 1));
 }
 
 unsigned cpu_segment_class(const struct segment *s, bool cs)
 {
-	return class_of(cs ? code_obstacles(s) : data_obstacles(s), s->base);
+	return class_of(cs ? code_obstacles(s) : data_obstacles(s), s);
 }
 
 static inline uint32_t data_bits(const struct segment *seg, enum seg i)
 {
-	return class_of(data_obstacles(&seg[i]), seg[i].base) << (MODE_SEG_SHIFT + 2 * i);
+	return class_of(data_obstacles(&seg[i]), &seg[i]) << (MODE_SEG_SHIFT + 2 * i);
 }
 
 static inline uint32_t segment_bits(const struct segment *seg)
 {
-	uint32_t code = class_of(code_obstacles(&seg[SEG_CS]), seg[SEG_CS].base) << (MODE_SEG_SHIFT + 2 * SEG_CS);
+	uint32_t code = class_of(code_obstacles(&seg[SEG_CS]), &seg[SEG_CS]) << (MODE_SEG_SHIFT + 2 * SEG_CS);
 	return code | data_bits(seg, SEG_ES) | data_bits(seg, SEG_SS) | data_bits(seg, SEG_DS) | data_bits(seg, SEG_FS) | data_bits(seg, SEG_GS);
 }
 

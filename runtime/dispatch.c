@@ -12,15 +12,24 @@ void dispatch_end(struct runtime *r, enum runtime_end why)
 	}
 }
 
-static void step_pointers(struct vcpu *v, uint32_t by)
+static void step_pointers(struct vcpu *v, uint32_t by, uint32_t mask)
 {
-	v->gpr[ESI] += v->df_flag ? 0u - by : by;
-	v->gpr[EDI] += v->df_flag ? 0u - by : by;
+	uint32_t step = v->df_flag ? 0u - by : by;
+
+	v->gpr[ESI] = (v->gpr[ESI] & ~mask) | ((v->gpr[ESI] + step) & mask);
+	v->gpr[EDI] = (v->gpr[EDI] & ~mask) | ((v->gpr[EDI] + step) & mask);
+}
+
+static void step_stack(struct vcpu *v, uint32_t by)
+{
+	uint32_t mask = v->mode & MODE_SS32 ? ~0u : 0xFFFFu;
+
+	v->gpr[ESP] = (v->gpr[ESP] & ~mask) | ((v->gpr[ESP] + by) & mask);
 }
 
 void dispatch_undo(struct vcpu *v, const struct side_row *row)
 {
-	uint32_t r8 = (uint32_t)v->scratch[0], r10 = (uint32_t)v->scratch[2];
+	uint32_t r8 = (uint32_t)v->scratch[0], r10 = (uint32_t)v->scratch[2], size = row_sizes[row->access >> ROW_SIZE_SHIFT];
 
 	v->eip = row->eip;
 	v->gpr[ESP] += (uint32_t)(row->esp * 4);
@@ -28,17 +37,17 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 		v->gpr[EBP] = r10;
 	if (row->undo == UNDO_EDI_R9)
 		v->gpr[EDI] = (uint32_t)v->scratch[1];
-	if (row->undo == UNDO_STEP)
-		step_pointers(v, row_sizes[row->access >> ROW_SIZE_SHIFT]);
-	if (row->undo == UNDO_PUSH2 || row->undo == UNDO_POP2)
-		v->gpr[ESP] += row->undo == UNDO_POP2 ? 2 : -2u;
+	if (row->undo == UNDO_STEP || row->undo == UNDO_STEP16)
+		step_pointers(v, size, row->undo == UNDO_STEP ? ~0u : 0xFFFFu);
+	if (row->undo == UNDO_PUSH || row->undo == UNDO_POP || row->undo == UNDO_CALL)
+		step_stack(v, row->undo == UNDO_POP ? size : 0u - size);
 	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX)
 		v->gpr[ECX] = r10;
 	if (row->undo == UNDO_RAX)
 		v->gpr[EAX] = r10;
 	if (row->undo == UNDO_RDI)
 		v->gpr[EDI] = r10;
-	if (row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX)
+	if (row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX || row->undo == UNDO_CALL)
 		v->eip = r8;
 	if (row->undo >= UNDO_ROTATE && row->undo < UNDO_ROTATE + 8) {
 		uint32_t *gpr = &v->gpr[row->undo - UNDO_ROTATE];
@@ -48,7 +57,7 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 
 static bool is_done(const struct runtime *r, const struct side_row *row)
 {
-	bool says_so = row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX || row->undo == UNDO_DONE;
+	bool says_so = row->undo == UNDO_TARGET_R8 || row->undo == UNDO_TARGET_R8_RCX || row->undo == UNDO_DONE || row->undo == UNDO_CALL;
 
 	return says_so || row->eip != r->alone.eip;
 }
@@ -101,30 +110,52 @@ static void forget_view(void *ctx, struct shadow_view *view)
 	view_forget_code(ctx, view);
 }
 
-static uint32_t mode_index(struct runtime *r, uint32_t mode)
+static bool same_context(const struct code_context *a, const struct code_context *b)
 {
-	for (unsigned i = 0; i < r->mode_count; i++)
-		if (r->modes[i] == mode)
-			return i;
-	if (r->mode_count == MODE_TAGS) {
-		r->mode_count = 0;
-		shadow_each_view(r->shadow, forget_view, r);
-	}
-	r->modes[r->mode_count] = mode;
-	return r->mode_count++;
+	return a->mode == b->mode && a->cs_base == b->cs_base && a->cs_end == b->cs_end;
 }
 
-/* Slots of the inline lookup are valid for a mode and for the view's code pages as they are; landing pads stand for one mode, and are
- * forgotten when another begins. */
-static void match_mode(struct runtime *r, uint32_t mode)
+/* The bucket that holds this context's index + 1, or where that belongs. */
+static uint16_t *context_bucket(struct runtime *r, const struct code_context *c)
 {
-	uint32_t index = mode_index(r, mode); /* first: it may begin another epoch */
+	uint32_t hash = (c->mode * 0x9E3779B1u ^ c->cs_base * 0x85EBCA6Bu ^ c->cs_end * 0xC2B2AE35u) >> 16;
 
-	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * MODE_TAGS + index) << 32;
-	/* With a base, the same EIP may be another address by now. */
-	if (r->view->return_mode != mode || MODE_SEG(mode, SEG_CS) != MODE_SEG_FLAT) {
+	for (;; hash++) {
+		uint16_t *bucket = &r->context_buckets[hash % ARRAY_LEN(r->context_buckets)];
+		if (!*bucket || same_context(&r->contexts[*bucket - 1], c))
+			return bucket;
+	}
+}
+
+static uint32_t context_index(struct runtime *r, const struct code_context *c)
+{
+	uint16_t *bucket = context_bucket(r, c);
+
+	if (*bucket)
+		return *bucket - 1u;
+	if (r->context_count == CONTEXT_TAGS) {
+		r->context_count = 0;
+		memset(r->context_buckets, 0, sizeof(r->context_buckets));
+		shadow_each_view(r->shadow, forget_view, r);
+		bucket = context_bucket(r, c);
+	}
+	r->contexts[r->context_count++] = *c;
+	*bucket = (uint16_t)r->context_count;
+	return r->context_count - 1;
+}
+
+/* Slots of the inline lookup are valid for a context and for the view's code pages as they are; landing pads stand for one context, and are
+ * forgotten when another begins. */
+static void match_context(struct runtime *r, uint32_t mode)
+{
+	const struct segment *cs = &r->v->seg[SEG_CS];
+	struct code_context context = {.mode = mode, .cs_base = cs->base, .cs_end = cs->limit + 1};
+	uint32_t index = context_index(r, &context); /* first: it may begin another epoch */
+
+	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * CONTEXT_TAGS + index) << 32;
+	if (r->view->return_context != index) {
 		return_stack_reset(r, r->view);
-		r->view->return_mode = mode;
+		r->view->return_context = index;
 	}
 }
 
@@ -138,7 +169,7 @@ static bool may_link(const struct block *from, int slot, const struct block *b)
 {
 	const struct link_slot *s = &from->slots[slot];
 
-	return from->mode == b->mode && s->target == b->eip &&
+	return from->mode == b->mode && s->target == b->eip && from->gva - from->eip == b->gva - b->eip && from->cs_end == b->cs_end &&
 	       (s->exec_offset || from->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT);
 }
 
@@ -148,7 +179,7 @@ static void connect(struct runtime *r, struct block *b)
 
 	if (from && may_link(from, r->link_slot, b) && may_chain(r, b))
 		cache_link(r->cache, from, (uint32_t)r->link_slot, b);
-	else if (!from && may_chain(r, b) && b->gva == b->eip) {
+	else if (!from && may_chain(r, b)) {
 		struct jump_slot *slot = &r->v->jumps[b->eip & (JUMP_SLOTS - 1)];
 		*slot = (struct jump_slot){.neg_key = 0u - (r->v->jump_tag | b->eip), .host_pc = b->host_pc};
 		r->stats.jump_fills++;
@@ -315,7 +346,7 @@ static host_pc_t known_target(const struct runtime *r)
 	const struct vcpu *v = r->v;
 	const struct jump_slot *slot = &v->jumps[v->eip & (JUMP_SLOTS - 1)];
 
-	if (r->link_from || r->observer || v->seg[SEG_CS].base || slot->neg_key + (v->jump_tag | v->eip))
+	if (r->link_from || r->observer || slot->neg_key + (v->jump_tag | v->eip))
 		return 0;
 	return slot->host_pc;
 }
@@ -357,7 +388,7 @@ host_pc_t dispatch(struct runtime *r)
 			fence_watch_look(r);
 		if (r->ended)
 			return 0;
-		match_mode(r, block_mode(r));
+		match_context(r, block_mode(r));
 		bool one = v->shadow_interrupts || (v->mode & (MODE_TF | MODE_DR7));
 		r->alone.running = false;
 		pc = one ? 0 : known_target(r);

@@ -53,8 +53,13 @@ struct fault_heat {
 	gva_t gva;
 	uint32_t faults;
 };
-#define MODE_TAGS 1024u
-#define JUMP_EPOCHS (1u << 22) /* times MODE_TAGS: what fits vcpu.jump_tag */
+/* What a host PC stands for beside the EIP. */
+struct code_context {
+	uint32_t mode;
+	uint32_t cs_base, cs_end; /* cs_end: as a block's */
+};
+#define CONTEXT_TAGS 1024u
+#define JUMP_EPOCHS (1u << 22) /* times CONTEXT_TAGS: what fits vcpu.jump_tag */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
 
 /* --chaos=check: since the last check. */
@@ -91,8 +96,9 @@ struct runtime {
 
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
 	uint8_t *window;           /* GS base as loaded */
-	uint32_t modes[MODE_TAGS]; /* the modes met so far; an index is part of a tag */
-	unsigned mode_count;
+	struct code_context contexts[CONTEXT_TAGS]; /* those met so far; an index is part of a tag */
+	unsigned context_count;
+	uint16_t context_buckets[2 * CONTEXT_TAGS]; /* open hashing: index + 1, or 0 */
 	uint32_t jump_epoch;       /* the last one given to a view */
 	uint64_t code_epoch;       /* grows when blocks die or a view loses code pages: host PCs held across a callout are void */
 

@@ -42,18 +42,19 @@ static const char *check_returns(struct runtime *r, const struct shadow_view *vi
 	return *at == (uint64_t)entry_underflow ? NULL : "the bottom of a return stack was overwritten";
 }
 
-/* A slot that may still match leads to a live block, of the tag's mode, that the view maps. */
+/* A slot that may still match leads to a live block, of the tag's context, that the view maps. */
 static const char *check_slot(struct runtime *r, const struct shadow_view *view, const struct jump_slot *slot)
 {
 	uint64_t key = 0u - slot->neg_key;
-	uint32_t eip = (uint32_t)key, tag = (uint32_t)(key >> 32), mode = tag % MODE_TAGS;
+	uint32_t eip = (uint32_t)key, tag = (uint32_t)(key >> 32), index = tag % CONTEXT_TAGS;
+	const struct code_context *context = &r->contexts[index];
 
-	if (tag / MODE_TAGS != view->jump_epoch || mode >= r->mode_count)
+	if (tag / CONTEXT_TAGS != view->jump_epoch || index >= r->context_count)
 		return NULL;
 	const struct block *b = cache_find_host(r->cache, slot->host_pc);
 	if (!b || b->host_pc != slot->host_pc || b->dead)
 		return "the inline lookup leads to code that is no more";
-	if (b->eip != eip || b->mode != r->modes[mode])
+	if (b->eip != eip || b->mode != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
 		return "the inline lookup leads to another block's code";
 	const uint32_t *exec = (const uint32_t *)(const void *)(view->tables + ABI_EXEC_TABLE);
 	return exec[b->gva >> PAGE_SHIFT] == (b->gpa >> PAGE_SHIFT) + 1 ? NULL : "the inline lookup leads to code of another frame";

@@ -100,8 +100,8 @@ static bool plan(struct verify *f, const struct vcpu *v, const struct block *b)
 	f->undefined = 0;
 	f->inexact = f->fpu = f->sse = false;
 	if (v->seg[SEG_CS].base != 0 || !(v->mode & MODE_CS32) || !(v->mode & MODE_SS32) || (v->mode & MODE_TF) ||
-	    b->instructions > VERIFY_MAX_INSNS || MODE_SEG(v->mode, SEG_DS) == MODE_SEG_GENERAL || MODE_SEG(v->mode, SEG_ES) == MODE_SEG_GENERAL ||
-	    MODE_SEG(v->mode, SEG_SS) == MODE_SEG_GENERAL)
+	    b->instructions > VERIFY_MAX_INSNS || MODE_SEG(v->mode, SEG_DS) >= MODE_SEG_GENERAL || MODE_SEG(v->mode, SEG_ES) >= MODE_SEG_GENERAL ||
+	    MODE_SEG(v->mode, SEG_SS) >= MODE_SEG_GENERAL)
 		return false;
 	for (uint32_t i = 0; i < b->instructions; i++) {
 		struct verify_insn *insn = &f->insns[i];

@@ -210,7 +210,7 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 	    (v->mode & (MODE_FPU_NM | MODE_FPU_WAIT_NM | MODE_SSE_UD | MODE_MMX_UD)))
 		stop(insn, insn->opcode == 0xDF ? BIT(EAX) : 0, true);
 	/* Limits and rights of segments are not checked by Unicorn. */
-	if (insn->segment != SEG_COUNT && MODE_SEG(v->mode, insn->segment) == MODE_SEG_GENERAL)
+	if (insn->segment != SEG_COUNT && MODE_SEG(v->mode, insn->segment) >= MODE_SEG_GENERAL)
 		stop(insn, 0xFF, true);
 	/* Unicorn does not survive the translation of some undefined instructions. */
 	if ((insn->lock && !may_lock(insn)) || !is_defined(insn))

@@ -25,7 +25,7 @@ struct shadow_view {
 	uint8_t *window;     /* WINDOW_SIZE bytes of host memory, or NULL while the view is soft */
 	bool user;
 	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
-	uint32_t return_mode;        /* the runtime's: the mode whose landing pads are on it */
+	uint32_t return_context;     /* the runtime's: the context whose landing pads are on it */
 	struct jump_slot *jumps;     /* the runtime's: JUMP_SLOTS slots of the inline lookup, or NULL until it makes them */
 	uint32_t jump_epoch;         /* the runtime's: part of what makes them valid */
 	uint64_t used_ns;    /* the runtime's: processor time sampled in this view; zeroed with the loss of its window or address space */

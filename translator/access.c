@@ -123,19 +123,55 @@ static struct host_mem lookup(struct translation *t, const struct insn *insn, co
 	return mem_at(R9, 0);
 }
 
+static struct host_mem segment_field(unsigned seg, size_t field)
+{
+	return vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment) + field);
+}
+
+/* Flag-free: guest ECX is parked in R10 and jecxz decides. */
+void access_raise_if_carry(struct translation *t, uint32_t eip, struct host_mem sum, unsigned vector)
+{
+	struct emitter *e = &t->e;
+
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_RCX, eip, 0);
+	emit_lea64(e, RCX, sum);
+	emit_rorx(e, RCX, RCX, 32, true);
+	uint32_t none = emit_jecxz(e);
+	struct cold *c = cold_add(t, COLD_RAISE, emit_jmp(e), eip);
+	c->word = vector;
+	c->unpark = true;
+	emit_patch8(e, none);
+	emit_mov64(e, RCX, R10);
+	row_add(t, UNDO_NONE, eip, 0);
+}
+
+/* The last byte's offset plus the complement of the limit carries where it is beyond: in 64 bits, so one that wraps is beyond as well. */
+static void check_limit(struct translation *t, const struct insn *insn, const struct guest_mem *m)
+{
+	emit_load(&t->e, R9, segment_field(m->seg, offsetof(struct segment, limit)), 4);
+	emit_op(&t->e, &(struct host_op){.opcode = 0xF7, .reg = 2, .rm = R9}); /* not r9d */
+	access_raise_if_carry(t, insn->eip, mem_sum(R8, R9, 1, m->size - 1), m->seg == SEG_SS ? VEC_SS : VEC_GP);
+}
+
+/* Code segments are never writable, flat or not; but in real mode and V86 all segments are. */
+static bool is_forbidden(const struct translation *t, const struct guest_mem *m)
+{
+	return m->seg == SEG_CS && m->write && MODE_IS_PROTECTED(t->in->mode);
+}
+
 /* From the offset in the segment (R8D) to the linear address, with the checks that this mode needs. */
 static void add_segment(struct translation *t, const struct insn *insn, const struct guest_mem *m)
 {
 	unsigned seg_class = MODE_SEG(t->in->mode, m->seg);
-	/* Code segments are never writable, flat or not. */
-	bool forbidden = m->seg == SEG_CS && m->write;
 
-	if (seg_class == MODE_SEG_GENERAL || forbidden) {
-		unsigned log2 = m->size <= 1 ? 0 : m->size <= 2 ? 1 : m->size <= 4 ? 2 : m->size <= 8 ? 3 : 4;
-		emit_callout_word(t, insn->eip, CALLOUT_ARG(CALLOUT_check_segment, insn->length, m->write, log2, m->seg, 0, 0, 1, 0));
-	}
+	if (seg_class == MODE_SEG_GENERAL || is_forbidden(t, m))
+		emit_callout_word(t, insn->eip, CALLOUT_ARG(CALLOUT_check_segment, insn->length, m->write, row_size(m->size) >> ROW_SIZE_SHIFT,
+							    m->seg, 0, 0, 1, 0));
+	else if (seg_class == MODE_SEG_LIMIT)
+		check_limit(t, insn, m);
 	if (seg_class != MODE_SEG_FLAT) {
-		emit_load(&t->e, R9, vcpu_field(offsetof(struct vcpu, seg) + m->seg * sizeof(struct segment) + offsetof(struct segment, base)), 4);
+		emit_load(&t->e, R9, segment_field(m->seg, offsetof(struct segment, base)), 4);
 		emit_lea(&t->e, R8, mem_sum(R8, R9, 1, 0));
 	}
 }
@@ -174,7 +210,7 @@ static struct host_mem window_address(struct host_mem h)
 
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8)
 {
-	bool plain = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8 && !(m->seg == SEG_CS && m->write);
+	bool plain = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8 && !is_forbidden(t, m);
 
 	if (plain && !access_is_soft(t, insn)) {
 		row_add(t, UNDO_NONE, insn->eip, row_access(m));

@@ -86,10 +86,24 @@ void emit_exit(struct translation *t, uint32_t eip)
 	slot->rel32_offset = (uint16_t)emit_jmp(&t->e);
 }
 
-/* A conditional exit: straight to the target where no exec check is needed. */
-static void exit_if(struct translation *t, unsigned condition, uint32_t eip)
+/* A branch to beyond the limit of CS is #GP(0) at the branch, with nothing done. */
+static bool is_beyond(const struct translation *t, uint32_t eip)
 {
-	if (same_page(t, eip)) {
+	return t->in->cs_end && eip >= t->in->cs_end;
+}
+
+static void branch_to(struct translation *t, const struct insn *insn, uint32_t eip)
+{
+	if (is_beyond(t, eip))
+		emit_raise(t, insn, VEC_GP, true, 0);
+	else
+		emit_exit(t, eip);
+}
+
+/* A conditional exit: straight to the target where no exec check is needed. */
+static void exit_if(struct translation *t, const struct insn *insn, unsigned condition, uint32_t eip)
+{
+	if (same_page(t, eip) && !is_beyond(t, eip)) {
 		uint32_t slot_index = t->out->slot_count;
 		struct link_slot *slot = slot_new(t, eip);
 		exit_cold(t, slot_index, eip);
@@ -97,16 +111,14 @@ static void exit_if(struct translation *t, unsigned condition, uint32_t eip)
 		return;
 	}
 	uint32_t over = emit_jcc(&t->e, condition ^ 1);
-	emit_exit(t, eip);
+	branch_to(t, insn, eip);
 	emit_patch(&t->e, over);
 }
 
-/* The inline lookup is keyed by EIP and so needs a flat CS; a single step must come back. */
+/* A single step must come back. */
 host_pc_t lookup_stub(const struct translation *t)
 {
-	bool slow = MODE_SEG(t->in->mode, SEG_CS) != MODE_SEG_FLAT || (t->in->mode & (MODE_ONE | MODE_THUNK));
-
-	return slow ? t->in->stubs.lookup_slow : t->in->stubs.lookup;
+	return t->in->mode & (MODE_ONE | MODE_THUNK) ? t->in->stubs.lookup_slow : t->in->stubs.lookup;
 }
 
 static void exit_indirect(struct translation *t, uint32_t eip)
@@ -115,7 +127,18 @@ static void exit_indirect(struct translation *t, uint32_t eip)
 	emit_jmp_to(&t->e, lookup_stub(t));
 }
 
-/* The target of an indirect branch into R8D (through vcpu.spill if `spilled`). */
+/* The target in R8D has `size` bytes. Only where it may be beyond the limit: not in 16-bit code of 64 KiB. */
+static void check_target(struct translation *t, const struct insn *insn, unsigned size)
+{
+	uint32_t end = t->in->cs_end;
+
+	if (!end || (size == 2 && end > 0xFFFF))
+		return;
+	emit_mov_imm(&t->e, R9, 0u - end);
+	access_raise_if_carry(t, insn->eip, mem_sum(R8, R9, 1, 0), VEC_GP);
+}
+
+/* The target of an indirect branch into R8D. */
 static void load_target(struct translation *t, const struct insn *insn)
 {
 	bool narrow = insn->d.operand_width == 16;
@@ -128,17 +151,18 @@ static void load_target(struct translation *t, const struct insn *insn)
 			emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R8, .rm = (uint8_t)from});
 		else
 			emit_mov(&t->e, R8, from);
-		return;
+	} else {
+		struct guest_mem m = access_of(insn, &insn->op[0]);
+		emit_load(&t->e, R8, access_emit(t, insn, &m, false), narrow ? 2 : 4);
 	}
-	struct guest_mem m = access_of(insn, &insn->op[0]);
-	emit_load(&t->e, R8, access_emit(t, insn, &m, false), narrow ? 2 : 4);
+	check_target(t, insn, narrow ? 2 : 4);
 }
 
 bool emit_jump(struct translation *t, const struct insn *insn)
 {
 	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		esp_flush(t, insn->eip);
-		emit_exit(t, target_of(insn));
+		branch_to(t, insn, target_of(insn));
 		return true;
 	}
 	load_target(t, insn);
@@ -151,7 +175,7 @@ bool emit_jump(struct translation *t, const struct insn *insn)
 
 bool emit_jcc_insn(struct translation *t, const struct insn *insn)
 {
-	exit_if(t, insn->d.opcode & 15, target_of(insn));
+	exit_if(t, insn, insn->d.opcode & 15, target_of(insn));
 	return false;
 }
 
@@ -193,7 +217,11 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 			not_zf = emit_jcc(e, CONDITION_NE);
 		else if (mnemonic == ZYDIS_MNEMONIC_LOOPNE)
 			not_zf = emit_jcc(e, CONDITION_E);
-		emit_exit(t, target_of(insn));
+		if (is_beyond(t, target_of(insn))) {
+			emit_mov64(e, RCX, R10);
+			row_add(t, UNDO_NONE, insn->eip, 0);
+		}
+		branch_to(t, insn, target_of(insn));
 	}
 
 	emit_patch(e, to_zero);
@@ -205,7 +233,10 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 		row_add(t, UNDO_NONE, next_of(insn), 0);
 		emit_patch(e, not_zf);
 	}
-	emit_exit(t, counts ? next_of(insn) : target_of(insn));
+	if (counts)
+		emit_exit(t, next_of(insn));
+	else
+		branch_to(t, insn, target_of(insn));
 	return true;
 }
 
@@ -248,8 +279,7 @@ static void call_direct(struct translation *t, const struct insn *insn)
 	struct cold *mismatch = NULL;
 
 	store_return_address(t, insn, return_size(insn));
-	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp - (int32_t)return_size(insn)));
-	t->esp = 0;
+	esp_set(t, REG_GUEST_ESP, -(int32_t)return_size(insn));
 	uint32_t slot_index = t->out->slot_count;
 	struct link_slot *slot = slot_new(t, target);
 	exit_cold(t, slot_index, target);
@@ -277,14 +307,9 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 	}
 	emit_load(&t->e, R8, VCPU(spill), 4);
 	emit_store_imm(&t->e, to, next_of(insn), size);
-	if (size == 4 && t->esp - 4 >= ROW_ESP_MIN) {
-		t->esp -= 4;
-		row_add(t, UNDO_TARGET_R8, insn->eip, 0);
-		size = 0;
-	}
-	/* ESP last: from here on the instruction is done. */
-	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp - (int32_t)size));
-	t->esp = 0;
+	/* From here on the instruction is done but for ESP. */
+	row_add(t, UNDO_CALL, insn->eip, row_size(size));
+	esp_set(t, REG_GUEST_ESP, -(int32_t)size);
 	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
 	emit_call_to(&t->e, lookup_stub(t));
 }
@@ -296,6 +321,10 @@ bool emit_call_insn(struct translation *t, const struct insn *insn)
 		if (insn->op[0].imm.value.s == 0 && insn->d.operand_width != 16) {
 			push_return_address(t, insn);
 			return false;
+		}
+		if (is_beyond(t, target_of(insn))) {
+			emit_raise(t, insn, VEC_GP, true, 0);
+			return true;
 		}
 		call_direct(t, insn);
 	} else {
@@ -314,11 +343,11 @@ bool emit_ret(struct translation *t, const struct insn *insn)
 {
 	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
 	uint32_t release = insn->d.raw.imm[0].size ? (uint32_t)insn->d.raw.imm[0].value.u & 0xFFFF : 0;
-	struct guest_mem m = {.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .size = (uint8_t)size};
+	struct guest_mem m = stack_top(t, 0, size, false);
 
 	emit_load(&t->e, R8, access_emit(t, insn, &m, false), size);
-	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp + (int32_t)(size + release)));
-	t->esp = 0;
+	check_target(t, insn, size);
+	esp_set(t, REG_GUEST_ESP, (int32_t)(size + release));
 	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
 	/* A host return goes to a pad and on from there: a single step must not. */
 	if (t->in->mode & (MODE_ONE | MODE_THUNK))

@@ -79,15 +79,16 @@ static void load_status_flags(struct translation *t, const struct insn *insn)
 bool emit_popf(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
-	struct guest_mem m = {.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .size = 4};
+	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
+	struct guest_mem m = stack_top(t, 0, size, false);
 
 	esp_flush(t, insn->eip);
-	if ((t->in->mode & (MODE_CPL | MODE_VM | MODE_DR7 | MODE_TF)) || insn->d.operand_width != 32)
+	if (t->in->mode & (MODE_CPL | MODE_VM | MODE_DR7 | MODE_TF))
 		return emit_callout(t, insn);
-	emit_load(e, R8, access_emit(t, insn, &m, false), 4);
+	emit_load(e, R8, access_emit(t, insn, &m, false), size);
 	emit_mov(e, R9, R8);
 	emit_alu_imm(e, 4, R9, SYSTEM_FLAGS);
-	emit_op(e, &(struct host_op){.opcode = 0x3B, .reg = R9, .rm = NO_REG, .mem = VCPU(eflags)});
+	emit_op(e, &(struct host_op){.opcode = 0x3B, .reg = R9, .rm = NO_REG, .p66 = size == 2, .mem = VCPU(eflags)});
 	struct cold *slow = cold_add(t, COLD_CALLOUT, emit_jcc(e, CONDITION_NE), insn->eip);
 	emit_rorx(e, R9, R8, 9, false);
 	emit_alu_imm(e, 4, R9, 1);
@@ -96,7 +97,7 @@ bool emit_popf(struct translation *t, const struct insn *insn)
 	emit_store(e, VCPU(if_flag), R9, 1);
 	emit_store_imm(e, VCPU(df_flag), 0, 1);
 	load_status_flags(t, insn);
-	emit_lea(e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, 4));
+	esp_set(t, REG_GUEST_ESP, (int32_t)size);
 	slow->word = callout_word(insn);
 	slow->back = emit_offset(e);
 	return false;

@@ -71,14 +71,26 @@ static bool is_fpu(const struct insn *insn)
 	}
 }
 
+/* Is 16 the size of an operand, so that the opcode needs the prefix here? In 16-bit code that is so without one. */
+static bool has_word_operand(const struct insn *insn)
+{
+	if (insn->d.operand_width != 16 || is_fpu(insn))
+		return false;
+	for (unsigned i = 0; i < insn->d.operand_count; i++)
+		if (insn->op[i].size == 16)
+			return true;
+	return false;
+}
+
 /* Only prefixes that mean something: a stray one may mean something else in 64-bit mode or on another processor. */
 static void take_prefixes(struct host_op *op, const struct insn *insn)
 {
+	op->p66 = has_word_operand(insn);
 	for (unsigned i = 0; i < insn->d.raw.prefix_count; i++) {
 		uint8_t value = insn->d.raw.prefixes[i].value;
 		ZydisPrefixType type = insn->d.raw.prefixes[i].type;
 
-		if (value == 0x66 && (type == ZYDIS_PREFIX_TYPE_MANDATORY || (insn->d.operand_width == 16 && !is_fpu(insn))))
+		if (value == 0x66 && type == ZYDIS_PREFIX_TYPE_MANDATORY)
 			op->p66 = true;
 		if ((value == 0xF2 || value == 0xF3) && type == ZYDIS_PREFIX_TYPE_MANDATORY)
 			op->rep = value;
@@ -218,7 +230,7 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 	enum host_reg to = host_gpr(gpr_of(insn->op[0].reg.value));
 	bool wide = insn->d.operand_width == 32;
 
-	if (wide && to == REG_GUEST_ESP && m.base == ESP && m.index == NO_REG) {
+	if (wide && to == REG_GUEST_ESP && m.base == ESP && m.index == NO_REG && (t->in->mode & MODE_SS32)) {
 		esp_add(t, insn->eip + insn->length, m.disp);
 		return false;
 	}

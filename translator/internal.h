@@ -34,11 +34,11 @@ struct insn {
 
 /* Code that leaves the main line, emitted behind the block. */
 struct cold {
-	enum { COLD_SOFT, COLD_EXIT, COLD_CALL_EXIT, COLD_LOOKUP, COLD_CALLOUT } kind;
+	enum { COLD_SOFT, COLD_EXIT, COLD_CALL_EXIT, COLD_LOOKUP, COLD_CALLOUT, COLD_RAISE } kind;
 	uint32_t jump[2];     /* offsets of rel32s that come here; 0 = none */
 	uint32_t eip;         /* for the side table */
 	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad; COLD_CALLOUT: of what follows */
-	uint32_t word;        /* COLD_CALLOUT: R9D */
+	uint32_t word;        /* COLD_CALLOUT: R9D; COLD_RAISE: the vector */
 	bool unpark;          /* guest ECX is in R10 */
 	int8_t esp;           /* translation.esp where it was left */
 	uint8_t slot;         /* COLD_EXIT: index in out->slots */
@@ -88,6 +88,8 @@ struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *o
 void access_ea(struct translation *t, const struct guest_mem *m);
 /* Emit what the access needs before it; the result is the operand for the host instruction. Clobbers R8-R11. `in_r8`: the linear address must be in R8D. */
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8);
+/* Raise an exception with error code 0 where this sum of R8, R9 and a constant has a bit above its low 32. Clobbers R10. Flag-free. */
+void access_raise_if_carry(struct translation *t, uint32_t eip, struct host_mem sum, unsigned vector);
 /* A row's ROW_SIZE bits. */
 unsigned row_size(unsigned bytes);
 bool access_is_soft(const struct translation *t, const struct insn *insn);
@@ -132,10 +134,16 @@ host_pc_t lookup_stub(const struct translation *t);
 /* The entry of a block that spans two pages: go on only if this view maps the second page to the frame it was made from. */
 void emit_second_page_check(struct translation *t);
 
-/* stack.c: the parts of push that call and push share: store at ESP - size, without changing ESP. */
+/* stack.c: the parts of push that call and push share: store at ESP - size, without changing ESP. On a 16-bit stack (SS.B = 0) all of
+ * these mean SP, and translation.esp stays 0. */
 struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size);
-/* Guest ESP changes by this much, now or with the next esp_flush, and the instruction is done; `next` is the one behind it. Flag-free. */
+/* The stack's top, `disp` bytes on. */
+struct guest_mem stack_top(const struct translation *t, int32_t disp, unsigned size, bool write);
+/* A push (or pop) of so many bytes changes guest ESP, now or with the next esp_flush, and the instruction is done; `next` is the one behind
+ * it. Flag-free; R9 may be clobbered. */
 void esp_add(struct translation *t, uint32_t next, int32_t by);
+/* Guest ESP becomes this register plus a constant (with R12, translation.esp is in it). Flag-free; R9 may be clobbered. */
+void esp_set(struct translation *t, enum host_reg from, int32_t by);
 /* R12 becomes guest ESP; `eip` is the instruction being emitted. */
 void esp_flush(struct translation *t, uint32_t eip);
 

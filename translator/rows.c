@@ -100,6 +100,21 @@ static void callout_emit(struct translation *t, const struct cold *c)
 	emit_callout_to(t, c->eip, c->word, t->e.pc + c->back);
 }
 
+/* C does not come back: what follows the callout is there for no other reason than that something must. */
+static void raise_emit(struct translation *t, const struct cold *c)
+{
+	struct emitter *e = &t->e;
+
+	row_add(t, UNDO_RCX, c->eip, 0);
+	emit_mov64(e, RCX, R10);
+	row_add(t, UNDO_NONE, c->eip, 0);
+	emit_mov_imm(e, R8, c->word);
+	emit_mov_imm(e, R10, 0);
+	emit_callout_word(t, c->eip, CALLOUT_ARG(CALLOUT_raise, 0, 1, 0, 0, 0, 0, 0, 0));
+	emit_mov_imm(e, R8, c->eip);
+	emit_jmp_to(e, t->in->stubs.lookup_slow);
+}
+
 void cold_emit_all(struct translation *t)
 {
 	t->shadow = false;
@@ -118,6 +133,8 @@ void cold_emit_all(struct translation *t)
 			callout_emit(t, c);
 		else if (c->kind == COLD_LOOKUP)
 			lookup_emit(t, c);
+		else if (c->kind == COLD_RAISE)
+			raise_emit(t, c);
 		else
 			call_exit_emit(t, c);
 	}

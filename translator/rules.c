@@ -59,7 +59,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(OUTSB) = CALLOUT_TO(outs), M(OUTSW) = CALLOUT_TO(outs), M(OUTSD) = CALLOUT_TO(outs),
 
 	/* Sensitive. */
-	M(PUSHF) = CALLOUT_VIA(emit_pushf, pushf), M(PUSHFD) = CALLOUT_VIA(emit_pushf, pushf), M(POPF) = CALLOUT_TO(popf),
+	M(PUSHF) = CALLOUT_VIA(emit_pushf, pushf), M(PUSHFD) = CALLOUT_VIA(emit_pushf, pushf), M(POPF) = CALLOUT_VIA(emit_popf, popf),
 	M(POPFD) = CALLOUT_VIA(emit_popf, popf),
 	M(CLI) = CALLOUT_VIA(emit_cli, cli), M(STI) = CALLOUT_VIA(emit_sti, sti), M(CLD) = WITH_ESP(emit_cld), M(STD) = WITH_ESP(emit_std),
 	M(HLT) = CALLOUT_ENDS(hlt), M(INT) = CALLOUT_ENDS(int_n), M(INT3) = CALLOUT_ENDS(int_n), M(INT1) = CALLOUT_ENDS(int_n),
@@ -110,7 +110,7 @@ static const struct rule *mov_rule(const ZydisDecodedOperand *op)
 }
 
 /* Forms whose mnemonic alone does not tell the class. */
-static const struct rule *special_form(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op)
+static const struct rule *special_form(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode)
 {
 	static const struct rule call_far = CALLOUT_ENDS(call_far), jmp_far = CALLOUT_ENDS(jmp_far), ret_far = CALLOUT_ENDS(ret_far),
 				 push_seg = {.emit = emit_push_seg, .callout = CALLOUT_push_seg, .defers_esp = true}, pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
@@ -120,7 +120,7 @@ static const struct rule *special_form(const ZydisDecodedInstruction *d, const Z
 
 	switch (d->mnemonic) {
 	case ZYDIS_MNEMONIC_ADD: case ZYDIS_MNEMONIC_SUB:
-		return op[0].reg.value == ZYDIS_REGISTER_ESP && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		return (mode & MODE_SS32) && op[0].reg.value == ZYDIS_REGISTER_ESP && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		       op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? &add_esp : NULL;
 	case ZYDIS_MNEMONIC_MOV: return mov_rule(op);
 	case ZYDIS_MNEMONIC_CALL: return is_far ? &call_far : NULL;
@@ -143,11 +143,9 @@ const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecode
 {
 	const struct rule *special;
 
-	if (!(mode & MODE_CS32) || !(mode & MODE_SS32) || (mode & MODE_VM))
-		return &rule_undefined;
 	if (d->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
 		return &rule_undefined;
-	special = special_form(d, op);
+	special = special_form(d, op, mode);
 	if (special)
 		return special;
 	if (rules[d->mnemonic].emit)

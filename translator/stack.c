@@ -3,9 +3,15 @@
  * program (recursive fib: 1.8 x native with one for each push and pop, 1.1 with one for all). */
 #include "translator/internal.h"
 
-static struct guest_mem stack_top(int32_t disp, unsigned size, bool write)
+static bool is_narrow(const struct translation *t)
 {
-	return (struct guest_mem){.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .disp = disp, .size = (uint8_t)size, .write = write};
+	return !(t->in->mode & MODE_SS32);
+}
+
+struct guest_mem stack_top(const struct translation *t, int32_t disp, unsigned size, bool write)
+{
+	return (struct guest_mem){.seg = SEG_SS, .base = ESP, .index = NO_REG, .scale = 1, .a16 = is_narrow(t), .disp = disp, .size = (uint8_t)size,
+				  .write = write};
 }
 
 void esp_flush(struct translation *t, uint32_t eip)
@@ -17,24 +23,39 @@ void esp_flush(struct translation *t, uint32_t eip)
 	row_add(t, UNDO_NONE, eip, 0);
 }
 
+/* The upper half of guest ESP stays as it is. */
+static void set_sp(struct translation *t, enum host_reg from)
+{
+	emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = REG_GUEST_ESP, .rm = (uint8_t)from, .p66 = true});
+}
+
+void esp_set(struct translation *t, enum host_reg from, int32_t by)
+{
+	struct host_mem sum = mem_at(from, from == REG_GUEST_ESP ? (int32_t)((uint32_t)t->esp + (uint32_t)by) : by);
+
+	emit_lea(&t->e, is_narrow(t) ? R9 : REG_GUEST_ESP, sum);
+	if (is_narrow(t))
+		set_sp(t, R9);
+	t->esp = 0;
+}
+
 void esp_add(struct translation *t, uint32_t next, int32_t by)
 {
 	int64_t sum = (int64_t)t->esp + by;
 
-	if (sum % 4 == 0 && sum >= ROW_ESP_MIN && sum <= ROW_ESP_MAX) {
+	if (!is_narrow(t) && sum % 4 == 0 && sum >= ROW_ESP_MIN && sum <= ROW_ESP_MAX) {
 		t->esp = (int32_t)sum;
 		return;
 	}
-	/* What 16 bits of memory were pushed to or popped from may have overlapped the stack's word: no beginning anew. */
-	if (by == 2 || by == -2)
-		row_add(t, by < 0 ? UNDO_PUSH2 : UNDO_POP2, next, 0);
-	emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, (int32_t)(uint32_t)sum));
-	t->esp = 0;
+	/* The memory that was pushed from or popped to may have overlapped the stack's word: no beginning anew. */
+	if (is_narrow(t) || by == 2 || by == -2)
+		row_add(t, by < 0 ? UNDO_PUSH : UNDO_POP, next, row_size((unsigned)(by < 0 ? -by : by)));
+	esp_set(t, REG_GUEST_ESP, by);
 }
 
 struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size)
 {
-	struct guest_mem m = stack_top(-(int32_t)size, size, true);
+	struct guest_mem m = stack_top(t, -(int32_t)size, size, true);
 
 	return access_emit(t, insn, &m, false);
 }
@@ -98,13 +119,15 @@ bool emit_push_seg(struct translation *t, const struct insn *insn)
 
 static void pop_register(struct translation *t, const struct insn *insn, unsigned gpr, unsigned size)
 {
-	struct guest_mem m = stack_top(0, size, false);
+	struct guest_mem m = stack_top(t, 0, size, false);
 	struct host_mem from = access_emit(t, insn, &m, false);
 
 	if (gpr == ESP) {
 		/* The value replaces ESP after the increment; 16 bits of it only in the low half. */
 		emit_load(&t->e, R10, from, size);
-		if (size == 2) {
+		if (size == 2 && is_narrow(t)) {
+			set_sp(t, R10);
+		} else if (size == 2) {
 			emit_lea(&t->e, R8, mem_at(REG_GUEST_ESP, t->esp + 2));
 			emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = R8, .rm = R10, .p66 = true});
 			emit_mov(&t->e, REG_GUEST_ESP, R8);
@@ -118,18 +141,34 @@ static void pop_register(struct translation *t, const struct insn *insn, unsigne
 	esp_add(t, insn->eip + insn->length, (int32_t)size);
 }
 
+/* [ESP + ..] where ESP is as behind a pop from a 16-bit stack: its low half has wrapped. */
+static struct host_mem access_behind_pop(struct translation *t, const struct insn *insn, const struct guest_mem *m, unsigned size)
+{
+	struct emitter *e = &t->e;
+
+	emit_lea(e, R9, mem_at(REG_GUEST_ESP, (int32_t)size));
+	emit_mov(e, R8, REG_GUEST_ESP);
+	emit_op(e, &(struct host_op){.opcode = 0x8B, .reg = R8, .rm = R9, .p66 = true});
+	emit_lea(e, R8, mem_sum(R8, m->index == NO_REG ? NO_REG : host_gpr(m->index), m->scale, m->disp));
+	return access_emit_r8(t, insn, m);
+}
+
 /* POP m: an address with ESP uses its value after the pop. */
 static void pop_memory(struct translation *t, const struct insn *insn, unsigned size)
 {
-	struct guest_mem from = stack_top(0, size, false), to = access_of(insn, &insn->op[0]);
+	struct guest_mem from = stack_top(t, 0, size, false), to = access_of(insn, &insn->op[0]);
 	struct host_mem h = access_emit(t, insn, &from, false);
 
 	emit_load(&t->e, R10, h, size);
 	emit_store(&t->e, VCPU(spill), R10, 4);
-	if (to.base == ESP)
-		to.disp += (int32_t)size;
 	to.write = true;
-	h = access_emit(t, insn, &to, false);
+	if (to.base == ESP && is_narrow(t)) {
+		h = access_behind_pop(t, insn, &to, size);
+	} else {
+		if (to.base == ESP)
+			to.disp += (int32_t)size;
+		h = access_emit(t, insn, &to, false);
+	}
 	emit_load(&t->e, R10, VCPU(spill), 4);
 	emit_store(&t->e, h, R10, size);
 	esp_add(t, insn->eip + insn->length, (int32_t)size);
@@ -150,7 +189,7 @@ bool emit_pop(struct translation *t, const struct insn *insn)
 bool emit_leave(struct translation *t, const struct insn *insn)
 {
 	unsigned size = stack_size(insn);
-	struct guest_mem m = {.seg = SEG_SS, .base = EBP, .index = NO_REG, .scale = 1, .size = (uint8_t)size};
+	struct guest_mem m = {.seg = SEG_SS, .base = EBP, .index = NO_REG, .scale = 1, .a16 = is_narrow(t), .size = (uint8_t)size};
 	struct host_mem from = access_emit(t, insn, &m, false);
 
 	emit_load(&t->e, R10, from, size);
@@ -159,8 +198,7 @@ bool emit_leave(struct translation *t, const struct insn *insn)
 		emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = R8, .rm = R10, .p66 = true});
 		emit_mov(&t->e, R10, R8);
 	}
-	emit_lea(&t->e, REG_GUEST_ESP, mem_at(RBP, (int32_t)size));
-	t->esp = 0;
+	esp_set(t, RBP, (int32_t)size);
 	row_add(t, UNDO_EBP_R10, insn->eip + insn->length, 0);
 	emit_mov(&t->e, RBP, R10);
 	return false;

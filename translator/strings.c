@@ -1,22 +1,25 @@
 /* String instructions without a repeat prefix: a plain access through each pointer, then the step. With one they are callouts. */
 #include "translator/internal.h"
 
-static bool is_simple(const struct insn *insn)
+static bool is_narrow(const struct insn *insn)
 {
-	return !rep_of(insn) && insn->d.address_width == 32;
+	return insn->d.address_width == 16;
 }
 
 static struct guest_mem at_edi(const struct insn *insn, bool write)
 {
-	return (struct guest_mem){.seg = SEG_ES, .base = EDI, .index = NO_REG, .scale = 1, .size = (uint8_t)(insn->d.operand_width / 8), .write = write};
+	return (struct guest_mem){.seg = SEG_ES, .base = EDI, .index = NO_REG, .scale = 1, .a16 = is_narrow(insn),
+				  .size = (uint8_t)(insn->d.operand_width / 8), .write = write};
 }
 
 static struct guest_mem at_esi(const struct insn *insn)
 {
-	struct guest_mem m = {.seg = SEG_DS, .base = ESI, .index = NO_REG, .scale = 1, .size = (uint8_t)(insn->d.operand_width / 8)};
+	struct guest_mem m = {.seg = SEG_DS, .base = ESI, .index = NO_REG, .scale = 1, .a16 = is_narrow(insn),
+			      .size = (uint8_t)(insn->d.operand_width / 8)};
+	ZydisRegister si = is_narrow(insn) ? ZYDIS_REGISTER_SI : ZYDIS_REGISTER_ESI;
 
 	for (unsigned i = 0; i < insn->d.operand_count; i++)
-		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && insn->op[i].mem.base == ZYDIS_REGISTER_ESI)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && insn->op[i].mem.base == si)
 			m.seg = access_of(insn, &insn->op[i]).seg;
 	return m;
 }
@@ -38,17 +41,29 @@ static void emit_sized(struct emitter *e, uint8_t opcode8, enum host_reg reg, st
 	emit_op(e, &(struct host_op){.opcode = size == 1 ? opcode8 : opcode8 + 1, .p66 = size == 2, .reg = (uint8_t)reg, .rm = NO_REG, .mem = m});
 }
 
+/* A pointer plus the step in R10D, into itself or another register; of 16-bit addresses only the low half steps. Clobbers R8. */
+static void add_step(struct emitter *e, const struct insn *insn, enum host_reg to, enum host_reg from)
+{
+	if (!is_narrow(insn)) {
+		emit_lea(e, to, mem_sum(from, R10, size_of(insn), 0));
+		return;
+	}
+	emit_lea(e, R8, mem_sum(from, R10, size_of(insn), 0));
+	if (to != from)
+		emit_mov(e, to, from);
+	emit_op(e, &(struct host_op){.opcode = 0x8B, .reg = (uint8_t)to, .rm = R8, .p66 = true});
+}
+
 /* Both pointers step. The second is ready before the first is changed, and a row finishes what is left. */
 static void step_both(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
-	uint8_t size = size_of(insn);
 
 	/* The store may have overlapped its source. */
-	row_add(t, UNDO_STEP, insn->eip + insn->length, row_size(size));
+	row_add(t, is_narrow(insn) ? UNDO_STEP16 : UNDO_STEP, insn->eip + insn->length, row_size(size_of(insn)));
 	load_step(e);
-	emit_lea(e, R9, mem_sum(RDI, R10, size, 0));
-	emit_lea(e, RSI, mem_sum(RSI, R10, size, 0));
+	add_step(e, insn, R9, RDI);
+	add_step(e, insn, RSI, RSI);
 	row_add(t, UNDO_EDI_R9, insn->eip + insn->length, 0);
 	emit_mov(e, RDI, R9);
 }
@@ -58,11 +73,11 @@ bool emit_lods(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_esi(insn);
 
 	esp_flush(t, insn->eip);
-	if (!is_simple(insn))
+	if (rep_of(insn))
 		return emit_callout(t, insn);
 	emit_sized(&t->e, 0x8A, RAX, access_emit(t, insn, &m, false), m.size);
 	load_step(&t->e);
-	emit_lea(&t->e, RSI, mem_sum(RSI, R10, m.size, 0));
+	add_step(&t->e, insn, RSI, RSI);
 	return false;
 }
 
@@ -71,11 +86,11 @@ bool emit_stos(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, true);
 
 	esp_flush(t, insn->eip);
-	if (!is_simple(insn))
+	if (rep_of(insn))
 		return emit_callout(t, insn);
 	emit_store(&t->e, access_emit(t, insn, &m, false), RAX, m.size);
 	load_step(&t->e);
-	emit_lea(&t->e, RDI, mem_sum(RDI, R10, m.size, 0));
+	add_step(&t->e, insn, RDI, RDI);
 	return false;
 }
 
@@ -84,11 +99,11 @@ bool emit_scas(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, false);
 
 	esp_flush(t, insn->eip);
-	if (!is_simple(insn))
+	if (rep_of(insn))
 		return emit_callout(t, insn);
 	emit_sized(&t->e, 0x3A, RAX, access_emit(t, insn, &m, false), m.size); /* cmp al, m */
 	load_step(&t->e);
-	emit_lea(&t->e, RDI, mem_sum(RDI, R10, m.size, 0));
+	add_step(&t->e, insn, RDI, RDI);
 	return false;
 }
 
@@ -107,7 +122,7 @@ bool emit_movs(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, true);
 
 	esp_flush(t, insn->eip);
-	if (!is_simple(insn))
+	if (rep_of(insn))
 		return emit_callout(t, insn);
 	load_source(t, insn);
 	struct host_mem to = access_emit(t, insn, &m, false);
@@ -122,7 +137,7 @@ bool emit_cmps(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, false);
 
 	esp_flush(t, insn->eip);
-	if (!is_simple(insn))
+	if (rep_of(insn))
 		return emit_callout(t, insn);
 	load_source(t, insn);
 	struct host_mem with = access_emit(t, insn, &m, false);

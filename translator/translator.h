@@ -20,6 +20,7 @@ struct translator_input {
 	uint32_t length;       /* bytes available; translation stops before an instruction that needs more */
 	uint32_t eip;
 	uint32_t cs_base;
+	uint32_t cs_end;       /* CS limit + 1, or 0: 4 GiB. Branches to there and beyond raise #GP; the caller clips `length` */
 	uint32_t mode;         /* MODE_* */
 	uint32_t max_instructions;
 	bool basic_blocks;     /* end at every branch and callout; else only where control never falls through */

@@ -16,7 +16,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     names = sys.argv[2:] or tomllib.loads((HERE / "manifest.toml").read_text())
     for name in names:
-        sources = [str(HERE / s) for s in ("start.S", "guest.c", name + ".c")]
+        sources = [str(s) for s in (HERE / "start.S", HERE / "guest.c", *sorted(HERE.glob(name + ".[Sc]")))]
         subprocess.run([os.environ.get("CC", "gcc"), *FLAGS, "-Wl,-T," + str(HERE / "guest.ld"), "-o", str(out / name), *sources], check=True)
 
 

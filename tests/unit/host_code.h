@@ -246,7 +246,7 @@ static inline bool host_r11_names(const struct host_insn *i, uint32_t *offset)
 static inline bool host_callout_word_good(uint32_t word)
 {
 	return CALLOUT_ID(word) < CALLOUT_COUNT && CALLOUT_SEG(word) < SEG_COUNT && CALLOUT_REG(word) < 8 && CALLOUT_RM(word) < 8 &&
-	       CALLOUT_SIZE(word) <= 4 && CALLOUT_REP(word) < 3 && !(word >> 30);
+	       (CALLOUT_SIZE(word) <= 2 || CALLOUT_ID(word) == CALLOUT_check_segment) && CALLOUT_REP(word) < 3 && !(word >> 30);
 }
 
 /* Whoever goes on at a host PC elsewhere in the block must come between two instructions. */

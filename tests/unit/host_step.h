@@ -158,9 +158,6 @@ static void step_setup(void)
 		return;
 	m->v = aligned_alloc(64, (sizeof(*m->v) + 63) & ~(size_t)63);
 	memset(m->v, 0, sizeof(*m->v));
-	/* For the forms that add them. */
-	m->v->seg[SEG_DS].base = 0x400;
-	m->v->seg[SEG_SS].base = 0x800;
 	if (fd < 0 || ftruncate(fd, STEP_RAM_SIZE))
 		exit(1);
 	m->ram = step_map(STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);

@@ -68,6 +68,11 @@ static host_pc_t target(const struct block *b, uint32_t slot)
 	return at + 4 + (host_pc_t)(int32_t)get32(at);
 }
 
+static struct block *find(struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode)
+{
+	return cache_lookup(c, &(struct block){.gva = gva, .eip = gva, .gpa = (gpa_t)gfn << 12, .mode = mode});
+}
+
 static struct block *commit(struct cache *c, gva_t gva, gpa_t gpa, uint32_t length, gfn_t gfn2)
 {
 	struct cache_space space;
@@ -124,10 +129,10 @@ TEST(cache, commit_keeps_what_it_is_given)
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
 	struct block *b = commit(c, 0xC0001000, 0x1000, 10, GFN_NONE);
-	CHECK(cache_lookup(c, 0xC0001000, 1, 3) == b);
-	CHECK(!cache_lookup(c, 0xC0001001, 1, 3));
-	CHECK(!cache_lookup(c, 0xC0001000, 2, 3));
-	CHECK(!cache_lookup(c, 0xC0001000, 1, 2));
+	CHECK(find(c, 0xC0001000, 1, 3) == b);
+	CHECK(!find(c, 0xC0001001, 1, 3));
+	CHECK(!find(c, 0xC0001000, 2, 3));
+	CHECK(!find(c, 0xC0001000, 1, 2));
 	CHECK(!b->dead);
 	CHECK_EQ(b->eip, 0xC0001000);
 	CHECK_EQ(b->instructions, 2);
@@ -214,7 +219,7 @@ TEST(cache, a_dead_block_stays_runnable_and_is_still_unlinked)
 	cache_link(c, a, 0, b);
 	CHECK_EQ(cache_invalidate(c, 0x1000, 1), 1);
 	CHECK(a->dead);
-	CHECK(!cache_lookup(c, 0x1000, 1, 3));
+	CHECK(!find(c, 0x1000, 1, 3));
 	CHECK(cache_find_host(c, a->host_pc) == a);
 	CHECK_EQ(target(a, 0), b->host_pc);
 	cache_link(c, a, 1, b); /* may come from its exit stub, too */
@@ -281,7 +286,7 @@ TEST(cache, a_new_translation_supersedes_without_freeing_the_frame)
 	struct block *old = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
 	cache_link(c, from, 0, old);
 	struct block *new = commit(c, 0x1000, 0x1000, 8, GFN_NONE);
-	CHECK(old->dead && cache_lookup(c, 0x1000, 1, 3) == new);
+	CHECK(old->dead && find(c, 0x1000, 1, 3) == new);
 	CHECK_EQ(target(from, 0), from->host_pc + 40);
 	CHECK_EQ(seen.freed_count, 0);
 	CHECK_EQ(seen.dead_count, 1);
@@ -313,7 +318,7 @@ TEST(cache, evicts_the_oldest_region)
 	CHECK_EQ(seen.freed[0], 1);
 	CHECK_EQ(target(kept, 0), kept->host_pc + 40);
 	CHECK(!cache_find_host(c, start));
-	CHECK(!cache_lookup(c, 0x1000, 1, 3));
+	CHECK(!find(c, 0x1000, 1, 3));
 	CHECK_EQ(*(const uint8_t *)(uintptr_t)start, 0xCC);
 	CHECK_EQ(stats.evictions, 1);
 	CHECK_EQ(stats.blocks_evicted, 1);
@@ -339,7 +344,7 @@ TEST(cache, flush_starts_from_the_first_region)
 	CHECK_EQ(seen.evicted_count, 2);
 	CHECK_EQ(seen.freed_count, 2);
 	CHECK_EQ(stats.cache_flushes, 1);
-	CHECK(!cache_lookup(c, 0x2000, 2, 3));
+	CHECK(!find(c, 0x2000, 2, 3));
 	CHECK_STR(cache_check(c), NULL);
 	CHECK_EQ(commit(c, 0x1000, 0x1000, 10, GFN_NONE)->host_pc, start);
 	cache_destroy(c);
@@ -355,7 +360,7 @@ TEST(cache, thunks_are_found_by_host_pc_alone)
 	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, 32);
 	CHECK(cache_find_host(c, space.exec + 31) == thunk);
 	CHECK(!cache_find_row(thunk, space.exec));
-	CHECK(!cache_lookup(c, 0, 0, 0));
+	CHECK(!find(c, 0, 0, 0));
 	CHECK(!cache_frame_has_code(c, 0));
 	CHECK_STR(cache_check(c), NULL);
 	cache_flush(c);

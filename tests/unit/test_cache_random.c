@@ -279,7 +279,7 @@ static void compare(struct model *m)
 		CHECK_EQ(x->b->dead, !x->live);
 		CHECK(cache_find_host(m->c, x->from + pick(m, (uint32_t)(x->to - x->from))) == x->b);
 		CHECK(cache_find_host(m->c, x->to) != x->b);
-		struct block *found = cache_lookup(m->c, x->what.gva, (gfn_t)(x->what.gpa >> 12), x->what.mode);
+		struct block *found = cache_lookup(m->c, &x->what);
 		if (x->live && !x->thunk) CHECK(found == x->b);
 		else CHECK(found != x->b);
 		compare_links(m, x);

@@ -47,7 +47,8 @@ TEST(cpu_segment, mode_classes)
 {
 	static const struct { uint32_t base, limit, access, flags, want; } cases[] = {
 		{ 0, 0xFFFFF, 0xF3, 0xC, MODE_SEG_FLAT }, { 0, 0xFFFFF, 0xF3, 0x8, MODE_SEG_FLAT }, { 0x1000, 0xFFFFF, 0xF3, 0xC, MODE_SEG_BASE },
-		{ 0, 0xFFFFE, 0xF3, 0xC, MODE_SEG_GENERAL }, { 0, 0xFFFFF, 0xF3, 0x4, MODE_SEG_GENERAL }, { 0, 0xFFFFF, 0xF1, 0xC, MODE_SEG_GENERAL },
+		{ 0, 0xFFFFE, 0xF3, 0xC, MODE_SEG_LIMIT }, { 0x1000, 0xFFFFF, 0xF3, 0x4, MODE_SEG_LIMIT }, { 0, 0xFFFFF, 0xF1, 0xC, MODE_SEG_GENERAL },
+		{ 0, 0xFFFFF, 0xF1, 0x4, MODE_SEG_GENERAL }, { 0, 0xFFFFF, 0xFB, 0x4, MODE_SEG_GENERAL },
 		{ 0, 0xFFFFF, 0xF7, 0xC, MODE_SEG_GENERAL }, { 0, 0xFFFFF, 0xFB, 0xC, MODE_SEG_GENERAL },
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
@@ -328,9 +329,10 @@ TEST(cpu_segment, arpl)
 	CHECK_EQ(peek16(DATA), 0x12);
 }
 
+/* Of the sizes in row_sizes those that are powers of two come first, behind 0. */
 static enum callout_result check(enum seg seg, uint32_t ea, unsigned log2, bool write)
 {
-	uint32_t arg = CALLOUT_ARG(CALLOUT_check_segment, 2, write, log2, seg, 0, 0, 1, 0);
+	uint32_t arg = CALLOUT_ARG(CALLOUT_check_segment, 2, write, log2 + 1, seg, 0, 0, 1, 0);
 	return callout_check_segment(&cpu, arg, ea, 0);
 }
 

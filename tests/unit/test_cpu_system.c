@@ -45,7 +45,7 @@ TEST(cpu_system, reset)
 	CHECK_EQ(cpu.dr[6], 0xFFFF0FF0);
 	CHECK_EQ(cpu.dr[7], 0x400);
 	CHECK_EQ(cpu.mode & 0xFFFF, MODE_IOPL_OK | MODE_SSE_UD);
-	for (unsigned i = 0; i < SEG_COUNT; i++) CHECK_EQ(MODE_SEG(cpu.mode, i), MODE_SEG_GENERAL);
+	for (unsigned i = 0; i < SEG_COUNT; i++) CHECK_EQ(MODE_SEG(cpu.mode, i), MODE_SEG_LIMIT);
 	cpu_reset(&cpu, true);
 	CHECK_EQ(cpu.mode, MODE_IOPL_OK | MODE_SSE_UD | MODE_PE | MODE_CS32 | MODE_SS32);
 }

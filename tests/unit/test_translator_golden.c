@@ -41,12 +41,14 @@ static uint32_t parse(const char *text, uint8_t *bytes)
 static void describe_row(const struct side_row *row, uint32_t eip, char *text, size_t size)
 {
 	static const char *const undo[] = {"", "rcx", "rotate0", "rotate1", "rotate2", "rotate3", "", "", "", "", "target", "target+rcx", "rdi", "rax",
-					   "shadow", "ebp", "edi", "step", "push2", "pop2", "done"};
+					   "shadow", "ebp", "edi", "step", "push", "pop", "done", "step16", "call"};
 	unsigned bytes = row_sizes[row->access >> ROW_SIZE_SHIFT];
 	int used = snprintf(text, size, "+%u", row->eip - eip);
 
 	if (row->undo)
 		used += snprintf(text + used, size - (size_t)used, " %s", undo[row->undo]);
+	if (row->undo == UNDO_PUSH || row->undo == UNDO_POP || row->undo == UNDO_CALL)
+		used += snprintf(text + used, size - (size_t)used, "%u", bytes);
 	if (row->access & (ROW_READ | ROW_WRITE))
 		used += snprintf(text + used, size - (size_t)used, " %s%s%u", row->access & ROW_SOFT ? "soft " : "",
 				 row->access & ROW_WRITE ? "w" : "r", bytes);

@@ -22,22 +22,28 @@ struct guest_state {
 	uint8_t ram[STEP_RAM_SIZE];
 };
 
+static uint32_t mode; /* of what is being looked at */
 static struct guest_state boundary[BOUNDARIES_MAX];
 static unsigned boundaries;
 
 struct subject {
 	const char *name;
 	uint8_t bytes[GUEST_MAX];
-	uint32_t length, used, instructions, mode;
+	uint32_t length, used, instructions, mode, cs_base, cs_end;
 	bool linked;    /* exec checks compare with the right frame */
 	bool faultless; /* all its addresses are in RAM */
 };
 
+static uint32_t start_of(const struct subject *s) { return STEP_CODE_AT - s->cs_base; }
+
 static bool translate(const struct subject *s, uint32_t eip, uint32_t instructions)
 {
-	struct translator_input in = fixture_input(s->bytes + (eip - STEP_CODE_AT), s->length - (eip - STEP_CODE_AT), s->mode);
+	struct translator_input in = fixture_input(s->bytes + (eip - start_of(s)), s->length - (eip - start_of(s)), s->mode);
 
+	mode = s->mode;
 	in.eip = eip;
+	in.cs_base = s->cs_base;
+	in.cs_end = s->cs_end;
 	in.max_instructions = instructions;
 	in.stubs = step_stubs();
 	in.code = step_machine.code;
@@ -75,6 +81,7 @@ static void undo(const struct step_state *s, const struct side_row *row, struct 
 	v->flags = flags_of(s);
 	v->spill = s->spill;
 	v->df_flag = s->df_flag;
+	v->mode = mode;
 	dispatch_undo(v, row);
 	memcpy(g->gpr, v->gpr, sizeof(g->gpr));
 	g->eip = v->eip;
@@ -137,7 +144,7 @@ static void find_boundaries(const struct subject *s, const struct guest_state *s
 	while (boundaries <= s->instructions) {
 		const struct guest_state *g = &boundary[boundaries - 1];
 		static struct ending e;
-		if (g->eip < STEP_CODE_AT || g->eip >= STEP_CODE_AT + s->length || !translate(s, g->eip, 1))
+		if (g->eip < start_of(s) || g->eip >= start_of(s) + s->length || !translate(s, g->eip, 1))
 			return;
 		start_from(g);
 		find_ending(&e);
@@ -205,7 +212,7 @@ static void report(const struct subject *s, unsigned at, const struct guest_stat
 
 	FAIL("%s: stopped at host offset %#x, the state lies between no two instructions (mode %08x; row %#x: undo %u, esp %d, eip %x)", s->name,
 	     offset, s->mode, row->host_offset, row->undo, row->esp * 4, row->eip);
-	disasm_print(stdout, s->bytes, s->used, STEP_CODE_AT, false);
+	disasm_print(stdout, s->bytes, s->used, start_of(s), false);
 	disasm_print(stdout, step_machine.code, fixture_out.code_length, 0, true);
 	print_state("stopped", g);
 	for (unsigned i = 0; i < boundaries; i++)
@@ -215,10 +222,12 @@ static void report(const struct subject *s, unsigned at, const struct guest_stat
 /* The first state from `from` on that lies between no two instructions; or -1. */
 static int find_partial(const struct subject *s, const struct guest_state *start, unsigned from, struct guest_state *g)
 {
-	if (!translate(s, STEP_CODE_AT, s->instructions))
+	if (!translate(s, start_of(s), s->instructions))
 		return -1;
 	start_from(start);
-	if (s->faultless && step_machine.end != STEP_STUB)
+	/* In 16-bit code [EBP] is [BP] of a stack that may be a 32-bit one. */
+	bool mixed = !(s->mode & MODE_CS32) != !(s->mode & MODE_SS32);
+	if (s->faultless && !mixed && step_machine.end != STEP_STUB)
 		FAIL("%s: an access to where the guest has none (mode %08x)", s->name, s->mode);
 	for (unsigned i = from; i < step_machine.count; i++) {
 		uint64_t offset = step_machine.states[i].regs.rip - (uint64_t)step_machine.code;
@@ -253,13 +262,13 @@ static uint64_t seed;
 
 static uint32_t pick(uint32_t below) { return (uint32_t)(fixture_random(&seed) >> 20) % below; }
 
-static void random_state(struct guest_state *g)
+static void random_state(const struct subject *s, struct guest_state *g)
 {
 	for (unsigned i = 0; i < 8; i++)
 		g->gpr[i] = STEP_RAM_AT + PAGE_SIZE / 2 + pick(PAGE_SIZE);
 	g->gpr[ESP] = STEP_RAM_AT + PAGE_SIZE + (pick(4) ? 4 * pick(64) : pick(16));
 	g->gpr[ECX] = pick(3) ? g->gpr[ECX] : pick(3);
-	g->eip = STEP_CODE_AT;
+	g->eip = start_of(s);
 	g->flags = (uint32_t)fixture_random(&seed) & EFL_ARITH;
 	g->if_flag = (uint8_t)pick(2);
 	g->df_flag = (uint8_t)pick(2);
@@ -274,18 +283,55 @@ static const uint32_t forms[] = {
 	MODE_USER | MODE_SOFT | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE),
 };
 
-static void check_in_all_forms(struct subject *s, unsigned times)
+/* 16-bit code and stacks, and limits: the same bytes mean something else then. */
+static const uint32_t narrow_forms[] = {
+	MODE_REAL, MODE_REAL | MODE_SOFT, MODE_V86, MODE_SMALL | MODE_SS32, MODE_SMALL | MODE_CS32 | MODE_SOFT, MODE_USER | MODE_ALL_SEGS(MODE_SEG_LIMIT),
+};
+
+static void set_data_segment(enum seg seg, bool wide)
+{
+	step_machine.v->seg[seg].base = wide ? 0 : STEP_RAM_AT;
+	step_machine.v->seg[seg].limit = STEP_RAM_SIZE - 1 + (wide ? STEP_RAM_AT : 0);
+}
+
+static void set_form(struct subject *s, uint32_t form)
+{
+	struct vcpu *v = step_machine.v;
+	bool limited = MODE_SEG(form, SEG_CS) == MODE_SEG_LIMIT;
+
+	s->mode = form;
+	s->cs_base = limited ? STEP_CODE_AT & ~0xFFFFu : 0;
+	s->cs_end = limited ? 0x10000 : 0;
+	if (limited) {
+		set_data_segment(SEG_ES, form & MODE_CS32);
+		set_data_segment(SEG_DS, form & MODE_CS32);
+		set_data_segment(SEG_SS, form & MODE_SS32);
+		return;
+	}
+	v->seg[SEG_ES].base = 0;
+	v->seg[SEG_DS].base = 0x400;
+	v->seg[SEG_SS].base = 0x800;
+}
+
+static void check_in_forms(struct subject *s, const uint32_t *list, size_t count)
 {
 	static struct guest_state g;
 
-	for (unsigned i = 0; i < times; i++)
-		for (unsigned f = 0; f < ARRAY_LEN(forms); f++) {
-			s->mode = forms[f];
-			s->linked = pick(2);
-			random_state(&g);
-			if (!check_subject(s, &g))
-				return;
-		}
+	for (size_t f = 0; f < count && !test_has_failed(); f++) {
+		set_form(s, list[f]);
+		s->linked = pick(2);
+		random_state(s, &g);
+		check_subject(s, &g);
+	}
+}
+
+static void check_in_all_forms(struct subject *s, unsigned times)
+{
+	for (unsigned i = 0; i < times; i++) {
+		check_in_forms(s, forms, ARRAY_LEN(forms));
+		for (unsigned k = 0; k < 2; k++)
+			check_in_forms(s, &narrow_forms[pick(ARRAY_LEN(narrow_forms))], 1);
+	}
 }
 
 /* --- each expansion by itself --- */
@@ -396,6 +442,14 @@ static const struct sample samples[] = {
 	{"lea edi, [esi + 1]; movsd, which overlaps its source", {0x8D, 0x7E, 0x01, 0xA5}, 4, 2},
 	{"lea edi, [esi - 1]; movsw", {0x8D, 0x7E, 0xFF, 0x66, 0xA5}, 5, 2},
 	{"push eax; movsd; pop ecx", {0x50, 0xA5, 0x59}, 3, 3},
+	{"call [eax] where the return address goes, 16 bits", {0x66, 0xFF, 0x54, 0x24, 0xFE}, 5, 1},
+	{"16-bit code: push [esp - 2], which its store overlaps", {0x67, 0xFF, 0x74, 0x24, 0xFF}, 5, 1},
+	{"16-bit code: push dword [esp - 4]", {0x66, 0x67, 0xFF, 0x74, 0x24, 0xFD}, 6, 1},
+	{"16-bit code: pop dword [esp - 4]", {0x66, 0x67, 0x8F, 0x44, 0x24, 0xFA}, 6, 1},
+	{"16-bit code: call dword [esp - 4]", {0x66, 0x67, 0xFF, 0x54, 0x24, 0xFC}, 6, 1},
+	{"16-bit code: push eax; pop eax; ret", {0x66, 0x50, 0x66, 0x58, 0x66, 0xC3}, 6, 3},
+	{"jmp beyond the limit", {0xE9, 0x00, 0x00, 0x10, 0x00}, 5, 1},
+	{"loop in 64 KiB", {0xE2, 0x80}, 2, 1},
 };
 
 TEST(translator_rows, each_expansion)
@@ -403,7 +457,8 @@ TEST(translator_rows, each_expansion)
 	step_setup();
 	seed = 1;
 	for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
-		struct subject s = {.name = samples[i].name, .length = GUEST_MAX, .instructions = samples[i].instructions, .faultless = true};
+		struct subject s = {.name = samples[i].name, .length = GUEST_MAX, .instructions = samples[i].instructions,
+				    .faultless = strncmp(samples[i].name, "16-bit code", 11) != 0};
 		memset(s.bytes, 0x90, GUEST_MAX);
 		memcpy(s.bytes, samples[i].bytes, s.used = samples[i].length);
 		check_in_all_forms(&s, 6);
@@ -451,7 +506,7 @@ static bool enter_pad(const struct subject *s, const struct guest_state *g)
 	static struct step_state at;
 	uint64_t pad;
 
-	translate(s, STEP_CODE_AT, s->instructions);
+	translate(s, start_of(s), s->instructions);
 	start_from(g);
 	at = step_machine.states[step_machine.count - 1];
 	if (step_machine.end != STEP_STUB)
@@ -472,7 +527,7 @@ static void check_pad(const struct subject *s, uint32_t returns_to)
 {
 	static struct guest_state g, state;
 
-	random_state(&g);
+	random_state(s, &g);
 	g.gpr[ESP] = STEP_RAM_AT + PAGE_SIZE + 64; /* neither access may miss */
 	g.eip = returns_to;
 	find_boundaries(s, &g);
@@ -503,8 +558,9 @@ TEST(translator_rows, landing_pads)
 	for (size_t i = 0; i < ARRAY_LEN(behind_calls) * ARRAY_LEN(forms); i++) {
 		const struct sample *sample = &behind_calls[i / ARRAY_LEN(forms)];
 		struct subject s = {.name = sample->name, .length = GUEST_MAX, .used = sample->length, .instructions = sample->instructions,
-				    .mode = forms[i % ARRAY_LEN(forms)], .linked = i % 2};
+				    .linked = i % 2};
 		uint32_t call_length = sample->bytes[0] == 0xE8 ? 5 : sample->bytes[0] == 0x66 ? 3 : 2;
+		set_form(&s, forms[i % ARRAY_LEN(forms)]);
 		memset(s.bytes, 0x90, GUEST_MAX);
 		memcpy(s.bytes, sample->bytes, sample->length);
 		if (sample->bytes[0] != 0x66)

@@ -54,6 +54,9 @@ static const uint32_t modes[] = {
 	MODE_FLAT | MODE_FPU_NM | MODE_FPU_WAIT_NM, MODE_USER | MODE_SSE_UD | MODE_MMX_UD | MODE_TSD,
 	MODE_FLAT | MODE_WITH_SEG(SEG_ES, MODE_SEG_GENERAL) | MODE_WITH_SEG(SEG_SS, MODE_SEG_GENERAL),
 	(MODE_FLAT | MODE_TF | MODE_AC | MODE_DR7) & ~MODE_IOPL_OK, MODE_CS32 | MODE_PE, MODE_SS32 | MODE_PE, MODE_CS32 | MODE_SS32 | MODE_VM, 0,
+	MODE_REAL, MODE_REAL | MODE_SOFT, MODE_V86, MODE_V86 | MODE_SOFT | MODE_IOPL_OK, MODE_SMALL | MODE_CS32, MODE_SMALL | MODE_SS32 | MODE_SOFT,
+	MODE_SMALL, MODE_SMALL | MODE_SOFT | MODE_THUNK, MODE_REAL | MODE_ONE, MODE_USER | MODE_ALL_SEGS(MODE_SEG_LIMIT),
+	MODE_USER | MODE_SOFT | MODE_ALL_SEGS(MODE_SEG_LIMIT), MODE_REAL | MODE_DR7 | MODE_TF, MODE_SMALL | MODE_AC,
 };
 
 static const uint8_t prefixes[] = {0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65};
@@ -173,13 +176,14 @@ static struct translator_input random_input(const uint8_t *bytes, uint32_t size,
 	struct translator_input in = fixture_input(bytes, 1 + r % size, modes[(r >> 8) % ARRAY_LEN(modes)]);
 
 	if ((s & 3) == 0)
-		in.mode = (uint32_t)s & ~MODE_VM;
+		in.mode = (uint32_t)s;
 	if ((s & 3) == 1)
 		in.mode = (in.mode & 0xFFFF) | ((uint32_t)(s >> 32) & 0x0FFF0000);
 	if (in.mode & MODE_THUNK)
 		in.mode |= MODE_SOFT;
 	in.eip = (r >> 16) % 4 ? 0x1000 : (uint32_t)(s >> 20);
 	in.cs_base = MODE_SEG(in.mode, SEG_CS) == MODE_SEG_FLAT ? 0 : (uint32_t)(r >> 24);
+	in.cs_end = MODE_SEG(in.mode, SEG_CS) < MODE_SEG_GENERAL ? 0 : (s >> 44) % 2 ? 0x10000 : (uint32_t)(s >> 32) % 0x1200;
 	in.max_instructions = 1 + (r >> 40) % 6;
 	in.basic_blocks = r >> 63;
 	in.soft_bits = (r >> 48) % 4 ? NULL : soft_bits;
