@@ -52,7 +52,8 @@ enum callout_result callout_popa(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 static bool stack_word(struct vcpu *v, uint32_t pointer, unsigned size, bool write, gva_t *gva)
 {
 	uint32_t mask = v->seg[SEG_SS].ar & AR_DB ? ~0u : 0xFFFFu;
-	return cpu_linear(v, SEG_SS, pointer & mask, 1u << size, write, gva);
+	if (!cpu_linear(v, SEG_SS, pointer & mask, 1u << size, write, gva)) return false;
+	return !(v->mode & MODE_AC) || !(*gva & ((1u << size) - 1)) || cpu_fail(v, VEC_AC, 0);
 }
 
 /* One word of ENTER's frame, at ESP - (i + 1) words: EBP first, then the outer frames' pointers, the new frame's pointer last. With
@@ -95,10 +96,9 @@ enum callout_result callout_bound(struct vcpu *v, uint32_t arg, uint32_t ea, uin
 {
 	(void)extra;
 	unsigned size = CALLOUT_SIZE(arg);
-	gva_t gva;
 	uint8_t raw[8];
-	if (!cpu_linear(v, (enum seg)CALLOUT_SEG(arg), ea, 2u << size, false, &gva)) return CALLOUT_FAULT;
-	if (!memory_read(v, gva, raw, 2u << size, ACCESS_READ | memory_user(v))) return CALLOUT_FAULT;
+	uint32_t bytes = 1u << size;
+	if (!cpu_read_memory(v, arg, ea, raw, bytes) || !cpu_read_memory(v, arg, ea + bytes, raw + bytes, bytes)) return CALLOUT_FAULT;
 	int32_t bounds[2], index = (int32_t)v->gpr[CALLOUT_REG(arg)];
 	memcpy(bounds, raw, sizeof bounds);
 	if (size == 1) {

@@ -1,4 +1,4 @@
-/* Instruction-level differential test: the same bytes and state through bt-vmm and on the real processor. */
+/* Instruction-level differential test: the same bytes and state through bt-vmm, on the real processor, and through Unicorn. */
 #ifndef TESTS_DIFF_DIFF_H
 #define TESTS_DIFF_DIFF_H
 
@@ -7,17 +7,27 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* The same linear addresses in both: a page of code, filled up with INT3, and two of data. */
+/* The same linear addresses in all: two pages of code, read-only and filled up with INT3, and two of data. The data shows once more across the
+ * end of the address space: its first page at EDGE_BASE, its second at 0 where the host lets the processor's side map that. Nothing else is
+ * mapped: an access elsewhere is a page fault, in all engines. */
 #define CODE_BASE 0x00410000u
-#define CODE_SIZE 0x1000u
-#define DATA_BASE 0x00411000u
+#define CODE_SIZE 0x2000u
+#define DATA_BASE (CODE_BASE + CODE_SIZE)
 #define DATA_SIZE 0x2000u
 #define DATA_MIDDLE (DATA_BASE + DATA_SIZE / 2)
-#define CODE_MAX 96u
+#define EDGE_BASE 0xFFFFF000u
+#define CODE_MAX 240u
+
+/* As Linux has them, since they can be read. */
+#define CODE3 0x23u
+#define DATA3 0x2Bu
+
+enum { DIFF_SEGMENTS = 6 };
 
 struct diff_state {
 	uint32_t gpr[8], eip, eflags;
-	uint32_t vector, error;
+	uint16_t seg[DIFF_SEGMENTS]; /* selectors, in the manual's order: ES CS SS DS FS GS */
+	uint32_t vector, error, cr2;
 	/* The architectural part of an FXSAVE image: control, status, tags, MXCSR, ST0-7, XMM0-7. */
 	uint16_t fcw, fsw;
 	uint8_t ftw;
@@ -31,6 +41,8 @@ struct diff_case {
 	uint32_t length;
 	uint32_t form;          /* of its first instruction */
 	bool fpu;               /* x87, MMX or SSE state matters */
+	bool direct;            /* bt-vmm: accesses in direct form, not soft */
+	bool defined;           /* no flag or value that the manual leaves undefined, other than diff_undefined_flags() tells */
 	uint32_t flags_ignored; /* where the monitor computes what the manual leaves undefined */
 	struct diff_state in;
 	uint8_t data[DATA_SIZE];
@@ -41,27 +53,77 @@ struct diff_result {
 	uint8_t data[DATA_SIZE];
 };
 
-/* forms.c: what is tested. */
+/* segments.c: the descriptors of the LDT that a case's selectors may name. */
+struct diff_segment {
+	const char *what;
+	uint32_t base, limit; /* in bytes, as the processor keeps it */
+	uint8_t type;         /* descriptor bits 40-43: AR_CODE, AR_EXPAND_DOWN, AR_WRITABLE... */
+	bool big;             /* D or B */
+};
+extern const struct diff_segment diff_segments[];
+extern const unsigned diff_segment_count;
+#define DIFF_SELECTOR(index) ((uint16_t)((index) << 3 | 7))
+/* What a selector stands for: an entry of the table, or a flat segment. */
+const struct diff_segment *diff_segment(uint16_t selector);
+uint64_t diff_descriptor(const struct diff_segment *s);
+bool diff_is_flat(const struct diff_state *s);
+
+/* forms.c, blocks.c: what is tested. */
 uint32_t diff_form_count(void);
 const char *diff_form_name(uint32_t form);
 /* Fill in a case, the same one for the same arguments. */
 void diff_make(struct diff_case *c, uint32_t form, uint64_t seed);
-/* The same for a sequence of instructions without memory operands, of random forms. */
-void diff_make_sequence(struct diff_case *c, uint64_t seed);
+/* Systematically: operand number `shape` of a form's, or false if it has no such. All ModRM bytes, then, of a form that is in a list of
+ * representatives, all ModRM bytes with all SIB bytes, and those of 16-bit addressing; registers in the opcode; and all single prefixes. */
+bool diff_make_shape(struct diff_case *c, uint32_t form, uint32_t shape, uint64_t seed);
+uint32_t diff_shape_count(uint32_t form);
+/* A block of random instructions with operands in memory, branches forward and use of the stack. */
+void diff_make_block(struct diff_case *c, uint64_t seed);
+/* One or the other, by the seed. */
+void diff_make_random(struct diff_case *c, uint64_t seed);
+
+/* case_text.c: a case as one line of text, and back. */
+void diff_print_case(FILE *out, const struct diff_case *c);
+bool diff_parse_case(struct diff_case *c, const char *text);
+/* Is its code within the code pages? */
+bool diff_is_runnable(const struct diff_case *c);
+
+/* compare.c */
+#define EFLAGS_COMPARED 0x254DD5u /* status flags, DF, TF, NT, RF, AC, ID */
+bool diff_equal(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs);
+/* unspecified.c: is the difference one that the manual allows? */
+bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs);
+void diff_print_difference(FILE *out, const struct diff_case *c, const struct diff_result *ours, const char *who, const struct diff_result *theirs);
+
+/* cover.c: an exit code. */
+int diff_check_cover(const char *file);
 
 /* native.c: a process that runs the bytes in compatibility mode. Start it before the monitor takes the low addresses. */
 #define NATIVE_BATCH 64u
 struct native;
 struct native *native_start(void);
-/* Run `count` cases; false if the processor or the kernel would not. */
-bool native_run(struct native *n, const struct diff_case *cases, struct diff_result *results, uint32_t count);
+/* NATIVE_BATCH each, shared with the process: the cases to fill in, and the results. */
+struct diff_case *native_cases(struct native *n);
+const struct diff_result *native_results(const struct native *n);
+/* Run the first `count` cases; false if the processor or the kernel would not. A result's vector may be one of these. */
+enum { NATIVE_ENDLESS = 0xF0, NATIVE_SYSTEM_CALL = 0xF1, NATIVE_NO_EXECUTE = 0xF2 };
+bool native_run(struct native *n, uint32_t count);
+/* What this host allows. */
+bool native_maps_zero(const struct native *n);
+bool native_has_segment(const struct native *n, unsigned index);
 void native_stop(struct native *n);
 
-/* monitor.c: bt-vmm, at CPL 3, paging off. */
+/* monitor.c: bt-vmm, at CPL 3, with paging. */
 struct monitor;
-struct monitor *monitor_create(unsigned chaos, char *why, size_t why_size);
+struct monitor *monitor_create(unsigned chaos, bool zero_mapped, char *why, size_t why_size);
 bool monitor_run(struct monitor *m, const struct diff_case *c, struct diff_result *r);
+/* For the test of the test: a wrong result wherever the bytes of a case show this instruction. */
+bool monitor_plant(struct monitor *m, const char *what);
 void monitor_destroy(struct monitor *m);
+
+/* minimise.c: make a case that fails smaller, as long as it goes on failing. */
+typedef bool diff_fails_fn(void *ctx, const struct diff_case *c);
+void diff_minimise(struct diff_case *c, diff_fails_fn *fails, void *ctx);
 
 /* FXSAVE images. */
 void diff_pack(const struct diff_state *s, uint8_t image[512]);

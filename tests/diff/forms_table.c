@@ -1,7 +1,7 @@
 /* The instruction forms, as templates. Tokens: hex bytes; rN = a register in the low bits of the byte before; /r /0../7 = ModRM with any
  * operand, followed by m or r where only memory or a register will do; ib iw id iv = immediate, v by operand size; o32 = a memory offset.
- * Options behind '|': o = also with an operand-size prefix, l = also with LOCK, a = also with an address-size prefix (no memory), and one of the
- * set-ups in forms.c. */
+ * Options behind '|': o = also with an operand-size prefix, l = also with LOCK, a = often with an address-size prefix, which every other
+ * form has now and then; and one of the set-ups in forms.c. */
 #include "forms.h"
 
 #define ALU(base, name) \
@@ -60,7 +60,7 @@ const struct form_template form_templates[] = {
 	{"mov rm8,r8", "88 /r", ""}, {"mov rm,r", "89 /r", "o"}, {"mov r8,rm8", "8A /r", ""}, {"mov r,rm", "8B /r", "o"},
 	{"mov al,moffs", "A0 o32", ""}, {"mov eax,moffs", "A1 o32", "o"}, {"mov moffs,al", "A2 o32", ""}, {"mov moffs,eax", "A3 o32", "o"},
 	{"mov r8,ib", "B0 r ib", ""}, {"mov r,iv", "B8 r iv", "o"}, {"mov rm8,ib", "C6 /0 ib", ""}, {"mov rm,iv", "C7 /0 iv", "o"},
-	{"lea", "8D /rm", "o"}, {"lea a16", "67 8D a16", "o"}, {"movzx r,rm8", "0F B6 /r", "o"}, {"movzx r,rm16", "0F B7 /r", "o"},
+	{"lea", "8D /rm", "o"}, {"movzx r,rm8", "0F B6 /r", "o"}, {"movzx r,rm16", "0F B7 /r", "o"},
 	{"movsx r,rm8", "0F BE /r", "o"}, {"movsx r,rm16", "0F BF /r", "o"}, {"bswap", "0F C8 r", ""},
 	{"cmpxchg rm8", "0F B0 /r", "l|cmpxchg"}, {"cmpxchg rm", "0F B1 /r", "ol|cmpxchg"}, {"cmpxchg8b", "0F C7 /1m", "l|cmpxchg"},
 	{"xadd rm8", "0F C0 /r", "l"}, {"xadd rm", "0F C1 /r", "ol"},
@@ -86,7 +86,12 @@ const struct form_template form_templates[] = {
 	{"enter 3", "C8 iw 03", "|enter"}, {"leave", "C9", "o|leave"},
 	STRING(A, "movs"), STRING2(A, 6, 7, "cmps"), STRING2(A, A, B, "stos"), STRING2(A, C, D, "lods"), STRING2(A, E, F, "scas"),
 	{"ud2", "0F 0B", ""}, {"hlt", "F4", ""}, {"cli", "FA", ""}, {"in al,dx", "EC", ""}, {"out dx,eax", "EF", ""}, {"mov eax,cr0", "0F 20 C0", ""},
-	{"mov ax,ds", "8C D8", "o"}, {"lfence", "0F AE E8", ""}, {"mfence", "0F AE F0", ""}, {"sfence", "0F AE F8", ""},
+	{"mov rm,sreg", "8C /r", "o"}, {"mov es,rm", "8E /0", "|selector"}, {"mov ss,rm", "8E /2", "|selector"}, {"mov ds,rm", "8E /3", "|selector"},
+	{"mov fs,rm", "8E /4", "|selector"}, {"mov gs,rm", "8E /5", "|selector"}, {"mov cs,rm", "8E /1", "|selector"}, {"push es", "06", "o|stack"},
+	{"push cs", "0E", "o|stack"}, {"push ss", "16", "o|stack"}, {"push ds", "1E", "o|stack"}, {"push fs", "0F A0", "o|stack"}, {"push gs", "0F A8", "o|stack"},
+	{"pop es", "07", "o|selector"}, {"pop ss", "17", "o|selector"}, {"pop ds", "1F", "o|selector"}, {"pop fs", "0F A1", "o|selector"},
+	{"pop gs", "0F A9", "o|selector"}, {"lar", "0F 02 /r", "o|selector"}, {"lsl", "0F 03 /r", "o|selector"}, {"verr", "0F 00 /4", "|selector"},
+	{"verw", "0F 00 /5", "|selector"}, {"lfence", "0F AE E8", ""}, {"mfence", "0F AE F0", ""}, {"sfence", "0F AE F8", ""},
 	{"into", "CE", ""}, {"prefetcht0", "0F 18 /1m", ""}, {"prefetchnta", "0F 18 /0m", ""},
 	FALL(D8), FMEM(D9, 0), FMEM(D9, 2), FMEM(D9, 3), {"x87 fldcw", "D9 /5m", "|fldcw"}, FMEM(D9, 7), FALL(DA), FMEM(DB, 0), FMEM(DB, 1), FMEM(DB, 2),
 	FMEM(DB, 3), FMEM(DB, 5), FMEM(DB, 7), FALL(DC), FMEM(DD, 0), FMEM(DD, 1), FMEM(DD, 2), FMEM(DD, 3), FMEM(DD, 7), FALL(DE), FALL(DF),

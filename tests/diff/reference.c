@@ -95,17 +95,18 @@ static bool enter_user(struct reference *ref)
 	return ref->vector == 3 && (cs & 0xFFFF) == CODE3;
 }
 
-static bool open_engine(struct reference *ref)
+static bool open_engine(struct reference *ref, bool zero_mapped)
 {
 	uc_hook hook;
 
 	return !uc_open(UC_ARCH_X86, UC_MODE_32, &ref->uc) && !uc_mem_map_ptr(ref->uc, TABLES, PAGE, UC_PROT_ALL, ref->tables) &&
-	       !uc_mem_map_ptr(ref->uc, CODE_BASE, CODE_SIZE, UC_PROT_ALL, ref->code) &&
+	       !uc_mem_map_ptr(ref->uc, CODE_BASE, CODE_SIZE, UC_PROT_READ | UC_PROT_EXEC, ref->code) &&
 	       !uc_mem_map_ptr(ref->uc, DATA_BASE, DATA_SIZE, UC_PROT_ALL, ref->data) &&
-	       !uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0);
+	       !uc_mem_map_ptr(ref->uc, EDGE_BASE, PAGE, UC_PROT_ALL, ref->data) &&
+	       (!zero_mapped || !uc_mem_map_ptr(ref->uc, 0, PAGE, UC_PROT_ALL, ref->data + PAGE)) && !uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0);
 }
 
-struct reference *reference_create(void)
+struct reference *reference_create(bool zero_mapped)
 {
 	struct reference *ref = calloc(1, sizeof(*ref));
 
@@ -118,7 +119,7 @@ struct reference *reference_create(void)
 	if (ref->tables && ref->code && ref->data) {
 		put_tables(ref->tables);
 		memset(ref->code, 0xCC, CODE_SIZE);
-		if (open_engine(ref) && enter_user(ref) && !uc_context_alloc(ref->uc, &ref->fresh) && !uc_context_save(ref->uc, ref->fresh))
+		if (open_engine(ref, zero_mapped) && enter_user(ref) && !uc_context_alloc(ref->uc, &ref->fresh) && !uc_context_save(ref->uc, ref->fresh))
 			return ref;
 	}
 	reference_destroy(ref);

@@ -6,7 +6,7 @@
 
 /* reference.c. NULL if Unicorn cannot be set up. */
 struct reference;
-struct reference *reference_create(void);
+struct reference *reference_create(bool zero_mapped);
 /* False if it came to no exception, not even the INT3 behind the code. The error code is not to be had. */
 bool reference_run(struct reference *ref, const struct diff_case *c, struct diff_result *r);
 void reference_destroy(struct reference *ref);

@@ -45,12 +45,16 @@ static uint32_t shift_count(const struct diff_case *c, const char *name)
 	return !strcmp(by, "cl") ? c->in.gpr[1] & 31 : 1;
 }
 
+static bool is_prefix(uint8_t byte)
+{
+	return memchr("\x26\x2E\x36\x3E\x64\x65\x66\x67\xF0", byte, 9) != NULL;
+}
+
 static uint32_t operand_bits(const struct diff_case *c, const char *name)
 {
 	if (strstr(name, "rm8"))
 		return 8;
-	/* Of the prefixes, only a LOCK or a segment's may stand around this one. */
-	for (uint32_t i = 0; i < c->length && i < 4 && c->code[i] != 0x0F && c->code[i] < 0xC0; i++) {
+	for (uint32_t i = 0; i < c->length && is_prefix(c->code[i]); i++) {
 		if (c->code[i] == 0x66)
 			return 16;
 	}

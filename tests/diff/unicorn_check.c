@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define EFLAGS_COMPARED 0xCD5u
+#define FLAGS_OF_UNICORN 0xCD5u
 #define FSW_EXCEPTIONS 0x80FFu /* B and ES follow them */
 #define FSW_STACK_FAULT 0x40u
 #define FSW_CONDITIONS 0x4700u
@@ -55,7 +55,7 @@ unsigned diff_parts(const struct diff_case *c, const struct diff_result *ours, c
 		return PART_STACK;
 	if (memcmp(a->gpr, b->gpr, sizeof(a->gpr)))
 		parts |= PART_GPR;
-	if ((a->eflags ^ b->eflags) & EFLAGS_COMPARED & ~diff_undefined_flags(c))
+	if ((a->eflags ^ b->eflags) & FLAGS_OF_UNICORN & ~diff_undefined_flags(c))
 		parts |= PART_EFLAGS;
 	if (memcmp(ours->data, theirs->data, DATA_SIZE))
 		parts |= PART_MEMORY;

@@ -1,0 +1,99 @@
+/* Are two results alike, and if not, where do they differ? */
+#include <string.h>
+
+#include "base/disasm.h"
+#include "diff.h"
+
+static const char *const gpr_names[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
+static const char *const seg_names[] = {"es", "cs", "ss", "ds", "fs", "gs"};
+
+static bool fpu_equal(const struct diff_state *a, const struct diff_state *b)
+{
+	return a->fcw == b->fcw && a->fsw == b->fsw && a->ftw == b->ftw && a->mxcsr == b->mxcsr && !memcmp(a->st, b->st, sizeof(a->st)) &&
+	       !memcmp(a->xmm, b->xmm, sizeof(a->xmm));
+}
+
+static bool exception_equal(const struct diff_state *a, const struct diff_state *b)
+{
+	return a->eip == b->eip && a->vector == b->vector && a->error == b->error && a->cr2 == b->cr2;
+}
+
+/* On its way out to CPL 3, the kernel's IRET makes every null selector 0. */
+static bool segments_equal(const struct diff_state *a, const struct diff_state *b)
+{
+	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) {
+		if (a->seg[i] != b->seg[i] && ((a->seg[i] | b->seg[i]) & ~3))
+			return false;
+	}
+	return true;
+}
+
+bool diff_equal(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+{
+	const struct diff_state *a = &ours->out, *b = &theirs->out;
+
+	return !memcmp(a->gpr, b->gpr, sizeof(a->gpr)) && segments_equal(a, b) && exception_equal(a, b) &&
+	       !((a->eflags ^ b->eflags) & EFLAGS_COMPARED & ~c->flags_ignored) && (!c->fpu || fpu_equal(a, b)) &&
+	       !memcmp(ours->data, theirs->data, DATA_SIZE);
+}
+
+static void print_bytes(FILE *out, const char *name, unsigned number, const uint8_t *a, const char *who, const uint8_t *b, uint32_t size)
+{
+	if (!memcmp(a, b, size))
+		return;
+	fprintf(out, "#   %s%u ", name, number);
+	for (uint32_t i = size; i-- > 0;) fprintf(out, "%02x", a[i]);
+	fprintf(out, ", %s ", who);
+	for (uint32_t i = size; i-- > 0;) fprintf(out, "%02x", b[i]);
+	fputc('\n', out);
+}
+
+static void print_registers(FILE *out, const struct diff_state *a, const char *who, const struct diff_state *b)
+{
+	for (unsigned i = 0; i < 8; i++)
+		if (a->gpr[i] != b->gpr[i])
+			fprintf(out, "#   %s %08x, %s %08x\n", gpr_names[i], a->gpr[i], who, b->gpr[i]);
+	for (unsigned i = 0; i < DIFF_SEGMENTS; i++)
+		if (a->seg[i] != b->seg[i])
+			fprintf(out, "#   %s %04x, %s %04x\n", seg_names[i], a->seg[i], who, b->seg[i]);
+	if (!exception_equal(a, b))
+		fprintf(out, "#   vector %u error %x cr2 %08x eip %08x, %s vector %u error %x cr2 %08x eip %08x\n", a->vector, a->error, a->cr2, a->eip,
+			who, b->vector, b->error, b->cr2, b->eip);
+	if ((a->eflags ^ b->eflags) & EFLAGS_COMPARED)
+		fprintf(out, "#   eflags %08x, %s %08x\n", a->eflags, who, b->eflags);
+}
+
+static void print_fpu(FILE *out, const struct diff_state *a, const char *who, const struct diff_state *b)
+{
+	if (fpu_equal(a, b))
+		return;
+	fprintf(out, "#   fcw %04x fsw %04x ftw %02x mxcsr %04x, %s fcw %04x fsw %04x ftw %02x mxcsr %04x\n", a->fcw, a->fsw, a->ftw, a->mxcsr, who,
+		b->fcw, b->fsw, b->ftw, b->mxcsr);
+	for (unsigned i = 0; i < 8; i++) {
+		print_bytes(out, "st", i, a->st[i], who, b->st[i], 10);
+		print_bytes(out, "xmm", i, a->xmm[i], who, b->xmm[i], 16);
+	}
+}
+
+static void print_memory(FILE *out, const struct diff_case *c, const struct diff_result *ours, const char *who, const struct diff_result *theirs)
+{
+	for (uint32_t i = 0, shown = 0; i < DATA_SIZE && shown < 8; i++) {
+		if (ours->data[i] == theirs->data[i])
+			continue;
+		fprintf(out, "#   [%08x] %02x, %s %02x (before %02x)\n", DATA_BASE + i, ours->data[i], who, theirs->data[i], c->data[i]);
+		shown++;
+	}
+}
+
+void diff_print_difference(FILE *out, const struct diff_case *c, const struct diff_result *ours, const char *who, const struct diff_result *theirs)
+{
+	fprintf(out, "#   bt-vmm, %s:\n", who);
+	print_registers(out, &ours->out, who, &theirs->out);
+	if (c->fpu)
+		print_fpu(out, &ours->out, who, &theirs->out);
+	print_memory(out, c, ours, who, theirs);
+	for (unsigned i = 0; i < DIFF_SEGMENTS; i++)
+		if (c->in.seg[i] != DATA3 && c->in.seg[i] != CODE3)
+			fprintf(out, "#   %s: %s\n", seg_names[i], diff_segment(c->in.seg[i])->what);
+	disasm_print(out, c->code, c->length, c->in.eip, false);
+}

@@ -1,0 +1,60 @@
+/* The descriptors of a case's LDT: based, limited, expand-down, read-only, execute-only. The native side sets the same with modify_ldt(). */
+#include "diff.h"
+
+#include "base/x86.h"
+
+#define DATA (AR_WRITABLE | AR_ACCESSED)
+#define READ_ONLY AR_ACCESSED
+#define DOWN (AR_WRITABLE | AR_EXPAND_DOWN | AR_ACCESSED)
+#define CODE (AR_CODE | AR_READABLE | AR_ACCESSED)
+#define HIDDEN_CODE (AR_CODE | AR_ACCESSED)
+#define ALL 0xFFFFFFFFu
+
+/* Limits above 1 MiB end in FFF: they count pages. */
+const struct diff_segment diff_segments[] = {
+	{"data, base", DATA_BASE - 0x100, ALL, DATA, true},
+	{"data, base that wraps", 0xFFFFF800, ALL, DATA, true},
+	{"data, exact limit", DATA_BASE, DATA_SIZE - 1, DATA, true},
+	{"data, limit in the middle", DATA_BASE, DATA_SIZE / 2 + 2, DATA, true},
+	{"data, limit in pages", 0, (DATA_MIDDLE - 1) | 0xFFF, DATA, true},
+	{"data, 64 KiB that end in the middle", DATA_MIDDLE - 0x10000, 0xFFFF, DATA, true},
+	{"data, read-only", 0, ALL, READ_ONLY, true},
+	{"data, read-only, base and limit", DATA_BASE - 0x800, DATA_SIZE, READ_ONLY, true},
+	{"data, expand-down", DATA_BASE - 0x1000, 0x17FF, DOWN, true},
+	{"data, expand-down, flat but for the first bytes", 0, DATA_MIDDLE - 1, DOWN, true},
+	{"data, expand-down, 64 KiB", DATA_BASE - 0x1000, 0x17FF, DOWN, false},
+	{"data, base over the end", EDGE_BASE - 0x8000, 0x8FFF, DATA, true},
+	{"code that can be read", 0, ALL, CODE, true},
+	{"code with base", CODE_BASE - 0x10000, ALL, CODE, true},
+	{"code that can only run", 0, ALL, HIDDEN_CODE, true},
+};
+const unsigned diff_segment_count = sizeof(diff_segments) / sizeof(*diff_segments);
+
+const struct diff_segment *diff_segment(uint16_t selector)
+{
+	static const struct diff_segment flat_data = {"flat data", 0, ALL, DATA, true}, flat_code = {"flat code", 0, ALL, CODE, true};
+
+	if ((selector & 7) == 7 && selector >> 3 < diff_segment_count)
+		return &diff_segments[selector >> 3];
+	return selector == CODE3 ? &flat_code : &flat_data;
+}
+
+uint64_t diff_descriptor(const struct diff_segment *s)
+{
+	bool pages = s->limit > 0xFFFFF;
+	uint32_t limit = pages ? s->limit >> 12 : s->limit;
+	uint32_t low = (limit & 0xFFFF) | s->base << 16;
+	uint32_t high = (s->base >> 16 & 0xFF) | (0xF0u | s->type) << 8 | (limit & 0xF0000) | (s->base & 0xFF000000) | (s->big ? 1u << 22 : 0) |
+			(pages ? 1u << 23 : 0);
+
+	return (uint64_t)high << 32 | low;
+}
+
+bool diff_is_flat(const struct diff_state *s)
+{
+	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) {
+		if (s->seg[i] != CODE3 && s->seg[i] != DATA3)
+			return false;
+	}
+	return true;
+}

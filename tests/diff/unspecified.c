@@ -1,0 +1,149 @@
+/* Differences that the manual allows: it leaves to the processor which of two faults of one instruction comes first, what happens at the end of
+ * the address space, and what an instruction that faults has stored before. */
+#include <string.h>
+
+#include <Zydis/Zydis.h>
+
+#include "base/x86.h"
+#include "diff.h"
+
+#define NEAR 64u
+
+struct faulting {
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+};
+
+static bool decode(struct faulting *f, const struct diff_case *c, uint32_t eip)
+{
+	bool big = diff_segment(c->in.seg[SEG_CS])->big;
+	uint32_t at = eip - c->in.eip;
+	uint8_t bytes[16];
+	ZydisDecoder decoder;
+
+	if (at >= c->length)
+		return false;
+	/* What is behind a case's code is INT3. */
+	memset(bytes, 0xCC, sizeof(bytes));
+	memcpy(bytes, c->code + at, c->length - at < sizeof(bytes) ? c->length - at : sizeof(bytes));
+
+	ZydisDecoderInit(&decoder, big ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16, big ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
+	return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, sizeof(bytes), &f->insn, f->operands));
+}
+
+static uint32_t register_value(const struct diff_state *s, ZydisRegister reg)
+{
+	ZyanI16 id = reg == ZYDIS_REGISTER_NONE ? -1 : ZydisRegisterGetId(reg);
+
+	return id < 0 || id > 7 ? 0 : s->gpr[id];
+}
+
+/* BT and its kind with an offset in a register go on from the operand's address. */
+static uint32_t bit_offset(const struct faulting *f, const struct diff_state *s)
+{
+	bool bits = f->insn.mnemonic == ZYDIS_MNEMONIC_BT || f->insn.mnemonic == ZYDIS_MNEMONIC_BTS || f->insn.mnemonic == ZYDIS_MNEMONIC_BTR ||
+		    f->insn.mnemonic == ZYDIS_MNEMONIC_BTC;
+
+	if (!bits || f->operands[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return 0;
+	uint32_t offset = register_value(s, f->operands[1].reg.value);
+	return f->insn.operand_width == 16 ? (uint32_t)((int16_t)offset >> 4) * 2 : (uint32_t)((int32_t)offset >> 5) * 4;
+}
+
+static uint32_t address(const struct faulting *f, const ZydisDecodedOperand *o, const struct diff_state *s)
+{
+	uint32_t ea = register_value(s, o->mem.base) + register_value(s, o->mem.index) * o->mem.scale + (uint32_t)o->mem.disp.value;
+
+	/* POP computes an address with ESP after it has added to it. */
+	if (f->insn.mnemonic == ZYDIS_MNEMONIC_POP && o->mem.base == ZYDIS_REGISTER_ESP)
+		ea += f->insn.operand_width / 8;
+	ea += bit_offset(f, s);
+	return f->insn.address_width == 16 ? ea & 0xFFFF : ea;
+}
+
+/* Volume 3, 5.3: with an effective limit of FFFFFFFFH, accesses that extend beyond it "may or may not cause the indicated exceptions". We wrap. */
+static bool crosses_end(const struct faulting *f, const struct diff_state *s)
+{
+	if (f->insn.mnemonic == ZYDIS_MNEMONIC_ENTER && s->gpr[EBP] + 2 * NEAR < 4 * NEAR)
+		return true;
+	for (unsigned i = 0; i < f->insn.operand_count; i++) {
+		const ZydisDecodedOperand *o = &f->operands[i];
+		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY)
+			continue;
+		uint32_t ea = address(f, o, s), size = o->size / 8;
+		/* Of a hidden one, on the stack or of a string, the size or the direction is not told. */
+		if (o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN ? ea + NEAR < 2 * NEAR : ea + size - 1 < ea)
+			return true;
+	}
+	return false;
+}
+
+/* MOVUPS and its kind with alignment checking: what is aligned to 8 bytes, but not to 16, may raise #AC or not. */
+static bool is_half_aligned(const struct faulting *f, const struct diff_state *s)
+{
+	for (unsigned i = 0; i < f->insn.operand_count; i++) {
+		const ZydisDecodedOperand *o = &f->operands[i];
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && o->size == 128)
+			return s->vector == VEC_AC && !(address(f, o, s) & 7);
+	}
+	return false;
+}
+
+static bool is_access_fault(uint32_t vector)
+{
+	return vector == VEC_SS || vector == VEC_GP || vector == VEC_PF || vector == VEC_AC;
+}
+
+/* Volume 3, table 6-2: all of these are faults "on executing an instruction", of one class, and "exceptions within each class are
+ * implementation-dependent". */
+static bool other_fault_first(const struct diff_state *a, const struct diff_state *b)
+{
+	bool ours = is_access_fault(a->vector) || a->vector == VEC_MF, theirs = is_access_fault(b->vector) || b->vector == VEC_MF;
+
+	return ours && theirs && !memcmp(a->gpr, b->gpr, sizeof(a->gpr));
+}
+
+/* LAR: of what it loads, the four bits where a descriptor has part of the limit are undefined. */
+static bool differs_in_lar(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+{
+	static struct diff_result same;
+	bool has_lar = memmem(c->code, c->length, "\x0F\x02", 2) != NULL;
+
+	same = *ours;
+	for (unsigned i = 0; i < 8 && has_lar; i++) {
+		if (((same.out.gpr[i] ^ theirs->out.gpr[i]) & ~0xF0000u) == 0)
+			same.out.gpr[i] = theirs->out.gpr[i];
+	}
+	return has_lar && diff_equal(c, &same, theirs);
+}
+
+/* ARPL of a read-only operand that it need not change: the manual has #GP all the same. */
+static bool is_arpl(const struct faulting *f, const struct diff_state *ours)
+{
+	return f->insn.mnemonic == ZYDIS_MNEMONIC_ARPL && ours->vector == VEC_GP;
+}
+
+/* Several accesses, of which some were made: a restart makes them again. */
+static bool is_half_done(const struct faulting *f, const struct diff_state *a, const struct diff_state *b)
+{
+	switch (f->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_ENTER: case ZYDIS_MNEMONIC_PUSHA: case ZYDIS_MNEMONIC_PUSHAD: case ZYDIS_MNEMONIC_POPA: case ZYDIS_MNEMONIC_POPAD:
+		return is_access_fault(b->vector) && a->vector == b->vector && a->error == b->error && a->gpr[ESP] == b->gpr[ESP];
+	default:
+		return false;
+	}
+}
+
+bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+{
+	struct faulting f;
+	const struct diff_state *a = &ours->out, *b = &theirs->out;
+
+	if (differs_in_lar(c, ours, theirs) || (decode(&f, c, a->eip) && is_arpl(&f, a)))
+		return true;
+	if (!decode(&f, c, b->eip))
+		return false;
+	if (is_access_fault(b->vector) && (crosses_end(&f, b) || is_half_aligned(&f, b)))
+		return true;
+	return a->eip == b->eip && (other_fault_first(a, b) || is_half_done(&f, a, b));
+}
