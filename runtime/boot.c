@@ -80,7 +80,7 @@ int boot_open(struct boot_load *b, const char *what, const char *name, size_t le
 	return check_file(b, f);
 }
 
-static void close_files(struct boot_load *b)
+void boot_close_files(struct boot_load *b)
 {
 	for (unsigned i = 0; i < b->file_count; i++) {
 		close(b->files[i]->fd);
@@ -166,7 +166,7 @@ int boot_load(const struct boot_config *config, struct boot_entry *entry, char *
 	*b = (struct boot_load){ .config = config, .entry = entry, .why = why, .why_size = why_size };
 	*entry = (struct boot_entry){ 0 };
 	int error = load(b);
-	close_files(b);
+	boot_close_files(b);
 	free(b);
 	if (!error && config->ram) LOG(LOG_BOOT, LOG_INFO, "%s loaded, entry 0x%x", config->kernel, entry->eip);
 	return error;

@@ -1,4 +1,4 @@
-/* What the boot protocols share. Private to runtime/boot*.c and their tests.
+/* What the boot protocols share. Private to runtime/boot*.c and their tests; runtime/inspect*.c opens its file in the same way.
  *
  * Every loader works in two phases: plan (read headers, check everything, choose addresses) and write (fill RAM). Files are read straight into
  * RAM with pread rather than mapped: one copy either way, and a file that shrinks under us is an error, not a SIGBUS. */
@@ -51,6 +51,7 @@ int boot_fail_kernel(struct boot_load *b, int error, const char *format, ...) __
 
 /* Open a regular, non-empty file whose name is the first `length` bytes of `name`; it is closed when the load ends. */
 int boot_open(struct boot_load *b, const char *what, const char *name, size_t length, struct boot_file **out);
+void boot_close_files(struct boot_load *b);
 /* Read exactly `size` bytes; -EIO with a sentence if there are fewer by now. */
 int boot_read(struct boot_load *b, const struct boot_file *file, uint64_t offset, void *to, uint64_t size);
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "runtime/boot.h"
 #include "runtime/cpu.h"
+#include "runtime/inspect.h"
 #include "runtime/options.h"
 #include "runtime/runtime.h"
 #ifdef HAVE_VERIFY
@@ -254,6 +255,15 @@ static int printed(int code)
 	return errno == EPIPE ? code : fail(EXIT_HOST_FAILURE, "standard output could not be written");
 }
 
+typedef int inspect_fn(const struct inspect_options *o, FILE *out, char *why, size_t why_size);
+
+static int inspect(inspect_fn *command, const struct inspect_options *o)
+{
+	char why[WHY_SIZE];
+	int error = command(o, stdout, why, sizeof(why));
+	return error ? fail(error, why) : printed(EXIT_OK);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
@@ -264,6 +274,8 @@ int main(int argc, char **argv)
 	switch (o.command) {
 	case COMMAND_RUN: return run_guest(&o);
 	case COMMAND_CHECK: return printed(host_check(true, o.memory, why, sizeof(why)));
+	case COMMAND_CLASSIFY: return inspect(inspect_classify, &o.inspect);
+	case COMMAND_TRANSLATE: return inspect(inspect_translate, &o.inspect);
 	case COMMAND_HELP: options_print_help(); return printed(EXIT_OK);
 	case COMMAND_VERSION: puts("bt-vmm " VERSION); return printed(EXIT_OK);
 	}

@@ -1,4 +1,4 @@
-#include "runtime/options.h"
+#include "runtime/options_private.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -16,15 +16,7 @@
 #define TC_MAX MIB(1024)
 #define TIMEOUT_MAX 31536000u /* a year */
 
-struct parser {
-	struct options *o;
-	char *why;
-	size_t why_size;
-	unsigned seen; /* by index in option_list */
-};
-
-static int refuse(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static int refuse(struct parser *p, const char *format, ...)
+int options_refuse(struct parser *p, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
@@ -34,7 +26,7 @@ static int refuse(struct parser *p, const char *format, ...)
 }
 
 /* A whole number, decimal or 0x. False if it is none or above `max`. */
-static bool parse_number(const char *text, uint64_t max, uint64_t *value)
+bool options_number(const char *text, uint64_t max, uint64_t *value)
 {
 	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
 	const char *digits = hex ? text + 2 : text;
@@ -75,7 +67,7 @@ static int parse_kernel(struct parser *p, const char *value)
 static int parse_initrd(struct parser *p, const char *value)
 {
 	if (p->o->initrd_count == ARRAY_LEN(p->o->initrd))
-		return refuse(p, "--initrd can be given at most %zu times", ARRAY_LEN(p->o->initrd));
+		return options_refuse(p, "--initrd can be given at most %zu times", ARRAY_LEN(p->o->initrd));
 	p->o->initrd[p->o->initrd_count++] = value;
 	return 0;
 }
@@ -88,11 +80,11 @@ static int parse_append(struct parser *p, const char *value)
 
 static int parse_memory(struct parser *p, const char *value)
 {
-	if (!parse_size(value, &p->o->memory)) return refuse(p, "--memory '%s' is not a size: write it like 512M or 1G", value);
+	if (!parse_size(value, &p->o->memory)) return options_refuse(p, "--memory '%s' is not a size: write it like 512M or 1G", value);
 	if (p->o->memory < MEMORY_MIN || p->o->memory > MEMORY_MAX)
-		return refuse(p, "--memory '%s' is out of range: give 8M to 3G (512M for a Linux)", value);
+		return options_refuse(p, "--memory '%s' is out of range: give 8M to 3G (512M for a Linux)", value);
 	if (p->o->memory % PAGE_SIZE)
-		return refuse(p, "--memory '%s' is not a multiple of the page size: give a multiple of 4K", value);
+		return options_refuse(p, "--memory '%s' is not a multiple of the page size: give a multiple of 4K", value);
 	return 0;
 }
 
@@ -111,7 +103,7 @@ static int parse_serial(struct parser *p, const char *value)
 		p->o->serial = SERIAL_FILE;
 		p->o->serial_file = value + 5;
 	} else {
-		return refuse(p, "--serial '%s' is not known: give stdio, file:NAME with a file's name, or none", value);
+		return options_refuse(p, "--serial '%s' is not known: give stdio, file:NAME with a file's name, or none", value);
 	}
 	return 0;
 }
@@ -126,8 +118,8 @@ static int parse_no_reboot(struct parser *p, const char *value)
 static int parse_debug_exit(struct parser *p, const char *value)
 {
 	uint64_t port = 0xF4;
-	if (value && !parse_number(value, 0xFFFC, &port))
-		return refuse(p, "--debug-exit '%s' is not a port: give a number from 0 to 0xfffc", value);
+	if (value && !options_number(value, 0xFFFC, &port))
+		return options_refuse(p, "--debug-exit '%s' is not a port: give a number from 0 to 0xfffc", value);
 	p->o->debug_exit = true;
 	p->o->debug_exit_port = (uint16_t)port;
 	return 0;
@@ -144,8 +136,8 @@ static int parse_testdev(struct parser *p, const char *value)
 static int parse_timeout(struct parser *p, const char *value)
 {
 	uint64_t seconds;
-	if (!parse_number(value, TIMEOUT_MAX, &seconds) || !seconds) {
-		return refuse(p, "--timeout '%s' is no number of seconds from 1 to %u", value, TIMEOUT_MAX);
+	if (!options_number(value, TIMEOUT_MAX, &seconds) || !seconds) {
+		return options_refuse(p, "--timeout '%s' is no number of seconds from 1 to %u", value, TIMEOUT_MAX);
 	}
 	p->o->timeout = (uint32_t)seconds;
 	return 0;
@@ -153,7 +145,7 @@ static int parse_timeout(struct parser *p, const char *value)
 
 static int parse_stats(struct parser *p, const char *value)
 {
-	if (value && strcmp(value, "json")) return refuse(p, "--stats '%s' is unknown: give --stats or --stats=json", value);
+	if (value && strcmp(value, "json")) return options_refuse(p, "--stats '%s' is unknown: give --stats or --stats=json", value);
 	p->o->stats = true;
 	p->o->stats_json = value != NULL;
 	return 0;
@@ -167,10 +159,10 @@ static int parse_log(struct parser *p, const char *value)
 
 static int parse_tc_size(struct parser *p, const char *value)
 {
-	if (!parse_size(value, &p->o->tc_size)) return refuse(p, "--tc-size '%s' is not a size: write it like 64M", value);
+	if (!parse_size(value, &p->o->tc_size)) return options_refuse(p, "--tc-size '%s' is not a size: write it like 64M", value);
 	if (p->o->tc_size < TC_MIN || p->o->tc_size > TC_MAX)
-		return refuse(p, "--tc-size '%s' is out of range: give 1M to 1G", value);
-	if (p->o->tc_size % MIB(1)) return refuse(p, "--tc-size '%s' is not a multiple of 1M", value);
+		return options_refuse(p, "--tc-size '%s' is out of range: give 1M to 1G", value);
+	if (p->o->tc_size % MIB(1)) return options_refuse(p, "--tc-size '%s' is not a multiple of 1M", value);
 	return 0;
 }
 
@@ -203,13 +195,13 @@ static int parse_chaos(struct parser *p, const char *value)
 		size_t length = strcspn(value, ",");
 		unsigned bit = find_chaos(value, length);
 		if (!bit) {
-			return refuse(p,
+			return options_refuse(p,
 				"--chaos '%.*s' is unknown: the names are tiny-cache, one-instruction, few-windows, no-chain, all-soft, "
 				"all-direct, "
 				"kicks, check, fence",
 				(int)length, value);
 		}
-		if (p->o->chaos & bit) return refuse(p, "--chaos names '%.*s' twice", (int)length, value);
+		if (p->o->chaos & bit) return options_refuse(p, "--chaos names '%.*s' twice", (int)length, value);
 		p->o->chaos |= bit;
 		if (!value[length]) return 0;
 		value += length + 1;
@@ -235,41 +227,31 @@ static int parse_dump(struct parser *p, const char *value)
 	return 0;
 }
 
-enum value_kind { VALUE_NEVER, VALUE_OPTIONAL, VALUE_NEEDED };
-
-/* --x=v and --x v; an optional value only with `=`, since the next word may be anything. */
-static const struct option_rule {
-	const char *name;
-	enum value_kind value;
-	bool repeatable;
-	bool for_check; /* means something to `bt-vmm check` too */
-	const char *wants;
-	int (*parse)(struct parser *p, const char *value);
-} option_list[] = {
-	{ "--kernel", VALUE_NEEDED, false, false, "a file", parse_kernel },
-	{ "--initrd", VALUE_NEEDED, true, false, "a file", parse_initrd },
-	{ "--append", VALUE_NEEDED, false, false, "a kernel command line", parse_append },
-	{ "--memory", VALUE_NEEDED, false, true, "a size, like 512M", parse_memory },
-	{ "--cpu", VALUE_NEEDED, false, false, "features, like +smap,-pae", parse_cpu },
-	{ "--serial", VALUE_NEEDED, false, false, "stdio, file:NAME or none", parse_serial },
-	{ "--no-reboot", VALUE_NEVER, false, false, NULL, parse_no_reboot },
-	{ "--debug-exit", VALUE_OPTIONAL, false, false, "a port", parse_debug_exit },
-	{ "--testdev", VALUE_NEVER, false, false, NULL, parse_testdev },
-	{ "--timeout", VALUE_NEEDED, false, false, "a number of seconds", parse_timeout },
-	{ "--stats", VALUE_OPTIONAL, false, false, "json", parse_stats },
-	{ "--log", VALUE_NEEDED, false, false, "part:level, like shadow:debug", parse_log },
-	{ "--tc-size", VALUE_NEEDED, false, false, "a size, like 64M", parse_tc_size },
-	{ "--chaos", VALUE_NEEDED, false, false, "names, like all-soft,no-chain", parse_chaos },
-	{ "--verify", VALUE_NEVER, false, false, NULL, parse_verify },
-	{ "--dump", VALUE_NEEDED, false, false, "a file", parse_dump },
-	{ "--forms", VALUE_NEEDED, false, false, "a file", parse_forms },
+static const struct option_rule run_options[] = {
+	{ "--kernel", VALUE_NEEDED, false, FOR(RUN), "a file", parse_kernel },
+	{ "--initrd", VALUE_NEEDED, true, FOR(RUN), "a file", parse_initrd },
+	{ "--append", VALUE_NEEDED, false, FOR(RUN), "a kernel command line", parse_append },
+	{ "--memory", VALUE_NEEDED, false, FOR(RUN) | FOR(CHECK), "a size, like 512M", parse_memory },
+	{ "--cpu", VALUE_NEEDED, false, FOR(RUN), "features, like +smap,-pae", parse_cpu },
+	{ "--serial", VALUE_NEEDED, false, FOR(RUN), "stdio, file:NAME or none", parse_serial },
+	{ "--no-reboot", VALUE_NEVER, false, FOR(RUN), NULL, parse_no_reboot },
+	{ "--debug-exit", VALUE_OPTIONAL, false, FOR(RUN), "a port", parse_debug_exit },
+	{ "--testdev", VALUE_NEVER, false, FOR(RUN), NULL, parse_testdev },
+	{ "--timeout", VALUE_NEEDED, false, FOR(RUN), "a number of seconds", parse_timeout },
+	{ "--stats", VALUE_OPTIONAL, false, FOR(RUN), "json", parse_stats },
+	{ "--log", VALUE_NEEDED, false, FOR(RUN), "part:level, like shadow:debug", parse_log },
+	{ "--tc-size", VALUE_NEEDED, false, FOR(RUN), "a size, like 64M", parse_tc_size },
+	{ "--chaos", VALUE_NEEDED, false, FOR(RUN), "names, like all-soft,no-chain", parse_chaos },
+	{ "--verify", VALUE_NEVER, false, FOR(RUN), NULL, parse_verify },
+	{ "--dump", VALUE_NEEDED, false, FOR(RUN), "a file", parse_dump },
+	{ "--forms", VALUE_NEEDED, false, FOR(RUN), "a file", parse_forms },
 };
-_Static_assert(ARRAY_LEN(option_list) <= 8 * sizeof(((struct parser *)0)->seen), "a bit for each option");
+_Static_assert(ARRAY_LEN(run_options) <= 8 * sizeof(((struct parser *)0)->seen), "a bit for each option");
 
-static int find_option(const char *word, size_t length)
+static int find_option(const struct parser *p, const char *word, size_t length)
 {
-	for (size_t i = 0; i < ARRAY_LEN(option_list); i++) {
-		if (strlen(option_list[i].name) == length && !memcmp(option_list[i].name, word, length)) return (int)i;
+	for (size_t i = 0; i < p->rule_count; i++) {
+		if (strlen(p->rules[i].name) == length && !memcmp(p->rules[i].name, word, length)) return (int)i;
 	}
 	return -1;
 }
@@ -279,10 +261,29 @@ static bool is_help(const char *word)
 	return !strcmp(word, "--help") || !strcmp(word, "-h");
 }
 
-static int check_rule(struct parser *p, const struct option_rule *rule, unsigned bit)
+static const struct command_word {
+	const char *name;
+	enum command command;
+} command_words[] = {
+	{ "run", COMMAND_RUN },
+	{ "check", COMMAND_CHECK },
+	{ "classify", COMMAND_CLASSIFY },
+	{ "translate", COMMAND_TRANSLATE },
+};
+
+static const char *command_name(enum command command)
 {
-	if (p->o->command == COMMAND_CHECK && !rule->for_check) return refuse(p, "bt-vmm check takes no option %s", rule->name);
-	if (p->seen & bit && !rule->repeatable) return refuse(p, "%s is given twice", rule->name);
+	for (size_t i = 0; i < ARRAY_LEN(command_words); i++) {
+		if (command_words[i].command == command) return command_words[i].name;
+	}
+	return "";
+}
+
+static int check_rule(struct parser *p, const struct option_rule *rule, uint64_t bit)
+{
+	if (!(rule->commands & 1u << p->o->command))
+		return options_refuse(p, "bt-vmm %s takes no option %s", command_name(p->o->command), rule->name);
+	if (p->seen & bit && !rule->repeatable) return options_refuse(p, "%s is given twice", rule->name);
 	p->seen |= bit;
 	return 0;
 }
@@ -293,38 +294,40 @@ static int parse_option(struct parser *p, int argc, char **argv, int *used)
 	const char *word = argv[0];
 	size_t length = strcspn(word, "=");
 	*used = 1;
+	if (word[0] != '-' && p->rules == options_inspect) return options_inspect_file(p, word);
 	if (word[0] != '-')
-		return refuse(p, "'%s' is no option: a kernel is given by --kernel FILE, and an optional value behind '=' (--stats=json)", word);
-	int index = find_option(word, length);
-	if (index < 0) return refuse(p, "the option '%.*s' is unknown: bt-vmm --help lists them", (int)length, word);
-	const struct option_rule *rule = &option_list[index];
-	int error = check_rule(p, rule, 1u << index);
+		return options_refuse(p, "'%s' is no option: a kernel is given by --kernel FILE, and an optional value behind '=' (--stats=json)", word);
+	int index = find_option(p, word, length);
+	if (index < 0) return options_refuse(p, "the option '%.*s' is unknown: bt-vmm --help lists them", (int)length, word);
+	const struct option_rule *rule = &p->rules[index];
+	int error = check_rule(p, rule, 1ull << index);
 	if (error) return error;
 	const char *value = word[length] ? word + length + 1 : NULL;
-	if (value && rule->value == VALUE_NEVER) return refuse(p, "%s takes no value, but is given '%s'", rule->name, value);
+	if (value && rule->value == VALUE_NEVER) return options_refuse(p, "%s takes no value, but is given '%s'", rule->name, value);
 	if (!value && rule->value == VALUE_NEEDED) {
-		if (argc < 2 || find_option(argv[1], strcspn(argv[1], "=")) >= 0)
-			return refuse(p, "%s needs %s", rule->name, rule->wants);
+		if (argc < 2 || find_option(p, argv[1], strcspn(argv[1], "=")) >= 0)
+			return options_refuse(p, "%s needs %s", rule->name, rule->wants);
 		value = argv[1];
 		*used = 2;
 	}
 	/* --append "" is a way to say that there is none. */
 	if (value && !*value && rule->parse != parse_append)
-		return refuse(p, "%s is given an empty value: it needs %s", rule->name, rule->wants);
+		return options_refuse(p, "%s is given an empty value: it needs %s", rule->name, rule->wants);
 	return rule->parse(p, value);
 }
 
 static int check_together(struct parser *p)
 {
 	const struct options *o = p->o;
-	if (o->command == COMMAND_RUN && !o->kernel) return refuse(p, "no kernel is given: say --kernel FILE");
+	if (p->rules == options_inspect) return options_inspect_check(p);
+	if (o->command == COMMAND_RUN && !o->kernel) return options_refuse(p, "no kernel is given: say --kernel FILE");
 	if ((o->chaos & CHAOS_ALL_SOFT) && (o->chaos & CHAOS_ALL_DIRECT))
-		return refuse(p, "--chaos names all-soft and all-direct, which contradict each other");
+		return options_refuse(p, "--chaos names all-soft and all-direct, which contradict each other");
 	if ((o->chaos & CHAOS_ALL_SOFT) && (o->chaos & CHAOS_FEW_WINDOWS)) {
-		return refuse(p, "--chaos names all-soft and few-windows, which contradict each other: all-soft has no windows");
+		return options_refuse(p, "--chaos names all-soft and few-windows, which contradict each other: all-soft has no windows");
 	}
-	if ((o->chaos & CHAOS_TINY_CACHE) && (p->seen & 1u << find_option("--tc-size", 9))) {
-		return refuse(p, "--tc-size and --chaos=tiny-cache contradict each other: both set the size of the translation cache");
+	if ((o->chaos & CHAOS_TINY_CACHE) && (p->seen & 1ull << find_option(p, "--tc-size", 9))) {
+		return options_refuse(p, "--tc-size and --chaos=tiny-cache contradict each other: both set the size of the translation cache");
 	}
 	return 0;
 }
@@ -344,19 +347,22 @@ static int parse_options(struct parser *p, int argc, char **argv)
 
 int options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size)
 {
-	struct parser p = { .o = o, .why = why, .why_size = why_size };
-	*o = (struct options){ .append = "", .memory = MIB(512), .tc_size = MIB(64), .debug_exit_port = 0xF4, .features = cpu_features_default() };
-	if (argc < 2) return refuse(&p, "no command is given: bt-vmm --help shows what there is");
+	struct parser p = { .o = o, .why = why, .why_size = why_size, .rules = run_options, .rule_count = ARRAY_LEN(run_options) };
+	*o = (struct options){ .append = "", .memory = MIB(512), .tc_size = MIB(64), .debug_exit_port = 0xF4, .inspect.bits = 32, .features = cpu_features_default() };
+	if (argc < 2) return options_refuse(&p, "no command is given: bt-vmm --help shows what there is");
 	const char *command = argv[1];
-	if (!strcmp(command, "run")) {
-		o->command = COMMAND_RUN;
-	} else if (!strcmp(command, "check")) {
-		o->command = COMMAND_CHECK;
-	} else if (is_help(command) || !strcmp(command, "--version")) {
+	if (is_help(command) || !strcmp(command, "--version")) {
 		o->command = is_help(command) ? COMMAND_HELP : COMMAND_VERSION;
-		return argc == 2 ? 0 : refuse(&p, "%s stands alone, without '%s'", command, argv[2]);
-	} else {
-		return refuse(&p, "the command '%s' is unknown: give run, check, --help or --version", command);
+		return argc == 2 ? 0 : options_refuse(&p, "%s stands alone, without '%s'", command, argv[2]);
+	}
+	const struct command_word *word = command_words;
+	while (word < command_words + ARRAY_LEN(command_words) && strcmp(command, word->name)) word++;
+	if (word == command_words + ARRAY_LEN(command_words))
+		return options_refuse(&p, "the command '%s' is unknown: give run, check, classify, translate, --help or --version", command);
+	o->command = word->command;
+	if (o->command == COMMAND_CLASSIFY || o->command == COMMAND_TRANSLATE) {
+		p.rules = options_inspect;
+		p.rule_count = options_inspect_count;
 	}
 	return parse_options(&p, argc - 2, argv + 2);
 }
@@ -368,6 +374,8 @@ void options_print_help(void)
 		"\n"
 		"  bt-vmm run --kernel FILE [OPTION...]   boot a Linux bzImage or a Multiboot kernel\n"
 		"  bt-vmm check [--memory SIZE]           what this host has and lacks for running guests\n"
+		"  bt-vmm classify FILE [OPTION...]       the sensitive instructions of a binary, and what becomes of them\n"
+		"  bt-vmm translate FILE [OPTION...]      guest blocks beside the host code that they become\n"
 		"  bt-vmm --version\n"
 		"\n"
 		"What to boot\n"
@@ -394,6 +402,22 @@ void options_print_help(void)
 		"  --tc-size SIZE       size of the translation cache, 1M to 1G (64M)\n"
 		"  --chaos=NAME,...     make life hard: tiny-cache one-instruction few-windows no-chain all-soft all-direct kicks check fence\n"
 		"\n"
+		"Classify and translate; FILE is a 32-bit ELF file, a Linux bzImage, or bare code with --raw. Nothing is run.\n"
+		"  --raw                bare code: --base ADDRESS (0) and --bits 16 or 32 (32) say how to read it\n"
+		"  --bytes HEX          bare code given here instead of in a file\n"
+		"  --summary            classify: only the counts, and whether trap-and-emulate could virtualize the code\n"
+		"  --all                classify: innocuous instructions, too; translate: every function\n"
+		"  --only=NAME,...      classify: list these, by the summary's names or by mnemonic\n"
+		"  --json               classify: one JSON object\n"
+		"  --at PLACE           translate: an address or a symbol (the entry point)\n"
+		"  --count N            translate: so many blocks (a function whole, else 1)\n"
+		"  --soft               translate: memory accesses in soft form, not through the window\n"
+		"  --cpl N              translate: for this privilege level (0)\n"
+		"  --mode N             translate: for the mode that --dump shows for a block\n"
+		"  --basic-blocks       translate: end blocks at every branch\n"
+		"  --color=WHEN         translate: auto, always or never (auto; NO_COLOR means never)\n"
+		"  Classify reads every byte of executable sections as code, in step with symbols: data among them reads as instructions.\n"
+		"\n"
 		"On the terminal, Ctrl-A x quits, Ctrl-A h shows the other keys, Ctrl-A Ctrl-A sends a Ctrl-A.\n"
 		"\n"
 		"Exit codes: 0 guest power-off, reset under --no-reboot, or Ctrl-A x; 2 bad usage or input; 4 triple fault, or a guest\n"
@@ -404,6 +428,9 @@ void options_print_help(void)
 		"  bt-vmm run --kernel vmlinuz --initrd initrd.gz --append 'console=ttyS0'\n"
 		"  bt-vmm run --kernel vmlinuz --initrd initrd.gz --append 'console=ttyS0 panic=-1' --no-reboot --timeout 60 --stats\n"
 		"  bt-vmm run --kernel my-kernel.elf --append 'verbose' --memory 64M --serial file:log --debug-exit\n"
+		"  bt-vmm classify --summary vmlinuz\n"
+		"  bt-vmm translate my-kernel.elf --at main --cpl 0\n"
+		"  bt-vmm translate --bytes '9c 58 fa 8e d8 c3'\n"
 		"\n"
 		"The manual is bt-vmm(1).\n",
 		stdout);

@@ -10,7 +10,26 @@ enum chaos {
 	CHAOS_ALL_SOFT = 16, CHAOS_ALL_DIRECT = 32, CHAOS_KICKS = 64, CHAOS_CHECK = 128, CHAOS_FENCE = 256,
 };
 
-enum command { COMMAND_RUN, COMMAND_CHECK, COMMAND_HELP, COMMAND_VERSION };
+enum command { COMMAND_RUN, COMMAND_CHECK, COMMAND_HELP, COMMAND_VERSION, COMMAND_CLASSIFY, COMMAND_TRANSLATE };
+enum color { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
+
+/* classify and translate. */
+struct inspect_options {
+	const char *file, *bytes; /* one of them */
+	bool raw;             /* bare code of so many bits at `base` */
+	bool has_base, has_bits;
+	uint32_t base;
+	unsigned bits;
+	bool all;
+	bool summary, json;   /* classify */
+	const char *only;
+	const char *at;       /* translate: an address or a symbol; NULL: the entry point */
+	uint32_t count;       /* blocks; 0: as many as make sense */
+	bool soft, basic_blocks, has_mode;
+	unsigned cpl;
+	uint32_t mode;
+	enum color color;
+};
 
 struct options {
 	enum command command;
@@ -33,6 +52,7 @@ struct options {
 	unsigned chaos;       /* enum chaos */
 	bool verify;          /* --verify: run each block again in the reference; only in builds with it */
 	const char *dump;     /* --dump=FILE: guest and host code of each block as it is translated */
+	struct inspect_options inspect;
 	const char *forms;    /* --forms=FILE: which instruction forms were translated, and how often */
 };
 
@@ -44,6 +64,8 @@ enum exit_code {
 /* Parse argv. Returns 0, or EXIT_USAGE with one sentence in `why`. */
 int options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size);
 void options_print_help(void);
+/* A whole number, decimal or 0x. False if it is none or above `max`. */
+bool options_number(const char *text, uint64_t max, uint64_t *value);
 
 /* `bt-vmm check`, and what `run` needs before it starts: prints a line for each requirement if `verbose`; else only fills `why` with the first one missing. Returns 0 or EXIT_USAGE. */
 int host_check(bool verbose, uint64_t memory, char *why, size_t why_size);

@@ -162,6 +162,18 @@ bool rule_is_explained(const struct rule *rule)
 	return way && (!way->asks || meanings[rule->callout].why);
 }
 
+/* Does the mnemonic alone not tell which instruction this is? */
+static bool has_forms(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_MOV: case ZYDIS_MNEMONIC_PUSH: case ZYDIS_MNEMONIC_POP: case ZYDIS_MNEMONIC_CALL: case ZYDIS_MNEMONIC_JMP:
+	case ZYDIS_MNEMONIC_RET:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* The class depends on no mode. What no rule names is sensitive if it is privileged; to the guest it is no instruction. */
 static void set_class(const struct insn *insn, struct translator_insn *out)
 {
@@ -173,7 +185,7 @@ static void set_class(const struct insn *insn, struct translator_insn *out)
 		out->sensitivity = meaning->sensitivity;
 		out->trap = (enum translator_trap)meaning->trap;
 		out->why = meaning->sensitivity ? meaning->why : NULL;
-		if (meaning->sensitivity)
+		if (meaning->sensitivity && has_forms(insn->d.mnemonic))
 			out->name = callout_names[rule->callout];
 	} else if (rule == &rule_undefined && (insn->d.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)) {
 		out->sensitivity = CONTROL;
@@ -213,12 +225,13 @@ static void add_memory_reason(const struct insn *insn, const ZydisDecodedOperand
 /* The operands of an instruction that runs as itself. */
 static void add_operand_reasons(const struct insn *insn, uint32_t mode, struct translator_insn *out)
 {
-	bool esp = false, memory = false;
+	bool esp = false, memory = false, high = false;
 
 	for (unsigned i = 0; i < insn->d.operand_count; i++) {
 		const ZydisDecodedOperand *op = &insn->op[i];
 
 		esp |= is_gpr(op) && (op->reg.value == ZYDIS_REGISTER_ESP || op->reg.value == ZYDIS_REGISTER_SP);
+		high |= op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH;
 		if (op->type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
 		esp |= op->mem.base == ZYDIS_REGISTER_ESP;
@@ -228,6 +241,8 @@ static void add_operand_reasons(const struct insn *insn, uint32_t mode, struct t
 	}
 	if (esp)
 		add_reason(out, "guest ESP is R12");
+	if (high && (esp || memory))
+		add_reason(out, "AH to BH go with no REX prefix");
 }
 
 static void set_reason(const struct insn *insn, uint32_t mode, struct translator_insn *out)

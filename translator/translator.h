@@ -82,7 +82,7 @@ struct translator_insn {
 	unsigned sensitivity;    /* SENSITIVE_*; 0: innocuous */
 	enum translator_trap trap;
 	const char *mnemonic;
-	const char *name;        /* what counts as one instruction in a summary ("mov_to_seg"); the mnemonic of what is not sensitive */
+	const char *name;        /* the mnemonic, or what tells its sensitive forms from the others ("mov_to_seg") */
 	const char *why;         /* what makes it sensitive, or NULL */
 	char becomes[96];        /* how it is translated, whatever the mode ("callout sgdt") */
 	char reason[160];        /* why host code differs from the guest's in this mode, if it does */

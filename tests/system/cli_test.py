@@ -91,6 +91,9 @@ FILES = {
     "multiboot-entry": multiboot(entry=0x200000),
     "multiboot-rom": multiboot(paddr=0xF0000, entry=0xF0000),
     "multiboot-short": multiboot()[:0x1080],
+    "elf-head": multiboot()[:40],
+    "elf-empty": multiboot()[:52 + 24] + b"\6" + multiboot()[52 + 25:],
+    "elf-core": multiboot()[:16] + b"\4\0" + multiboot()[18:],
     "initrd": bytes(2 << 20),
     "with\nnewline": b"x",
 }
@@ -129,6 +132,29 @@ USAGE_ROWS = [
     ("chaos unknown", ["run", "--kernel", "good", "--chaos=monkeys"], ["--chaos", "monkeys"]),
     ("chaos contradicts itself", ["run", "--kernel", "good", "--chaos=all-soft,all-direct"], ["all-soft", "all-direct"]),
     ("chaos contradicts the cache size", ["run", "--kernel", "good", "--chaos=tiny-cache", "--tc-size=8M"], ["tiny-cache", "--tc-size"]),
+]
+
+# classify and translate; the first word is left out. What both refuse is tried with both.
+INSPECT_ROWS = [
+    ("no file", [], ["--bytes"]),
+    ("two files", ["good", "text"], ["'text'"]),
+    ("file missing", ["nowhere"], ["'nowhere'", "No such file"]),
+    ("file is a directory", ["."], ["'.'", "directory"]),
+    ("file is a fifo", ["fifo"], ["'fifo'"]),
+    ("file is empty", ["empty"], ["'empty'"]),
+    ("file is a text", ["text"], ["'text'", "--raw"]),
+    ("file is 64-bit ELF", ["vmlinux64"], ["'vmlinux64'", "64-bit"]),
+    ("file is a 64-bit kernel", ["linux64"], ["'linux64'", "64-bit"]),
+    ("file is ELF for another processor", ["multiboot-arm"], ["'multiboot-arm'", "i386"]),
+    ("file is truncated ELF", ["elf-head"], ["'elf-head'", "truncated"]),
+    ("file without code", ["elf-empty"], ["'elf-empty'", "no executable section"]),
+    ("file is a core dump", ["elf-core"], ["'elf-core'", "core dump"]),
+    ("bytes are no hexadecimal", ["--bytes=90 9"], ["--bytes", "'9'"]),
+    ("bytes are none", ["--bytes= "], ["--bytes"]),
+    ("base is beyond 4 GiB", ["--raw", "text", "--base=0x100000000"], ["--base"]),
+    ("base leaves no room", ["--raw", "text", "--base=0xffffffff"], ["--base"]),
+    ("bits of another processor", ["--raw", "text", "--bits=64"], ["--bits"]),
+    ("base of what has its own", ["multiboot", "--base=0"], ["--raw"]),
 ]
 
 INPUT_ROWS = [
@@ -207,6 +233,11 @@ def test_bad_input(folder):
         refuse(name, arguments, parts, folder)
     for name, arguments, parts in INPUT_ROWS:
         refuse(name, ["run", "--serial=file:output", "--dump=dump"] + arguments, parts, folder)
+    for command in ("classify", "translate"):
+        for name, arguments, parts in INSPECT_ROWS:
+            refuse(f"{command}: {name}", [command] + arguments, parts, folder)
+    refuse("translate: nothing at this place", ["translate", "multiboot", "--at=0x5"], ["0x5", "executable"], folder)
+    refuse("translate: no such symbol", ["translate", "multiboot", "--at=main"], ["'main'"], folder)
     for name, limit, value, parts in LIMIT_ROWS:
         refuse(name, ["run", "--kernel", "good"], parts, folder, preexec_fn=lambda: resource.setrlimit(limit, (value, value)))
 
@@ -243,7 +274,8 @@ def test_help(folder):
     done = run(["--help"], folder)
     options = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
     wanted = {"--kernel", "--initrd", "--append", "--memory", "--serial", "--no-reboot", "--debug-exit", "--timeout", "--stats",
-              "--log", "--tc-size", "--chaos", "--verify", "--dump", "--version"}
+              "--log", "--tc-size", "--chaos", "--verify", "--dump", "--version", "--all", "--summary", "--json", "--only", "--raw", "--base",
+              "--bits", "--bytes", "--at", "--count", "--soft", "--cpl", "--mode", "--basic-blocks", "--color"}
     good = done.returncode == 0 and wanted <= options and not done.stderr
     report("--help names every option", None if good else f"missing {wanted - options}, {done.stderr!r}")
     report("--help has examples", None if "Examples" in done.stdout and "bt-vmm run --kernel" in done.stdout else done.stdout)

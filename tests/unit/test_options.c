@@ -235,6 +235,50 @@ TEST(options, commands)
 	REFUSED(p, "no command");
 }
 
+TEST(options, classify_and_translate)
+{
+	struct parsed p = PARSE("classify", "vmlinuz", "--all", "--json", "--raw", "--base=0x7c00", "--bits=16");
+	REQUIRE_EQ(p.error, 0);
+	CHECK_EQ(p.o.command, COMMAND_CLASSIFY);
+	CHECK_STR(p.o.inspect.file, "vmlinuz");
+	CHECK(p.o.inspect.all && p.o.inspect.json && p.o.inspect.raw && !p.o.inspect.summary);
+	CHECK_EQ(p.o.inspect.base, 0x7C00);
+	CHECK_EQ(p.o.inspect.bits, 16);
+	p = PARSE("translate", "--at", "main", "k", "--count=3", "--soft", "--cpl=3", "--basic-blocks", "--color=always");
+	REQUIRE_EQ(p.error, 0);
+	CHECK_EQ(p.o.command, COMMAND_TRANSLATE);
+	CHECK_STR(p.o.inspect.at, "main");
+	CHECK(p.o.inspect.soft && p.o.inspect.basic_blocks && !p.o.inspect.has_mode);
+	CHECK_EQ(p.o.inspect.count, 3);
+	CHECK_EQ(p.o.inspect.cpl, 3);
+	CHECK_EQ(p.o.inspect.bits, 32);
+	CHECK_EQ(p.o.inspect.color, COLOR_ALWAYS);
+	p = PARSE("translate", "--bytes=90", "--mode=0xb8");
+	REQUIRE_EQ(p.error, 0);
+	CHECK(p.o.inspect.raw);
+	CHECK_EQ(p.o.inspect.mode, 0xB8);
+	REFUSED(PARSE("classify"), "no file");
+	REFUSED(PARSE("classify", "a", "b"), "'b' is a second file");
+	REFUSED(PARSE("classify", ""), "empty");
+	REFUSED(PARSE("classify", "a", "--bytes=90"), "contradict");
+	REFUSED(PARSE("classify", "a", "--base=1"), "--raw");
+	REFUSED(PARSE("classify", "a", "--bits=32"), "--raw");
+	REFUSED(PARSE("classify", "a", "--raw", "--bits=64"), "--bits '64'");
+	REFUSED(PARSE("classify", "a", "--raw", "--base=-1"), "--base '-1'");
+	REFUSED(PARSE("classify", "a", "--soft"), "bt-vmm classify takes no option --soft");
+	REFUSED(PARSE("classify", "a", "--memory=8M"), "'--memory' is unknown");
+	REFUSED(PARSE("classify", "a", "--summary", "--all"), "--summary");
+	REFUSED(PARSE("classify", "a", "--all", "--only=cli"), "contradict");
+	REFUSED(PARSE("translate", "a", "--json"), "bt-vmm translate takes no option --json");
+	REFUSED(PARSE("translate", "a", "--all", "--at=x"), "--all");
+	REFUSED(PARSE("translate", "a", "--count=0"), "--count '0'");
+	REFUSED(PARSE("translate", "a", "--cpl=4"), "--cpl '4'");
+	REFUSED(PARSE("translate", "a", "--mode=1", "--soft"), "--mode");
+	REFUSED(PARSE("translate", "a", "--mode=x"), "--mode 'x'");
+	REFUSED(PARSE("translate", "a", "--color=red"), "--color 'red'");
+	REFUSED(PARSE("run", "--kernel=k", "--json"), "'--json' is unknown");
+}
+
 TEST(options, sentence_is_cut_not_overrun)
 {
 	char long_word[2000], why[32];
