@@ -29,9 +29,9 @@ static uint32_t mode_of(const struct inspect_options *o, const struct binary_sec
 	uint32_t mode = o->soft ? MODE_SOFT : 0;
 	if (o->has_mode) return o->mode;
 	if (code->bits == 32) return mode | MODE_CS32 | MODE_SS32 | MODE_PE | (o->cpl ? 0 : MODE_IOPL_OK) | o->cpl;
-	/* Real mode, with bases. */
-	for (unsigned seg = 0; seg < SEG_COUNT; seg++) mode |= (uint32_t)MODE_SEG_BASE << (MODE_SEG_SHIFT + 2 * seg);
-	return mode | MODE_IOPL_OK;
+	/* Real mode after a reset: 64 KiB limits, CR4 zero. */
+	for (unsigned seg = 0; seg < SEG_COUNT; seg++) mode |= (uint32_t)MODE_SEG_LIMIT << (MODE_SEG_SHIFT + 2 * seg);
+	return mode | MODE_IOPL_OK | MODE_SSE_UD;
 }
 
 /* Translate at this place, as the runtime would: within a page, or an instruction that spans two. Frames are what paging off would make them. */
@@ -39,14 +39,16 @@ static int translate(struct show *s, uint32_t section, uint32_t at)
 {
 	const struct binary_section *code = &s->b->sections[section];
 	uint32_t address = code->address + at, left = code->size - at, page = PAGE_SIZE - (address & PAGE_MASK);
-	s->in = (struct translator_input){ .bytes = code->bytes + at, .length = left < page ? left : page, .eip = address,
-		.mode = mode_of(s->o, code), .max_instructions = TRANSLATOR_MAX_INSTRUCTIONS, .basic_blocks = s->o->basic_blocks, .gfn2 = GFN_NONE,
+	uint32_t mode = mode_of(s->o, code), end = MODE_SEG(mode, SEG_CS) == MODE_SEG_LIMIT ? 0x10000 : 0;
+	s->in = (struct translator_input){ .bytes = code->bytes + at, .length = left < page ? left : page, .eip = end ? address & 0xFFFF : address,
+		.cs_base = end ? address & ~0xFFFFu : 0, .cs_end = end, .mode = mode, .max_instructions = TRANSLATOR_MAX_INSTRUCTIONS, .basic_blocks = s->o->basic_blocks, .gfn2 = GFN_NONE,
 		.stubs = inspect_stubs, .code = s->code, .code_pc = INSPECT_CODE_PC, .capacity = sizeof(s->code) };
 	int error = translator_translate(&s->in, &s->out);
 	if (error != -ENODATA || left <= page) return error;
 	s->in.length = left < page + 16 ? left : page + 16;
 	s->in.max_instructions = 1;
 	s->in.gfn2 = (address >> PAGE_SHIFT) + 1;
+	if (end && s->in.length > end - s->in.eip) return -ENODATA;
 	return translator_translate(&s->in, &s->out);
 }
 
@@ -75,9 +77,9 @@ static void show_instruction(struct show *s, uint32_t i, uint32_t at, uint32_t l
 	struct translator_insn what;
 	char text[192];
 	translator_classify(bytes, s->in.length - at, s->in.mode, &what);
-	if (what.length) disasm_text(s->guest[(s->in.mode & MODE_CS32) != 0], bytes, length, s->in.eip + at, text, sizeof(text));
+	if (what.length) disasm_text(s->guest[(s->in.mode & MODE_CS32) != 0], bytes, length, s->in.cs_base + s->in.eip + at, text, sizeof(text));
 	else snprintf(text, sizeof(text), ".byte 0x%02x", *bytes);
-	columns_add_guest(&s->columns, s->in.eip + at, text);
+	columns_add_guest(&s->columns, s->in.cs_base + s->in.eip + at, text);
 	add_reason(s, &what, bytes, s->out.starts[i], s->out.starts[i + 1]);
 	add_host(s, s->out.starts[i], s->out.starts[i + 1]);
 	columns_print(&s->columns);
@@ -108,7 +110,7 @@ static void show_tail(struct show *s)
 		at += (uint32_t)disasm_text(s->host, s->code + at, end - at, INSPECT_CODE_PC + at, text, sizeof(text));
 		if (strncmp(text, "jmp ", 4) && at < end) continue;
 		bool leaves = is_exit_stub(&s->out, from);
-		columns_add_note(&s->columns, leaves ? "exit to" : "off the main line of", row_eip(&s->out, from));
+		columns_add_note(&s->columns, leaves ? "exit to" : "off the main line of", s->in.cs_base + row_eip(&s->out, from));
 		add_host(s, from, at);
 		columns_print(&s->columns);
 		from = at;
@@ -119,7 +121,8 @@ static void show_block(struct show *s, uint32_t section, uint32_t at)
 {
 	char place[80], title[256];
 	inspect_place(s->b, section, at, place, sizeof(place));
-	snprintf(title, sizeof(title), "%08" PRIx32 " %s: %" PRIu32 " instructions, %" PRIu32 " bytes become %" PRIu32 ", mode %08" PRIx32, s->in.eip,
+	snprintf(title, sizeof(title), "%08" PRIx32 " %s: %" PRIu32 " instructions, %" PRIu32 " bytes become %" PRIu32 ", mode %08" PRIx32,
+		s->in.cs_base + s->in.eip,
 		place, s->out.instructions, s->out.guest_length, s->out.code_length, s->in.mode);
 	columns_print_title(&s->columns, title);
 	for (uint32_t i = 0, offset = 0; i < s->out.instructions; i++) {

@@ -215,7 +215,7 @@ static void add_memory_reason(const struct insn *insn, const ZydisDecodedOperand
 	unsigned seg_class = MODE_SEG(mode, m.seg);
 
 	if (seg_class != MODE_SEG_FLAT)
-		add_reason(out, seg_class == MODE_SEG_BASE ? "a segment with a base" : "a segment with limits");
+		add_reason(out, seg_class == MODE_SEG_BASE ? "a segment with a base" : seg_class == MODE_SEG_LIMIT ? "a segment with a limit" : "a segment that C checks");
 	if (mode & (MODE_DR7 | MODE_AC))
 		add_reason(out, "each access asks C: breakpoints or alignment checks");
 	else

@@ -93,7 +93,7 @@ TEST(translator_explain, the_instructions_that_made_x86_unvirtualizable)
 	} rows[] = {
 		{"sgdt", {0x0F, 0x01, 0x00}, SENSITIVE_BEHAVIOUR}, {"sidt", {0x0F, 0x01, 0x08}, SENSITIVE_BEHAVIOUR},
 		{"sldt", {0x0F, 0x00, 0x00}, SENSITIVE_BEHAVIOUR}, {"smsw", {0x0F, 0x01, 0x20}, SENSITIVE_BEHAVIOUR},
-		{"pushf", {0x9C}, SENSITIVE_BEHAVIOUR}, {"popf", {0x9D}, SENSITIVE_CONTROL | SENSITIVE_BEHAVIOUR},
+		{"pushfd", {0x9C}, SENSITIVE_BEHAVIOUR}, {"popfd", {0x9D}, SENSITIVE_CONTROL | SENSITIVE_BEHAVIOUR},
 		{"lar", {0x0F, 0x02, 0xC0}, SENSITIVE_BEHAVIOUR}, {"lsl", {0x0F, 0x03, 0xC0}, SENSITIVE_BEHAVIOUR},
 		{"verr", {0x0F, 0x00, 0x20}, SENSITIVE_BEHAVIOUR}, {"verw", {0x0F, 0x00, 0x28}, SENSITIVE_BEHAVIOUR},
 		{"pop_seg", {0x1F}, SENSITIVE_CONTROL | SENSITIVE_BEHAVIOUR}, {"push_seg", {0x1E}, SENSITIVE_BEHAVIOUR},
