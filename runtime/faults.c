@@ -39,15 +39,10 @@ static void piece_gather(struct runtime *r, const struct completion *c, unsigned
 	gpa_t gpa = c->piece[i].gpa;
 	uint32_t length = c->piece[i].length;
 
-	if (!c->piece[i].mmio) {
+	if (!c->piece[i].mmio)
 		memcpy(to, r->ram + gpa, length);
-		return;
-	}
-	memset(to, 0xFF, length);
-	if (r->machine && length <= 8) {
-		uint64_t value = machine_mmio_read(r->machine, gpa, length);
-		memcpy(to, &value, length);
-	}
+	else
+		memory_read_device(r, gpa, to, length);
 }
 
 static void piece_scatter(struct runtime *r, unsigned i, const uint8_t *from)
@@ -59,10 +54,8 @@ static void piece_scatter(struct runtime *r, unsigned i, const uint8_t *from)
 	if (!c->piece[i].mmio) {
 		memcpy(r->ram + gpa, from, length);
 		tell_written(r, gpa, length);
-	} else if (r->machine && length <= 8) {
-		uint64_t value = 0;
-		memcpy(&value, from, length);
-		machine_mmio_write(r->machine, gpa, length, value);
+	} else {
+		memory_write_device(r, gpa, from, length);
 	}
 }
 

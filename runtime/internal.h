@@ -155,6 +155,10 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row);
  * behind it is not due. */
 void dispatch_stop(struct vcpu *v, const struct side_row *row);
 
+/* memory.c: physical memory that is not RAM, in accesses of up to eight bytes. */
+void memory_read_device(struct runtime *r, gpa_t gpa, void *to, uint32_t size);
+void memory_write_device(struct runtime *r, gpa_t gpa, const void *from, uint32_t size);
+
 /* faults.c: each returns the host PC to go on at, or 0 to dispatch at the vCPU's EIP. */
 host_pc_t fault_soft(struct runtime *r);
 host_pc_t fault_host(struct runtime *r);

@@ -41,19 +41,39 @@ static bool resolve(struct vcpu *v, gva_t gva, unsigned access, struct piece *p)
 	return true;
 }
 
+/* As the bus would: in pieces that lie within eight aligned bytes. */
+static uint32_t bus_piece(gpa_t gpa, uint32_t left)
+{
+	uint32_t most = 8 - (gpa & 7);
+
+	return left < most ? left : most;
+}
+
+void memory_read_device(struct runtime *r, gpa_t gpa, void *to, uint32_t size)
+{
+	for (uint32_t done = 0, length; done < size; done += length) {
+		length = bus_piece(gpa + done, size - done);
+		uint64_t value = r->machine ? machine_mmio_read(r->machine, gpa + done, length) : UINT64_MAX;
+		memcpy((uint8_t *)to + done, &value, length);
+	}
+}
+
+void memory_write_device(struct runtime *r, gpa_t gpa, const void *from, uint32_t size)
+{
+	for (uint32_t done = 0, length; r->machine && done < size; done += length) {
+		uint64_t value = 0;
+		length = bus_piece(gpa + done, size - done);
+		memcpy(&value, (const uint8_t *)from + done, length);
+		machine_mmio_write(r->machine, gpa + done, length, value);
+	}
+}
+
 static void piece_read(struct vcpu *v, const struct piece *p, void *to, uint32_t size)
 {
-	struct runtime *r = runtime_of(v);
-
-	if (p->hva) {
+	if (p->hva)
 		memcpy(to, p->hva, size);
-		return;
-	}
-	memset(to, 0xFF, size);
-	if (r->machine && size <= 8) {
-		uint64_t value = machine_mmio_read(r->machine, p->gpa, size);
-		memcpy(to, &value, size);
-	}
+	else
+		memory_read_device(runtime_of(v), p->gpa, to, size);
 }
 
 static void piece_write(struct vcpu *v, const struct piece *p, const void *from, uint32_t size)
@@ -67,10 +87,8 @@ static void piece_write(struct vcpu *v, const struct piece *p, const void *from,
 			shadow_frame_written(r->shadow, p->gpa, size);
 			cache_invalidate(r->cache, p->gpa, size);
 		}
-	} else if (r->machine && size <= 8) {
-		uint64_t value = 0;
-		memcpy(&value, from, size);
-		machine_mmio_write(r->machine, p->gpa, size, value);
+	} else {
+		memory_write_device(r, p->gpa, from, size);
 	}
 }
 

@@ -19,7 +19,7 @@ def command(args, name, entry):
     image = str(pathlib.Path(args.images) / name)
     if args.qemu:
         return ["timeout", str(args.timeout), "qemu-system-i386", "-accel", "tcg", "-cpu", "coreduo", "-m", "64", "-display", "none",
-                "-no-reboot", "-monitor", "none", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", image]
+                "-no-reboot", "-monitor", "none", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *entry.get("qemu_args", []), "-kernel", image]
     line = [*args.vmm.split(), "run", "--kernel", image, "--memory", "64M", "--serial", "stdio", "--debug-exit", "--no-reboot",
             "--timeout", str(args.timeout), *entry.get("args", [])]
     chaos = [args.chaos] if args.chaos else []
