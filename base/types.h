@@ -31,6 +31,7 @@ enum access {
 	ACCESS_WRITE = 2,
 	ACCESS_USER = 4,
 	ACCESS_FETCH = 16,
+	ACCESS_AC = 32, /* no bit of an error code: EFLAGS.AC allows this one to user pages under SMAP */
 };
 #define PF_PRESENT 1u
 

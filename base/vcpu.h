@@ -93,6 +93,10 @@ struct vcpu {
 
 	bool nmi_blocked;     /* from the delivery of an NMI to the next IRET */
 	uint32_t nmi;         /* one waits; written by any thread */
+
+	uint64_t pdpte[4];    /* with PAE paging: as they were when CR3 was loaded */
+	uint32_t efer;
+
 	struct stats *stats;
 	void *runtime; /* struct runtime, opaque here */
 };

@@ -50,6 +50,11 @@ enum seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_COUNT };
 #define CR4_PCE 0x100u
 #define CR4_OSFXSR 0x200u
 #define CR4_OSXMMEXCPT 0x400u
+#define CR4_UMIP 0x800u
+#define CR4_SMEP 0x100000u
+#define CR4_SMAP 0x200000u
+
+#define EFER_NXE 0x800u
 
 /* Width of physical addresses, as CPUID leaf 80000008h shows it. */
 #define PHYSICAL_BITS 36u
@@ -67,6 +72,10 @@ enum vector {
 #define PTE_D 0x40u
 #define PTE_PS 0x80u
 #define PTE_G 0x100u
+#define PTE_PAT 0x80u              /* in a 4 KiB page's entry */
+#define PTE_LARGE_PAT 0x1000u      /* in a large page's */
+#define PTE_XD (UINT64_C(1) << 63) /* PAE */
+#define PTE_FRAME ((UINT64_C(1) << PHYSICAL_BITS) - 0x1000)
 
 /* A segment's access rights as struct segment keeps them: descriptor bits 40-47 in 0-7, bits 52-55 in 12-15 (the layout of
  * the VMX access-rights field, vol. 3, 24.4.1). */

@@ -12,6 +12,7 @@ enum msr {
 	MSR_SYSENTER_EIP = 0x176,
 	MSR_MISC_ENABLE = 0x1A0,
 	MSR_PAT = 0x277,
+	MSR_EFER = 0xC0000080,
 };
 
 #define APIC_BASE_WRITABLE 0xFFFFFF800ull /* the enable bit, and an address of 36 bits */
@@ -28,7 +29,8 @@ static bool read_msr(struct vcpu *v, uint32_t number, uint64_t *value)
 	case MSR_SYSENTER_ESP: *value = v->sysenter_esp; return true;
 	case MSR_SYSENTER_EIP: *value = v->sysenter_eip; return true;
 	case MSR_MISC_ENABLE: *value = v->misc_enable; return true;
-	case MSR_PAT: *value = v->pat; return true;
+	case MSR_PAT: *value = v->pat; return cpu_has(v, FEATURE_PAT);
+	case MSR_EFER: *value = v->efer; return cpu_has(v, FEATURE_NX);
 	default: return false;
 	}
 }
@@ -51,6 +53,16 @@ static bool write_apic_base(struct vcpu *v, uint64_t value)
 	return true;
 }
 
+/* NXE is all there is in it, and EFER all there is of NX. */
+static bool write_efer(struct vcpu *v, uint64_t value)
+{
+	if (!cpu_has(v, FEATURE_NX) || (value & ~(uint64_t)EFER_NXE)) return false;
+	bool changed = v->efer != value;
+	v->efer = (uint32_t)value;
+	if (changed) runtime_paging_changed(v);
+	return true;
+}
+
 static bool write_msr(struct vcpu *v, uint32_t number, uint64_t value)
 {
 	switch (number) {
@@ -65,9 +77,10 @@ static bool write_msr(struct vcpu *v, uint32_t number, uint64_t value)
 	case MSR_SYSENTER_EIP: v->sysenter_eip = (uint32_t)value; return true;
 	case MSR_MISC_ENABLE: v->misc_enable = value; return true;
 	case MSR_PAT:
-		if (!pat_is_valid(value)) return false;
+		if (!cpu_has(v, FEATURE_PAT) || !pat_is_valid(value)) return false;
 		v->pat = value;
 		return true;
+	case MSR_EFER: return write_efer(v, value);
 	default: return false;
 	}
 }

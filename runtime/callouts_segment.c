@@ -60,6 +60,7 @@ enum callout_result callout_sldt(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 {
 	(void)extra;
 	if (!cpu_protected(v)) return cpu_raise(v, VEC_UD);
+	if (!cpu_umip_allows(v)) return CALLOUT_FAULT;
 	return store_selector(v, arg, ea, v->ldtr.selector);
 }
 
@@ -67,6 +68,7 @@ enum callout_result callout_str(struct vcpu *v, uint32_t arg, uint32_t ea, uint3
 {
 	(void)extra;
 	if (!cpu_protected(v)) return cpu_raise(v, VEC_UD);
+	if (!cpu_umip_allows(v)) return CALLOUT_FAULT;
 	return store_selector(v, arg, ea, v->tr.selector);
 }
 

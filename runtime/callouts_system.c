@@ -1,10 +1,19 @@
 /* Callouts on system registers: control and debug registers, descriptor tables, TSS and LDT, CPUID, the time stamp. */
+#include <string.h>
+
 #include "base/abi.h"
 #include "runtime/cpu_private.h"
 
 /* Bits of CR0 that are there; writes to the others are ignored (vol. 3, 2.5). */
 #define CR0_WRITABLE (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
-#define CR4_PAGING (CR4_PSE | CR4_PGE)
+#define CR4_PAGING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)
+/* Changes of these load the PDPTEs anew where PAE paging is on (vol. 3, 4.4.1). */
+#define CR0_PDPTE (CR0_CD | CR0_NW | CR0_PG)
+#define CR4_PDPTE (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)
+
+#define PDPTES 4u
+#define PDPTE_P 1u
+#define PDPTE_RESERVED (~((UINT64_C(1) << PHYSICAL_BITS) - 1) | 0x1E6u) /* and bits 1, 2, 5 to 8 (vol. 3, table 4-8) */
 
 #define DR6_BD 0x2000u
 #define DR6_WRITABLE 0xE00Fu
@@ -24,11 +33,38 @@ static enum callout_result leave_behind(struct vcpu *v, uint32_t arg)
 	return CALLOUT_LEAVE;
 }
 
+/* The PDPTEs for what the control registers are about to be; no state changes unless all of them are good. */
+static bool load_pdptes(struct vcpu *v, uint32_t cr0, uint32_t cr3, uint32_t cr4)
+{
+	uint64_t pdpte[PDPTES];
+	if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE)) return true;
+	runtime_read_physical(v, cr3 & ~0x1Fu, pdpte, sizeof(pdpte));
+	for (unsigned i = 0; i < PDPTES; i++) {
+		if ((pdpte[i] & PDPTE_P) && (pdpte[i] & PDPTE_RESERVED)) return cpu_fail(v, VEC_GP, 0);
+	}
+	memcpy(v->pdpte, pdpte, sizeof(pdpte));
+	return true;
+}
+
+bool cpu_load_cr3(struct vcpu *v, uint32_t value)
+{
+	if (!load_pdptes(v, v->cr0, value, v->cr4)) return false;
+	v->cr3 = value;
+	runtime_paging_changed(v);
+	return true;
+}
+
+bool cpu_umip_allows(struct vcpu *v)
+{
+	return !(v->cr4 & CR4_UMIP) || v->cpl == 0 || cpu_fail(v, VEC_GP, 0);
+}
+
 /* SGDT and SIDT. The manual's newer editions store the whole base for either operand size, as processors do. */
 static enum callout_result store_table(struct vcpu *v, uint32_t arg, uint32_t ea, const struct table_register *t)
 {
 	uint8_t bytes[6];
 	if (!CALLOUT_MEM(arg)) return cpu_raise(v, VEC_UD);
+	if (!cpu_umip_allows(v)) return CALLOUT_FAULT;
 	for (unsigned i = 0; i < 2; i++) bytes[i] = (uint8_t)(t->limit >> 8 * i);
 	for (unsigned i = 0; i < 4; i++) bytes[2 + i] = (uint8_t)(t->base >> 8 * i);
 	return cpu_write_memory(v, arg, ea, bytes, sizeof(bytes)) ? CALLOUT_NEXT : CALLOUT_FAULT;
@@ -121,6 +157,7 @@ static enum callout_result write_cr0(struct vcpu *v, uint32_t arg, uint32_t valu
 {
 	uint32_t mode = v->mode;
 	uint32_t changed = v->cr0 ^ value;
+	if ((changed & CR0_PDPTE) && !load_pdptes(v, value, v->cr3, v->cr4)) return CALLOUT_FAULT;
 	v->cr0 = value;
 	if (changed) cpu_update_mode(v);
 	if (!(changed & (CR0_PG | CR0_WP | CR0_PE))) return cpu_finish(v, arg, mode);
@@ -131,6 +168,7 @@ static enum callout_result write_cr0(struct vcpu *v, uint32_t arg, uint32_t valu
 enum callout_result callout_smsw(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
 	(void)extra;
+	if (!cpu_umip_allows(v)) return CALLOUT_FAULT;
 	if (CALLOUT_MEM(arg)) return cpu_write_memory(v, arg, ea, &v->cr0, 2) ? CALLOUT_NEXT : CALLOUT_FAULT;
 	cpu_write_gpr(v, CALLOUT_RM(arg), v->cr0, CALLOUT_SIZE(arg));
 	return CALLOUT_NEXT;
@@ -183,6 +221,7 @@ static enum callout_result move_to_cr4(struct vcpu *v, uint32_t arg, uint32_t va
 	if (value & ~cpu_cr4_bits(v)) return cpu_raise_error(v, VEC_GP, 0);
 	uint32_t mode = v->mode;
 	uint32_t changed = v->cr4 ^ value;
+	if ((changed & CR4_PDPTE) && !load_pdptes(v, v->cr0, v->cr3, value)) return CALLOUT_FAULT;
 	v->cr4 = value;
 	cpu_update_mode(v);
 	if (!(changed & CR4_PAGING)) return cpu_finish(v, arg, mode);
@@ -203,9 +242,27 @@ enum callout_result callout_mov_to_cr(struct vcpu *v, uint32_t arg, uint32_t ea,
 		v->cr2 = value;
 		return CALLOUT_NEXT;
 	}
-	v->cr3 = value;
-	runtime_paging_changed(v);
-	return leave_behind(v, arg);
+	return cpu_load_cr3(v, value) ? leave_behind(v, arg) : CALLOUT_FAULT;
+}
+
+/* STAC and CLAC. The supervisor's accesses to user pages all ask the shadow, which looks at EFLAGS.AC then. */
+static enum callout_result set_ac(struct vcpu *v, uint32_t ac)
+{
+	if (!cpu_has(v, FEATURE_SMAP) || v->cpl != 0) return cpu_raise(v, VEC_UD);
+	v->eflags = (v->eflags & ~EFL_AC) | ac;
+	return CALLOUT_NEXT;
+}
+
+enum callout_result callout_stac(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)arg, (void)ea, (void)extra;
+	return set_ac(v, EFL_AC);
+}
+
+enum callout_result callout_clac(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	(void)arg, (void)ea, (void)extra;
+	return set_ac(v, 0);
 }
 
 /* Debug extensions are not in CPUID: DR4 and DR5 are DR6 and DR7. False with a fault set if no access is allowed. */

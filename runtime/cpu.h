@@ -43,8 +43,10 @@ uint64_t cpu_features_default(void);
 bool cpu_features_parse(const char *list, uint64_t *features, char *why, size_t why_size);
 
 /* Hooks into the rest of the runtime, which owns the shadow and the devices. */
-void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4 were written */
 void runtime_apic_base_changed(struct vcpu *v);          /* apic_base was written */
+void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4, pdpte, efer were written */
+/* Physical memory, as the processor itself reads it; what is no RAM reads as zero. */
+void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size);
 void runtime_invlpg(struct vcpu *v, gva_t gva);
 uint64_t runtime_read_tsc(struct vcpu *v);
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size);  /* size 1, 2, 4 */

@@ -47,6 +47,10 @@ static inline unsigned cpu_iopl(const struct vcpu *v) { return (v->eflags & EFL_
 
 /* Virtual-8086 code below IOPL 3: CLI, STI, PUSHF, POPF, INT n and IRET are #GP(0). The virtual interrupt flag of VME is not built. */
 static inline bool cpu_v86_forbids(const struct vcpu *v) { return (v->eflags & EFL_VM) && cpu_iopl(v) != 3; }
+/* Load CR3 as MOV does: with PAE paging, the four PDPTEs come with it, and a reserved bit in a present one is #GP(0). */
+bool cpu_load_cr3(struct vcpu *v, uint32_t value);
+/* SGDT, SIDT, SLDT, SMSW and STR under CR4.UMIP: false with #GP(0) set. */
+bool cpu_umip_allows(struct vcpu *v);
 
 /* cpu_raise_error for functions that return bool. */
 bool cpu_fail(struct vcpu *v, uint8_t vector, uint32_t error);

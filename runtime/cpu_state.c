@@ -40,7 +40,8 @@ void cpu_reset(struct vcpu *v, bool flat32)
 	v->if_flag = v->df_flag = 0;
 	/* A boot loader runs with caches on. */
 	v->cr0 = flat32 ? CR0_ET | CR0_PE : CR0_ET | CR0_NW | CR0_CD;
-	v->cr2 = v->cr3 = v->cr4 = 0;
+	v->cr2 = v->cr3 = v->cr4 = v->efer = 0;
+	memset(v->pdpte, 0, sizeof(v->pdpte));
 	v->dr[6] = DR6_FIXED;
 	v->dr[7] = DR7_FIXED;
 	v->sysenter_cs = v->sysenter_esp = v->sysenter_eip = 0;

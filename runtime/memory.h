@@ -16,7 +16,8 @@ bool memory_probe_write(struct vcpu *v, gva_t gva, uint32_t size, unsigned acces
  * plain RAM for this access (MMIO, traced write): use memory_read / memory_write then. */
 uint8_t *memory_page(struct vcpu *v, gva_t gva, unsigned access);
 
-static inline unsigned memory_user(const struct vcpu *v) { return v->cpl == 3 ? ACCESS_USER : 0; }
+/* What the instruction's own accesses are or-ed with. */
+static inline unsigned memory_user(const struct vcpu *v) { return v->cpl == 3 ? ACCESS_USER : v->eflags & EFL_AC ? ACCESS_AC : 0; }
 
 static inline bool memory_read8(struct vcpu *v, gva_t a, uint8_t *x, unsigned access) { return memory_read(v, a, x, 1, access); }
 static inline bool memory_read16(struct vcpu *v, gva_t a, uint16_t *x, unsigned access) { return memory_read(v, a, x, 2, access); }

@@ -287,7 +287,7 @@ enum runtime_end runtime_run(struct runtime *r)
 	r->view = NULL;
 	r->window = NULL;
 	cpu_update_mode(r->v);
-	shadow_set_paging(r->shadow, r->v->cr0, r->v->cr3, r->v->cr4);
+	runtime_paging_changed(r->v);
 	dispatch_use_view(r);
 	if (sigsetjmp(r->host_failure, 1)) {
 		dispatch_end(r, RUNTIME_HOST_FAILURE);
@@ -309,8 +309,23 @@ void runtime_paging_changed(struct vcpu *v)
 {
 	struct runtime *r = runtime_of(v);
 
+	struct shadow_paging paging = {
+		.cr0 = v->cr0, .cr3 = v->cr3, .cr4 = v->cr4, .nx = v->efer & EFER_NXE,
+		.pse36 = v->features & FEATURE_BIT(FEATURE_PSE36), .pat = v->features & FEATURE_BIT(FEATURE_PAT),
+	};
+
+	memcpy(paging.pdpte, v->pdpte, sizeof(paging.pdpte));
 	r->code_epoch++;
-	shadow_set_paging(r->shadow, v->cr0, v->cr3, v->cr4);
+	shadow_set_paging(r->shadow, &paging);
+}
+
+void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size)
+{
+	struct runtime *r = runtime_of(v);
+
+	memset(to, 0, size);
+	if (gpa + size <= r->ram_size)
+		memcpy(to, r->ram + gpa, size);
 }
 
 void runtime_invlpg(struct vcpu *v, gva_t gva)
@@ -388,7 +403,7 @@ void runtime_dump(struct runtime *r, FILE *out, bool code)
 	fprintf(out, "  eax %08x ecx %08x edx %08x ebx %08x\n  esp %08x ebp %08x esi %08x edi %08x\n  eip %08x eflags %08x cpl %u mode %08x\n",
 		v->gpr[EAX], v->gpr[ECX], v->gpr[EDX], v->gpr[EBX], v->gpr[ESP], v->gpr[EBP], v->gpr[ESI], v->gpr[EDI], v->eip,
 		vcpu_eflags(v), v->cpl, v->mode);
-	fprintf(out, "  cr0 %08x cr2 %08x cr3 %08x cr4 %08x\n", v->cr0, v->cr2, v->cr3, v->cr4);
+	fprintf(out, "  cr0 %08x cr2 %08x cr3 %08x cr4 %08x efer %x\n", v->cr0, v->cr2, v->cr3, v->cr4, v->efer);
 	for (int i = 0; i < SEG_COUNT; i++)
 		dump_segment(out, names[i], &v->seg[i]);
 	fprintf(out, "  gdt %08x/%x idt %08x/%x tr %04x\n", v->gdtr.base, v->gdtr.limit, v->idtr.base, v->idtr.limit, v->tr.selector);

@@ -6,7 +6,7 @@ static struct shadow_answer answer_walk(const struct shadow *s, gva_t gva, unsig
 	struct shadow_answer a = { .kind = SHADOW_RAM, .gpa = (gpa_t)w->gfn << PAGE_SHIFT | (gva & PAGE_MASK) };
 	if (!frame_is_ram(s, w->gfn))
 		a.kind = SHADOW_MMIO;
-	else if ((access & ACCESS_WRITE) && frame_is_traced(&s->frames[w->gfn]))
+	else if (w->guarded ? !(access & ACCESS_FETCH) : (access & ACCESS_WRITE) && frame_is_traced(&s->frames[w->gfn]))
 		a.kind = SHADOW_TRACED;
 	return a;
 }
@@ -18,14 +18,14 @@ static struct view *access_view(const struct shadow *s, unsigned access)
 
 static struct shadow_answer resolve(struct shadow *s, struct view *v, gva_t gva, unsigned access, struct walk *w)
 {
-	uint32_t slot = gva >> 22;
-	if (!s->walk(s, s->root, gva, access, w)) return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w->error };
+	uint32_t slot = page_slot(s, gva >> PAGE_SHIFT);
+	if (!s->mode.walk(s, &s->root, gva, access, w)) return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w->error };
 	walk_mark(w, access);
 	/* Shown first: the page table may be the very frame that is being accessed, and is traced from now on. */
-	if (!v->top[slot])
+	if (!view_top(s, v, slot))
 		slot_show(s, v, slot, w);
 	else
-		v->top[slot] = w->top; /* no more than A and D are new */
+		view_set_top(s, v, slot, w->top); /* no more than A and D are new */
 	struct shadow_answer a = answer_walk(s, gva, access, w);
 	if (a.kind == SHADOW_RAM) a.writable_too = tables_fill(s, v, gva >> PAGE_SHIFT, w, access);
 	return a;
@@ -40,7 +40,7 @@ struct shadow_answer shadow_resolve(struct shadow *s, gva_t gva, unsigned access
 struct shadow_answer shadow_peek(struct shadow *s, gva_t gva, unsigned access)
 {
 	struct walk w;
-	if (!s->walk(s, s->root, gva, access, &w)) return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w.error };
+	if (!s->mode.walk(s, &s->root, gva, access, &w)) return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w.error };
 	struct shadow_answer a = answer_walk(s, gva, access, &w);
 	a.writable_too = a.kind == SHADOW_RAM && walk_may_write(s, &w);
 	return a;
@@ -51,7 +51,7 @@ struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bo
 	struct view *v = access_view(s, access);
 	struct walk w;
 	struct shadow_answer a = resolve(s, v, gva, access, &w);
-	bool may_show = a.kind == SHADOW_RAM && v->shows && !(v->flags[gva >> 22] & SLOT_VOLATILE);
+	bool may_show = a.kind == SHADOW_RAM && v->shows && !(v->flags[page_slot(s, gva >> PAGE_SHIFT)] & SLOT_VOLATILE);
 	*mapped = may_show && direct_show_page(s, v, gva >> PAGE_SHIFT, &w);
 	return a;
 }
@@ -60,7 +60,7 @@ static void invalidate(struct shadow *s, struct view *v, uint32_t page)
 {
 	if (tables_drop_page(s, v, page)) view_lost_exec(s, v);
 	/* A large run in a window is left alone: traces keep it right, and a hole in it would cost two mappings. */
-	if (!(v->flags[page >> SLOT_SHIFT] & SLOT_LARGE)) window_drop_page(s, v, page);
+	if (!(v->flags[page_slot(s, page)] & SLOT_LARGE)) window_drop_page(s, v, page);
 }
 
 void shadow_invalidate_page(struct shadow *s, gva_t gva)

@@ -13,7 +13,7 @@ static uint32_t as_shown(gfn_t gfn, bool writable)
 static uint32_t end_of_ram(const struct shadow *s, gfn_t base, uint32_t from)
 {
 	uint32_t to = from + 1;
-	while (to < SLOT_PAGES && frame_is_ram(s, base + to) == frame_is_ram(s, base + from)) to++;
+	while (to < table_entries(s) && frame_is_ram(s, base + to) == frame_is_ram(s, base + from)) to++;
 	return to;
 }
 
@@ -28,7 +28,7 @@ static uint32_t end_of_traced(const struct shadow *s, gfn_t base, uint32_t from,
 static uint32_t count_large_maps(const struct shadow *s, gfn_t base)
 {
 	uint32_t maps = 2;
-	for (uint32_t from = 0, to; from < SLOT_PAGES; from = to) {
+	for (uint32_t from = 0, to; from < table_entries(s); from = to) {
 		to = end_of_ram(s, base, from);
 		if (!frame_is_ram(s, base + from)) continue;
 		for (uint32_t i = from; i < to; i = end_of_traced(s, base, i, to)) maps++;
@@ -48,16 +48,16 @@ static bool show_extent(struct shadow *s, struct view *v, uint32_t first, gfn_t 
 	return true;
 }
 
-/* Show all RAM of a 4 MiB guest page, or of a 4 MiB piece of the identity mapping. */
+/* Show all RAM of a large guest page, or of a piece of the identity mapping as large. */
 static bool show_large(struct shadow *s, struct view *v, uint32_t slot, const struct walk *w)
 {
-	gfn_t base = w->gfn & ~(SLOT_PAGES - 1);
+	gfn_t base = w->gfn & ~(table_entries(s) - 1);
 	bool writable = w->writable && w->dirty;
 	if (!(v->flags[slot] & SLOT_LARGE)) window_drop_slot(s, v, slot);
 	window_set_large(s, v, slot, writable ? SLOT_LARGE | SLOT_LARGE_WRITABLE : SLOT_LARGE);
-	for (uint32_t from = 0, to; from < SLOT_PAGES; from = to) {
+	for (uint32_t from = 0, to; from < table_entries(s); from = to) {
 		to = end_of_ram(s, base, from);
-		if (frame_is_ram(s, base + from) && !show_extent(s, v, slot << SLOT_SHIFT, base, from, to, writable)) return false;
+		if (frame_is_ram(s, base + from) && !show_extent(s, v, slot_page(s, slot), base, from, to, writable)) return false;
 	}
 	return true;
 }
@@ -82,10 +82,10 @@ static bool heal_large(struct shadow *s, struct view *v, uint32_t page, gfn_t gf
  * been used before. */
 static bool joins_run(const struct shadow *s, const struct view *v, uint32_t page, const struct walk *w, gfn_t gfn, bool writable)
 {
-	const uint32_t *table = (const uint32_t *)((uintptr_t)w->leaf_at & ~(uintptr_t)PAGE_MASK);
-	uint32_t leaf = table[page & (SLOT_PAGES - 1)];
-	if ((leaf ^ w->leaf) & (PTE_P | PTE_US | PTE_RW | PTE_A)) return false;
-	if (leaf >> PAGE_SHIFT != gfn || !frame_is_ram(s, gfn)) return false;
+	const void *table = (const void *)((uintptr_t)w->leaf_at & ~(uintptr_t)PAGE_MASK);
+	uint64_t leaf = entry_read(s, table, table_index(s, page));
+	if (((leaf ^ w->leaf) & (PTE_P | PTE_US | PTE_RW | PTE_A)) || (leaf & s->mode.leaf_reserved)) return false;
+	if (entry_frame(leaf) != gfn || !frame_is_ram(s, gfn)) return false;
 	if (v->shows[page] && (!writable || (v->shows[page] & SHOWN_WRITABLE))) return false;
 	return writable == (w->writable && (leaf & PTE_D) && !frame_is_traced(&s->frames[gfn]));
 }
@@ -114,13 +114,13 @@ static bool refuse_churn(struct view *v, uint32_t page)
 
 bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w)
 {
-	uint32_t slot = page >> SLOT_SHIFT;
+	uint32_t slot = page_slot(s, page);
 	bool writable = walk_may_write(s, w);
 	if (v->shows[page] && (!writable || (v->shows[page] & SHOWN_WRITABLE))) return true;
 	if (refuse_churn(v, page)) return false;
 	if (!w->large) return show_small(s, v, page, w);
 	if (v->shows[page] && (v->flags[slot] & SLOT_LARGE_WRITABLE)) return heal_large(s, v, page, w->gfn);
-	if (window_make_room(s, v, count_large_maps(s, w->gfn & ~(SLOT_PAGES - 1)))) return show_large(s, v, slot, w);
+	if (window_make_room(s, v, count_large_maps(s, w->gfn & ~(table_entries(s) - 1)))) return show_large(s, v, slot, w);
 	return !(v->flags[slot] & SLOT_LARGE) && show_small(s, v, page, w);
 }
 
@@ -135,10 +135,10 @@ static uint32_t end_of_filled(const struct shadow *s, const struct view *v, uint
 
 static bool show_filled_slot(struct shadow *s, struct view *v, uint32_t slot)
 {
-	uint32_t limit = (slot + 1) << SLOT_SHIFT;
-	for (uint32_t page = slot << SLOT_SHIFT, to; page < limit; page = to) {
+	uint32_t limit = slot_page(s, slot + 1);
+	for (uint32_t page = slot_page(s, slot), to; page < limit; page = to) {
 		to = page + 1;
-		if (!(v->filled[page / 64] >> (page % 64) & 1)) continue;
+		if (!(v->filled[page / 64] >> (page % 64) & 1) || !v->read[page]) continue;
 		to = end_of_filled(s, v, page, limit);
 		if (s->map_count + 2 > s->map_limit) return false;
 		if (!window_map(s, v, page, tables_frame(s, v, page), to - page, v->write[page] != 0)) return false;
@@ -167,7 +167,7 @@ bool shadow_make_direct(struct shadow *s, struct shadow_view *view)
 	if (v->pub.user) drop_old_windows(s);
 	if (!window_make_room(s, v, 3) || !window_open(s, v)) return false;
 	s->stats->views_direct++;
-	for (uint32_t slot = 0; slot < SLOTS; slot++) {
+	for (uint32_t slot = 0; slot < count_slots(s); slot++) {
 		bool shown = v->shown[slot / 64] >> (slot % 64) & 1;
 		if (shown && !(v->flags[slot] & SLOT_VOLATILE) && !show_filled_slot(s, v, slot)) break;
 	}

@@ -1,36 +1,43 @@
 /* What shadow/'s files share. Three layers: rmap.c and walk.c know no views; tables.c, windows.c and direct.c hold what
  * one view shows; views.c and traces.c keep that coherent with the guest's tables; access.c joins them for the callers.
  *
- * Words: a "slot" is the 4 MiB that one page-directory entry covers, and that entry is the slot's "top". A view "shows"
- * a slot once something in it is in a table or in the window; from then on top[] holds the entry it was shown through,
- * and the page table that the entry names is traced. */
+ * Words: a "slot" is what one page-directory entry covers (4 MiB, or 2 MiB with PAE), and that entry is the slot's "top". A
+ * view "shows" a slot once something in it is in a table or in the window; from then on its copy of the directory holds the
+ * entry it was shown through, and the page table that the entry names is traced. How the tables of a paging mode differ
+ * is data: struct paging_mode. */
 #ifndef SHADOW_INTERNAL_H
 #define SHADOW_INTERNAL_H
+
+#include <string.h>
 
 #include "base/abi.h"
 #include "base/log.h"
 #include "base/x86.h"
 #include "shadow/shadow.h"
 
-#define SLOTS 1024u
-#define SLOT_PAGES 1024u
-#define SLOT_SHIFT 10u
+#define MAX_SLOTS 2048u
+#define DIRECTORIES 4u
 #define PAGES (1u << 20)
 #define FILL_MAP_SIZE (PAGES / 8)
 #define MAX_VIEWS 4095u
 #define SUPERVISOR_ID 0u
 
-#define ROOT_UNPAGED (GFN_NONE - 1) /* the root while paging is off; GFN_NONE is that of a view not in use */
+#define ROOT_UNPAGED (GFN_NONE - 1) /* the directory while paging is off; GFN_NONE is one that is not present */
 
-/* Per guest frame. It is traced while any of users, root, code is set. */
+/* Per guest frame. It is traced while any of users, directories, code is set. */
 struct frame {
 	uint32_t writers; /* links (view, page): in the view's write table, or writable through a 4 KiB entry of its window */
 	uint32_t users;   /* links (view, slot): shown through this page table */
-	uint16_t root;    /* id of the user view whose page directory it is, or 0 */
+	uint32_t directories; /* links (user view, which): a page directory of this view */
 	uint8_t code;     /* code was translated from it */
 };
 
-/* Lists are kept as indices into one pool; 0 ends a list. The key is view id << 20 | page or slot. */
+/* What makes an address space: its page directory, or with PAE the four that the PDPTEs name. */
+struct root {
+	gfn_t directory[DIRECTORIES];
+};
+
+/* Lists are kept as indices into one pool; 0 ends a list. The key is view id << 20 | page, slot or directory. */
 struct link {
 	uint32_t next;
 	uint32_t key;
@@ -49,14 +56,15 @@ struct link_pool {
 #define SHOWN_WRITABLE 2u
 #define SHOWN_FRAME_SHIFT 2u
 
-#define SLOT_LARGE 1u          /* the window shows it as one run of frames, recorded in the list of its 4 MiB chunk of RAM */
+#define SLOT_LARGE 1u          /* the window shows it as one run of frames, recorded in the list of its chunk of RAM */
 #define SLOT_LARGE_WRITABLE 2u /* ... and a page in it is read-only only because it is or was traced */
 #define SLOT_VOLATILE 4u       /* supervisor view: differs between address spaces, not worth a mapping */
 
 struct view {
 	struct shadow_view pub;
 	uint16_t id;
-	gfn_t root;               /* user views; the supervisor view follows the current one */
+	bool in_use;
+	struct root root;         /* user views; the supervisor view follows the current one */
 	uint64_t last_used;
 	uint32_t directory_writes; /* since it was current last */
 	uint64_t *read, *write;   /* into pub.tables */
@@ -65,27 +73,40 @@ struct view {
 	uint32_t *shows;          /* one word a page of the window; NULL without one */
 	uint8_t *churn;           /* supervisor view's window: a byte a page, how often what it shows was taken back */
 	uint32_t maps;            /* host mappings that the window consists of; 0 without one */
-	uint64_t shown[SLOTS / 64];
-	uint32_t top[SLOTS];      /* 0 in slots not shown */
-	uint16_t mapped[SLOTS];   /* pages of the slot in the window */
-	uint8_t quiet_writes[SLOTS]; /* writes to the slot's page table since something was filled through it */
-	uint8_t differed[SLOTS];
-	uint8_t flags[SLOTS];
+	uint64_t shown[MAX_SLOTS / 64];
+	_Alignas(64) uint64_t top[MAX_SLOTS]; /* in the guest's format, see view_top; 0 in slots not shown */
+	uint16_t mapped[MAX_SLOTS];   /* pages of the slot in the window */
+	uint8_t quiet_writes[MAX_SLOTS]; /* writes to the slot's page table since something was filled through it */
+	uint8_t differed[MAX_SLOTS];
+	uint8_t flags[MAX_SLOTS];
 };
 
 /* The outcome of a walk. */
 struct walk {
-	uint32_t *top_at, *leaf_at; /* the guest's entries; leaf_at is NULL in a 4 MiB page, both without paging */
-	uint32_t top, leaf;
+	uint32_t *top_at, *leaf_at; /* the guest's entries (their low halves); leaf_at is NULL in a large page, both without paging */
+	uint64_t top, leaf;
 	gfn_t gfn;
 	bool large;    /* the whole slot is one run of frames */
-	bool writable; /* by rights */
+	bool writable, executable; /* by rights */
+	bool guarded;  /* a user page under SMAP, seen by the supervisor: never shown as data */
 	bool dirty;
 	uint32_t error;
 };
 
-/* One walker for each paging mode. Returns false with w->error set on a true fault. No side effects. */
-typedef bool walk_fn(const struct shadow *s, gfn_t root, gva_t gva, unsigned access, struct walk *w);
+/* Returns false with w->error set on a true fault. No side effects. */
+typedef bool walk_fn(const struct shadow *s, const struct root *root, gva_t gva, unsigned access, struct walk *w);
+
+/* What differs between paging modes. */
+struct paging_mode {
+	walk_fn *walk;
+	uint8_t entry_shift;     /* log2 of the bytes of a table entry */
+	uint8_t index_shift;     /* log2 of the entries of a table: of the pages of a slot, and of the slots of a directory */
+	uint8_t large_bit;       /* in a top: the slot is one large page */
+	uint8_t fetch_bit;       /* ACCESS_FETCH where error codes say that it was one */
+	bool large_high;         /* PSE-36: bits 13-16 of a large page's entry are bits 32-35 of the address */
+	uint64_t table_reserved, large_reserved, leaf_reserved; /* bits of a present entry that must be clear */
+	uint64_t no_execute;     /* the XD bit where it works */
+};
 
 struct shadow {
 	struct shadow_config config;
@@ -94,12 +115,12 @@ struct shadow {
 	gfn_t frames_end;
 	gfn_t hole_start, hole_end;
 	struct frame *frames;
-	uint32_t *large;          /* per 4 MiB chunk of RAM: links (view, slot) of windows that show it as SLOT_LARGE */
+	uint32_t *large;          /* per chunk of RAM, as large as a slot: links (view, slot) of windows that show it as SLOT_LARGE */
 	struct link_pool pool;
 
-	uint32_t cr0, cr3, cr4;
-	gfn_t root;
-	walk_fn *walk;
+	struct shadow_paging paging;
+	struct paging_mode mode;
+	struct root root;
 
 	struct view *supervisor, *user; /* current */
 	struct view **views;      /* by id */
@@ -117,13 +138,67 @@ static inline bool frame_is_ram(const struct shadow *s, gfn_t gfn)
 
 static inline bool frame_is_traced(const struct frame *f)
 {
-	return (f->users | f->root | f->code) != 0;
+	return (f->users | f->directories | f->code) != 0;
+}
+
+static inline uint32_t table_entries(const struct shadow *s)
+{
+	return 1u << s->mode.index_shift;
+}
+
+static inline uint32_t count_slots(const struct shadow *s)
+{
+	return PAGES >> s->mode.index_shift;
+}
+
+static inline uint32_t page_slot(const struct shadow *s, uint32_t page)
+{
+	return page >> s->mode.index_shift;
+}
+
+static inline uint32_t slot_page(const struct shadow *s, uint32_t slot)
+{
+	return slot << s->mode.index_shift;
+}
+
+/* The index of a page in its page table, or of a slot in its directory. */
+static inline uint32_t table_index(const struct shadow *s, uint32_t n)
+{
+	return n & (table_entries(s) - 1);
+}
+
+static inline void *entry_at(const struct shadow *s, void *table, uint32_t index)
+{
+	return (uint8_t *)table + ((size_t)index << s->mode.entry_shift);
+}
+
+static inline uint64_t entry_read(const struct shadow *s, const void *table, uint32_t index)
+{
+	return s->mode.entry_shift == 2 ? ((const uint32_t *)table)[index] : ((const uint64_t *)table)[index];
+}
+
+static inline uint64_t view_top(const struct shadow *s, const struct view *v, uint32_t slot)
+{
+	return entry_read(s, v->top, slot);
+}
+
+static inline void view_set_top(const struct shadow *s, struct view *v, uint32_t slot, uint64_t top)
+{
+	if (s->mode.entry_shift == 2)
+		((uint32_t *)(void *)v->top)[slot] = (uint32_t)top;
+	else
+		v->top[slot] = top;
+}
+
+static inline gfn_t entry_frame(uint64_t entry)
+{
+	return (gfn_t)((entry & PTE_FRAME) >> PAGE_SHIFT);
 }
 
 /* A guest page table as C sees it, or NULL where there is no RAM (such a table reads as not present). */
-static inline uint32_t *table_at(const struct shadow *s, gfn_t gfn)
+static inline void *table_at(const struct shadow *s, gfn_t gfn)
 {
-	return frame_is_ram(s, gfn) ? (uint32_t *)(void *)(s->ram + ((uint64_t)gfn << PAGE_SHIFT)) : NULL;
+	return frame_is_ram(s, gfn) ? s->ram + ((uint64_t)gfn << PAGE_SHIFT) : NULL;
 }
 
 static inline uint32_t link_key(const struct view *v, uint32_t index)
@@ -146,9 +221,19 @@ static inline bool view_is_current(const struct shadow *s, const struct view *v)
 	return v == s->user || v == s->supervisor;
 }
 
-static inline gfn_t view_root(const struct shadow *s, const struct view *v)
+static inline const struct root *view_root(const struct shadow *s, const struct view *v)
 {
-	return v->pub.user ? v->root : s->root;
+	return v->pub.user ? &v->root : &s->root;
+}
+
+static inline bool root_is(const struct root *a, const struct root *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static inline bool is_unpaged(const struct shadow *s)
+{
+	return s->root.directory[0] == ROOT_UNPAGED;
 }
 
 static inline gfn_t shown_frame(uint32_t shows)
@@ -157,9 +242,9 @@ static inline gfn_t shown_frame(uint32_t shows)
 }
 
 /* Is the page writable through an entry of the window that the frame's writers list has to know? */
-static inline bool window_writes_page(const struct view *v, uint32_t page)
+static inline bool window_writes_page(const struct shadow *s, const struct view *v, uint32_t page)
 {
-	return v->shows && (v->shows[page] & SHOWN_WRITABLE) && !(v->flags[page >> SLOT_SHIFT] & SLOT_LARGE);
+	return v->shows && (v->shows[page] & SHOWN_WRITABLE) && !(v->flags[page_slot(s, page)] & SLOT_LARGE);
 }
 
 static inline bool walk_may_write(const struct shadow *s, const struct walk *w)
@@ -173,14 +258,17 @@ bool links_remove(struct link_pool *p, uint32_t *head, uint32_t key);
 bool links_contain(const struct link_pool *p, uint32_t head, uint32_t key);
 
 /* walk.c */
-walk_fn *walk_choose(uint32_t cr0, uint32_t cr4);
+struct paging_mode walk_mode(const struct shadow_paging *p);
+struct root walk_root(const struct shadow_paging *p);
+/* The rights that both levels grant, of the present entries `top` and (of a small page) `leaf`. */
+void walk_rights(const struct shadow *s, bool user, uint64_t top, uint64_t leaf, struct walk *w);
 /* Set A and D in the entries that the walk used. */
 void walk_mark(struct walk *w, unsigned access);
-/* The bits of a directory entry that decide what its slot shows, A and D apart. */
-uint32_t walk_top_bits(const struct shadow *s, uint32_t top);
-bool walk_is_large(const struct shadow *s, uint32_t top);
+bool walk_is_large(const struct shadow *s, uint64_t top);
+/* The first frame of a large page. */
+gfn_t walk_large_frame(const struct shadow *s, uint64_t top);
 /* Does everything shown through `shown` also hold for `now`? */
-bool walk_top_covers(const struct shadow *s, uint32_t shown, uint32_t now);
+bool walk_top_covers(const struct shadow *s, uint64_t shown, uint64_t now);
 
 /* tables.c: soft tables of one view. Dropping returns whether an exec entry was lost: the caller owes a view_reset then. */
 bool tables_init(struct shadow *s, struct view *v);
@@ -230,7 +318,8 @@ void slot_drop(struct shadow *s, struct view *v, uint32_t slot);
 /* traces.c */
 void trace_add_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32_t slot);
 void trace_remove_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32_t slot);
-void trace_set_root(struct shadow *s, gfn_t gfn, const struct view *v);
-void trace_clear_root(struct shadow *s, gfn_t gfn);
+/* The directories of a user view, as its root names them. */
+void trace_add_root(struct shadow *s, const struct view *v);
+void trace_remove_root(struct shadow *s, const struct view *v);
 
 #endif

@@ -18,7 +18,7 @@ static int check_config(const struct shadow_config *c)
 static int alloc_arrays(struct shadow *s)
 {
 	s->frames = calloc(s->frames_end, sizeof(*s->frames));
-	s->large = calloc((WINDOW_SIZE >> 22), sizeof(*s->large));
+	s->large = calloc(MAX_SLOTS, sizeof(*s->large));
 	s->views = calloc(s->config.max_views + 1, sizeof(struct view *));
 	return s->frames && s->large && s->views ? 0 : -ENOMEM;
 }
@@ -37,15 +37,16 @@ int shadow_create(struct shadow **out, const struct shadow_config *config)
 	s->hole_end = (gfn_t)(config->hole_end >> PAGE_SHIFT);
 	uint32_t reserve = config->map_budget / 8;
 	s->map_limit = config->map_budget - (reserve < MOST_RESERVE ? reserve : MOST_RESERVE);
-	s->root = ROOT_UNPAGED;
-	s->walk = walk_choose(0, 0);
+	s->root = walk_root(&s->paging);
+	s->mode = walk_mode(&s->paging);
 	error = alloc_arrays(s);
 	if (!error && !((s->supervisor = view_create(s, false)) && (s->user = view_create(s, true)))) error = -ENOMEM;
 	if (error) {
 		shadow_destroy(s);
 		return error;
 	}
-	s->user->root = ROOT_UNPAGED;
+	s->user->root = s->root;
+	s->user->in_use = true;
 	window_open(s, s->supervisor); /* without one, supervisor code stays soft */
 	*out = s;
 	return 0;

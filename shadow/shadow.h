@@ -4,10 +4,11 @@
  * thread alone.
  *
  * Views: one supervisor view (CPL 0-2), kept across CR3 loads: on a load only top-level slots whose entry differs from
- * the one shown are dropped. One user view (CPL 3) per CR3, kept while others run, recycled least recently used first.
- * Changing CR0.PG, CR0.WP or CR4.PSE/PAE drops all. With paging off, linear = physical for both.
+ * the one shown are dropped. One user view (CPL 3) per CR3 (PAE: per set of PDPTEs), kept while others run, recycled least
+ * recently used first. Changing CR0.PG, CR0.WP, EFER.NXE or CR4.PSE/PAE/SMEP/SMAP drops all. With paging off, linear =
+ * physical for both.
  *
- * A user view never shows a supervisor page. A page is in the write table, or writable in a window, only if the walk
+ * A user view never shows a supervisor page; under SMAP, the supervisor view never a user page as data. A page is in the write table, or writable in a window, only if the walk
  * allows the write, its D bit is set and its frame is not traced. A walk sets A and D as hardware would. */
 #ifndef SHADOW_SHADOW_H
 #define SHADOW_SHADOW_H
@@ -65,8 +66,15 @@ struct shadow_config {
 int shadow_create(struct shadow **out, const struct shadow_config *config);
 void shadow_destroy(struct shadow *s);
 
+struct shadow_paging {
+	uint32_t cr0, cr3, cr4;
+	bool nx;           /* EFER.NXE */
+	bool pse36, pat;   /* does the processor have these? Otherwise their bits are reserved */
+	uint64_t pdpte[4]; /* with PAE: as the processor holds them, their reserved bits checked */
+};
+
 /* The paging state changed (mov cr0/cr3/cr4, reset). Cheap for a CR3 load alone. */
-void shadow_set_paging(struct shadow *s, uint32_t cr0, uint32_t cr3, uint32_t cr4);
+void shadow_set_paging(struct shadow *s, const struct shadow_paging *paging);
 
 /* The view for code at this privilege under the current paging state; pointers are stable until the view is recycled
  * (view_reset is called then), which happens only inside shadow_set_paging. */
@@ -77,7 +85,8 @@ void shadow_each_view(struct shadow *s, void (*fn)(void *ctx, struct shadow_view
 
 enum shadow_kind {
 	SHADOW_RAM,     /* gpa is RAM and, for a write, not traced: hva = ram + gpa may be used */
-	SHADOW_TRACED,  /* a write to a traced frame: do it through ram + gpa, then call shadow_frame_written and tell the cache */
+	SHADOW_TRACED,  /* RAM that no table may offer for this: a write to a traced frame, or any access to a user page under SMAP.
+	                 * Do it through ram + gpa; if it is a write, call shadow_frame_written and tell the cache */
 	SHADOW_MMIO,    /* no RAM behind it */
 	SHADOW_FAULT,   /* true fault: error holds the page-fault error code */
 };
@@ -98,7 +107,7 @@ struct shadow_answer shadow_resolve(struct shadow *s, gva_t gva, unsigned access
 struct shadow_answer shadow_peek(struct shadow *s, gva_t gva, unsigned access);
 
 /* The hidden-fault path of the direct form: resolve as above and, for SHADOW_RAM, map the page into the view's window,
- * batching what is cheap (the rest of a 4 MiB page, neighbours whose gfn run is contiguous and which are already known).
+ * batching what is cheap (the rest of a large page, neighbours whose gfn run is contiguous and which are already known).
  * *mapped = false with SHADOW_RAM in kind: the page may not be shown in this window, or is not worth it (no window, a
  * supervisor-view slot that has differed between address spaces, a page whose mappings do not last, the budget is
  * spent): the caller turns the instruction soft. */

@@ -16,6 +16,7 @@ bool tables_init(struct shadow *s, struct view *v)
 
 gfn_t tables_frame(const struct shadow *s, const struct view *v, uint32_t page)
 {
+	if (!v->read[page]) return v->exec[page] - 1; /* guarded: for fetching alone */
 	return (gfn_t)((v->read[page] - (uint64_t)(uintptr_t)s->ram) >> PAGE_SHIFT) + page;
 }
 
@@ -28,9 +29,9 @@ bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct w
 {
 	uint64_t addend = page_addend(s, page, w->gfn);
 	s->stats->soft_fills++;
-	v->quiet_writes[page >> SLOT_SHIFT] = 0;
+	v->quiet_writes[page_slot(s, page)] = 0;
 	v->filled[page / 64] |= 1ULL << (page % 64);
-	v->read[page] = addend;
+	if (!w->guarded) v->read[page] = addend;
 	if (access & ACCESS_FETCH) {
 		v->exec[page] = w->gfn + 1;
 		return v->write[page] != 0;
@@ -38,7 +39,7 @@ bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct w
 	if (!walk_may_write(s, w)) return false;
 	if (!v->write[page]) {
 		v->write[page] = addend;
-		if (!window_writes_page(v, page)) links_add(&s->pool, &s->frames[w->gfn].writers, link_key(v, page));
+		if (!window_writes_page(s, v, page)) links_add(&s->pool, &s->frames[w->gfn].writers, link_key(v, page));
 	}
 	return true;
 }
@@ -47,7 +48,7 @@ void tables_drop_write(struct shadow *s, struct view *v, uint32_t page)
 {
 	if (!v->write[page]) return;
 	v->write[page] = 0;
-	if (window_writes_page(v, page)) return;
+	if (window_writes_page(s, v, page)) return;
 	links_remove(&s->pool, &s->frames[tables_frame(s, v, page)].writers, link_key(v, page));
 }
 
@@ -66,7 +67,7 @@ bool tables_drop_page(struct shadow *s, struct view *v, uint32_t page)
 bool tables_drop_slot(struct shadow *s, struct view *v, uint32_t slot)
 {
 	bool lost_exec = false;
-	for (uint32_t word = slot * (SLOT_PAGES / 64); word < (slot + 1) * (SLOT_PAGES / 64); word++)
+	for (uint32_t word = slot_page(s, slot) / 64; word < slot_page(s, slot + 1) / 64; word++)
 		while (v->filled[word]) lost_exec |= tables_drop_page(s, v, word * 64 + (uint32_t)__builtin_ctzll(v->filled[word]));
 	return lost_exec;
 }

@@ -7,16 +7,16 @@
 static void page_protect(struct shadow *s, struct view *v, uint32_t page)
 {
 	tables_drop_write(s, v, page);
-	if (window_writes_page(v, page)) window_protect(s, v, page, 1, false);
+	if (window_writes_page(s, v, page)) window_protect(s, v, page, 1, false);
 }
 
 /* A window that shows the frame in the middle of a large run, writable. */
 static bool find_large_writer(const struct shadow *s, gfn_t gfn, struct view **v, uint32_t *page)
 {
-	for (uint32_t i = s->large[gfn >> SLOT_SHIFT]; i; i = s->pool.links[i].next) {
+	for (uint32_t i = s->large[gfn >> s->mode.index_shift]; i; i = s->pool.links[i].next) {
 		uint32_t key = s->pool.links[i].key;
 		*v = key_view(s, key);
-		*page = key_index(key) << SLOT_SHIFT | (gfn & (SLOT_PAGES - 1));
+		*page = slot_page(s, key_index(key)) | table_index(s, gfn);
 		if ((*v)->shows[*page] & SHOWN_WRITABLE) return true;
 	}
 	return false;
@@ -43,38 +43,49 @@ static void trace_begin(struct shadow *s, gfn_t gfn, bool was_table)
 	if (!s->frames[gfn].code) frame_protect(s, gfn);
 }
 
-static void trace_end(struct shadow *s, gfn_t gfn)
+static bool is_table(const struct frame *f)
 {
-	if (!(s->frames[gfn].users | s->frames[gfn].root)) s->stats->traces_dropped++;
+	return (f->users | f->directories) != 0;
+}
+
+static void trace_add(struct shadow *s, gfn_t gfn, uint32_t *list, uint32_t key)
+{
+	bool was_table = is_table(&s->frames[gfn]);
+	links_add(&s->pool, list, key);
+	trace_begin(s, gfn, was_table);
+}
+
+static void trace_remove(struct shadow *s, gfn_t gfn, uint32_t *list, uint32_t key)
+{
+	links_remove(&s->pool, list, key);
+	if (!is_table(&s->frames[gfn])) s->stats->traces_dropped++;
 }
 
 void trace_add_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32_t slot)
 {
-	struct frame *f = &s->frames[gfn];
-	bool was_table = f->users | f->root;
-	links_add(&s->pool, &f->users, link_key(v, slot));
-	trace_begin(s, gfn, was_table);
+	trace_add(s, gfn, &s->frames[gfn].users, link_key(v, slot));
 }
 
 void trace_remove_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32_t slot)
 {
-	links_remove(&s->pool, &s->frames[gfn].users, link_key(v, slot));
-	trace_end(s, gfn);
+	trace_remove(s, gfn, &s->frames[gfn].users, link_key(v, slot));
 }
 
-void trace_set_root(struct shadow *s, gfn_t gfn, const struct view *v)
+/* Where a root names no memory, every walk faults. */
+void trace_add_root(struct shadow *s, const struct view *v)
 {
-	if (gfn >= s->frames_end) return; /* no memory there: every walk faults */
-	bool was_table = s->frames[gfn].users | s->frames[gfn].root;
-	s->frames[gfn].root = v->id;
-	trace_begin(s, gfn, was_table);
+	for (uint32_t i = 0; i < DIRECTORIES; i++) {
+		gfn_t gfn = v->root.directory[i];
+		if (gfn < s->frames_end) trace_add(s, gfn, &s->frames[gfn].directories, link_key(v, i));
+	}
 }
 
-void trace_clear_root(struct shadow *s, gfn_t gfn)
+void trace_remove_root(struct shadow *s, const struct view *v)
 {
-	if (gfn >= s->frames_end || !s->frames[gfn].root) return;
-	s->frames[gfn].root = 0;
-	trace_end(s, gfn);
+	for (uint32_t i = 0; i < DIRECTORIES; i++) {
+		gfn_t gfn = v->root.directory[i];
+		if (gfn < s->frames_end) trace_remove(s, gfn, &s->frames[gfn].directories, link_key(v, i));
+	}
 }
 
 void shadow_trace_code(struct shadow *s, gfn_t gfn)
@@ -98,19 +109,26 @@ bool shadow_is_code_traced(const struct shadow *s, gfn_t gfn)
 	return gfn < s->frames_end && s->frames[gfn].code;
 }
 
-/* A page's entry was written: keep what still holds of what the view shows there. */
-static void page_follow(struct shadow *s, struct view *v, uint32_t page, uint32_t leaf)
+/* Does the entry let anybody through whom the view serves, as far as hardware would know it by now (A, D)? */
+static bool leaf_serves(const struct shadow *s, const struct view *v, uint64_t top, uint64_t leaf)
 {
-	uint32_t rights = v->top[page >> SLOT_SHIFT] & leaf;
-	gfn_t gfn = leaf >> PAGE_SHIFT;
-	bool readable = (leaf & PTE_P) && (leaf & PTE_A) && (!v->pub.user || (rights & PTE_US));
-	bool writable = (leaf & PTE_D) && ((rights & PTE_RW) || (!v->pub.user && !(s->cr0 & CR0_WP)));
+	if (!(leaf & PTE_P) || !(leaf & PTE_A) || (leaf & s->mode.leaf_reserved)) return false;
+	return !v->pub.user || (top & leaf & PTE_US);
+}
+
+/* A page's entry was written: keep what still holds of what the view shows there. */
+static void page_follow(struct shadow *s, struct view *v, uint32_t page, uint64_t leaf)
+{
+	uint64_t top = view_top(s, v, page_slot(s, page));
+	gfn_t gfn = entry_frame(leaf);
+	struct walk w = { 0 };
+	walk_rights(s, v->pub.user, top, leaf, &w);
+	bool readable = leaf_serves(s, v, top, leaf) && !w.guarded;
+	bool writable = w.writable && (leaf & PTE_D);
 	if (v->filled[page / 64] >> (page % 64) & 1) {
-		if (!readable || tables_frame(s, v, page) != gfn) {
-			if (tables_drop_page(s, v, page)) view_lost_exec(s, v);
-		} else if (!writable) {
-			tables_drop_write(s, v, page);
-		}
+		bool lost = !readable || tables_frame(s, v, page) != gfn || (v->exec[page] && !w.executable);
+		if (lost && tables_drop_page(s, v, page)) view_lost_exec(s, v);
+		if (!lost && !writable) tables_drop_write(s, v, page);
 	}
 	if (!v->shows || !v->shows[page]) return;
 	if (!readable || shown_frame(v->shows[page]) != gfn)
@@ -121,7 +139,7 @@ static void page_follow(struct shadow *s, struct view *v, uint32_t page, uint32_
 
 static void table_written(struct shadow *s, gfn_t gfn, uint32_t first, uint32_t last)
 {
-	const uint32_t *table = table_at(s, gfn);
+	const void *table = table_at(s, gfn);
 	for (uint32_t i = s->frames[gfn].users, next; i; i = next) {
 		next = s->pool.links[i].next;
 		struct view *v = key_view(s, s->pool.links[i].key);
@@ -130,7 +148,8 @@ static void table_written(struct shadow *s, gfn_t gfn, uint32_t first, uint32_t 
 			slot_drop(s, v, slot);
 			continue;
 		}
-		for (uint32_t entry = first; entry <= last; entry++) page_follow(s, v, slot << SLOT_SHIFT | entry, table[entry]);
+		for (uint32_t entry = first; entry <= last; entry++)
+			page_follow(s, v, slot_page(s, slot) | entry, entry_read(s, table, entry));
 	}
 }
 
@@ -142,38 +161,55 @@ static void drop_users(struct shadow *s, gfn_t gfn)
 	}
 }
 
-static void view_follow_directory(struct shadow *s, struct view *v, const uint32_t *directory, uint32_t first, uint32_t last)
+/* Entries [first, last] of the directory that holds the slots from `base` on. */
+static void view_follow_directory(struct shadow *s, struct view *v, uint32_t base, const void *directory, uint32_t first, uint32_t last)
 {
-	for (uint32_t slot = first; slot <= last; slot++) {
-		bool holds = (directory[slot] & PTE_A) && walk_top_covers(s, v->top[slot], directory[slot]);
-		if (v->top[slot] && !holds) slot_drop(s, v, slot);
+	for (uint32_t i = first; i <= last; i++) {
+		uint64_t top = view_top(s, v, base + i), now = entry_read(s, directory, i);
+		bool holds = (now & PTE_A) && walk_top_covers(s, top, now);
+		if (top && !holds) slot_drop(s, v, base + i);
 	}
+}
+
+/* A view of an address space that is away, and whose directory is being torn down, or is none any more. */
+static struct view *find_torn(const struct shadow *s, gfn_t gfn, bool bulk)
+{
+	for (uint32_t i = s->frames[gfn].directories; i; i = s->pool.links[i].next) {
+		struct view *v = key_view(s, s->pool.links[i].key);
+		if (v != s->user && (bulk || v->directory_writes >= QUIET_WRITES)) return v;
+	}
+	return NULL;
 }
 
 static void directory_written(struct shadow *s, gfn_t gfn, uint32_t first, uint32_t last, bool bulk)
 {
-	struct view *v = s->views[s->frames[gfn].root];
-	if (v != s->user && (bulk || ++v->directory_writes >= QUIET_WRITES)) {
-		view_release(s, v);
-		return;
+	const void *directory = table_at(s, gfn);
+	struct view *torn;
+	for (uint32_t i = s->frames[gfn].directories; i; i = s->pool.links[i].next) {
+		struct view *v = key_view(s, s->pool.links[i].key);
+		if (v != s->user) v->directory_writes++;
 	}
-	const uint32_t *directory = table_at(s, gfn);
-	view_follow_directory(s, v, directory, first, last);
-	if (v == s->user) view_follow_directory(s, s->supervisor, directory, first, last);
+	while ((torn = find_torn(s, gfn, bulk))) view_release(s, torn);
+	for (uint32_t i = s->frames[gfn].directories; i; i = s->pool.links[i].next) {
+		struct view *v = key_view(s, s->pool.links[i].key);
+		uint32_t base = key_index(s->pool.links[i].key) << s->mode.index_shift;
+		view_follow_directory(s, v, base, directory, first, last);
+		if (v == s->user) view_follow_directory(s, s->supervisor, base, directory, first, last);
+	}
 }
 
 void shadow_frame_written(struct shadow *s, gpa_t gpa, uint32_t length)
 {
 	gfn_t gfn = (gfn_t)(gpa >> PAGE_SHIFT);
 	if (gfn >= s->frames_end || !length) return;
-	uint32_t first = (uint32_t)(gpa & PAGE_MASK) / 4;
-	uint32_t last = ((uint32_t)(gpa & PAGE_MASK) + length - 1) / 4;
-	if (last >= SLOTS) last = SLOTS - 1;
+	uint32_t first = (uint32_t)(gpa & PAGE_MASK) >> s->mode.entry_shift;
+	uint32_t last = ((uint32_t)(gpa & PAGE_MASK) + length - 1) >> s->mode.entry_shift;
+	if (last >= table_entries(s)) last = table_entries(s) - 1;
 	bool bulk = length > BULK_BYTES;
 	s->stats->trace_writes++;
 	if (bulk)
 		drop_users(s, gfn);
 	else
 		table_written(s, gfn, first, last);
-	if (s->frames[gfn].root) directory_written(s, gfn, first, last, bulk);
+	if (s->frames[gfn].directories) directory_written(s, gfn, first, last, bulk);
 }

@@ -12,7 +12,6 @@ struct view *view_create(struct shadow *s, bool user)
 		return NULL;
 	}
 	v->pub.user = user;
-	v->root = GFN_NONE;
 	v->id = (uint16_t)s->view_count;
 	s->views[s->view_count++] = v;
 	s->stats->views_created++;
@@ -35,20 +34,19 @@ void view_lost_exec(struct shadow *s, struct view *v)
 void slot_show(struct shadow *s, struct view *v, uint32_t slot, const struct walk *w)
 {
 	v->shown[slot / 64] |= 1ULL << (slot % 64);
-	v->top[slot] = w->top;
+	view_set_top(s, v, slot, w->top);
 	v->quiet_writes[slot] = 0;
-	if (!w->large) trace_add_user(s, w->top >> PAGE_SHIFT, v, slot);
+	if (!w->large) trace_add_user(s, entry_frame(w->top), v, slot);
 }
 
 /* Everything of a slot but its part of the window. */
 static bool forget_slot(struct shadow *s, struct view *v, uint32_t slot)
 {
 	bool lost_exec = tables_drop_slot(s, v, slot);
-	uint32_t top = v->top[slot];
-	bool has_table = s->root != ROOT_UNPAGED && !walk_is_large(s, top);
-	v->top[slot] = 0;
+	uint64_t top = view_top(s, v, slot);
+	view_set_top(s, v, slot, 0);
 	v->shown[slot / 64] &= ~(1ULL << (slot % 64));
-	if (has_table) trace_remove_user(s, top >> PAGE_SHIFT, v, slot);
+	if (!walk_is_large(s, top)) trace_remove_user(s, entry_frame(top), v, slot);
 	s->stats->slots_dropped++;
 	return lost_exec;
 }
@@ -62,7 +60,7 @@ void slot_drop(struct shadow *s, struct view *v, uint32_t slot)
 static bool forget_slots(struct shadow *s, struct view *v)
 {
 	bool lost_exec = false;
-	for (uint32_t word = 0; word < SLOTS / 64; word++)
+	for (uint32_t word = 0; word < MAX_SLOTS / 64; word++)
 		while (v->shown[word]) lost_exec |= forget_slot(s, v, word * 64 + (uint32_t)__builtin_ctzll(v->shown[word]));
 	return lost_exec;
 }
@@ -77,18 +75,29 @@ void view_release(struct shadow *s, struct view *v)
 {
 	window_close(s, v);
 	forget_slots(s, v);
-	trace_clear_root(s, v->root);
-	v->root = GFN_NONE;
+	trace_remove_root(s, v);
+	v->in_use = false;
 	v->last_used = 0;
 	v->pub.used_ns = 0;
 	view_lost_exec(s, v);
 }
 
-static struct view *find_view(const struct shadow *s, gfn_t root)
+/* A directory in memory knows the views that it belongs to. */
+static struct view *find_view_by_frame(const struct shadow *s, gfn_t gfn, const struct root *root)
 {
-	if (root < s->frames_end) return s->frames[root].root ? s->views[s->frames[root].root] : NULL;
+	for (uint32_t i = s->frames[gfn].directories; i; i = s->pool.links[i].next) {
+		struct view *v = key_view(s, s->pool.links[i].key);
+		if (root_is(&v->root, root)) return v;
+	}
+	return NULL;
+}
+
+static struct view *find_view(const struct shadow *s, const struct root *root)
+{
+	for (unsigned i = 0; i < DIRECTORIES; i++)
+		if (root->directory[i] < s->frames_end) return find_view_by_frame(s, root->directory[i], root);
 	for (uint32_t i = 1; i < s->view_count; i++)
-		if (s->views[i]->root == root) return s->views[i];
+		if (s->views[i]->in_use && root_is(&s->views[i]->root, root)) return s->views[i];
 	return NULL;
 }
 
@@ -98,9 +107,9 @@ static struct view *take_view(struct shadow *s)
 	struct view *oldest = NULL, *made;
 	for (uint32_t i = 1; i < s->view_count; i++)
 		if (!oldest || s->views[i]->last_used < oldest->last_used) oldest = s->views[i];
-	if (oldest && oldest->root == GFN_NONE) return oldest;
+	if (oldest && !oldest->in_use) return oldest;
 	if (s->view_count <= s->config.max_views && (made = view_create(s, true))) return made;
-	LOG(LOG_SHADOW, LOG_DEBUG, "view %u of root %x recycled", oldest->id, oldest->root);
+	LOG(LOG_SHADOW, LOG_DEBUG, "view %u of root %x recycled", oldest->id, oldest->root.directory[0]);
 	s->stats->views_recycled++;
 	view_release(s, oldest);
 	return oldest;
@@ -108,11 +117,12 @@ static struct view *take_view(struct shadow *s)
 
 static void switch_user_view(struct shadow *s)
 {
-	struct view *v = find_view(s, s->root);
+	struct view *v = find_view(s, &s->root);
 	if (!v) {
 		v = take_view(s);
 		v->root = s->root;
-		trace_set_root(s, s->root, v);
+		v->in_use = true;
+		trace_add_root(s, v);
 	}
 	v->last_used = ++s->clock;
 	v->directory_writes = 0;
@@ -122,11 +132,11 @@ static void switch_user_view(struct shadow *s)
 /* A slot of the supervisor view that the new directory has otherwise. One with another page table in each address space
  * is not worth a mapping; one that is merely absent in some may be filled in lazily by the guest, as kernels do for
  * their own half. */
-static void follow_slot(struct shadow *s, struct view *v, uint32_t slot, uint32_t now)
+static void follow_slot(struct shadow *s, struct view *v, uint32_t slot, uint64_t now)
 {
 	const uint8_t patience = 16;
-	if (walk_top_covers(s, v->top[slot], now)) {
-		v->top[slot] = now;
+	if (walk_top_covers(s, view_top(s, v, slot), now)) {
+		view_set_top(s, v, slot, now);
 		return;
 	}
 	if (v->differed[slot] < patience) v->differed[slot]++;
@@ -134,30 +144,52 @@ static void follow_slot(struct shadow *s, struct view *v, uint32_t slot, uint32_
 	slot_drop(s, v, slot);
 }
 
-/* Do any of 16 slots (a cache line of the directory), as far as shown, differ by more than the A bit? */
-static bool chunk_differs(const uint32_t *shown, const uint32_t *now)
+#define LINE 64u /* a cache line of the directory: 16 entries, or 8 */
+
+/* Do any slots of a line, as far as shown, differ by more than the A bit? */
+static bool line_differs_32(const uint32_t *shown, const uint32_t *now)
 {
 	uint32_t differ = 0;
-	for (unsigned i = 0; i < 16; i++) differ |= (shown[i] ^ now[i]) & -(shown[i] & PTE_P);
+	for (unsigned i = 0; i < LINE / 4; i++) differ |= (shown[i] ^ now[i]) & -(shown[i] & PTE_P);
 	return differ & ~PTE_A;
 }
 
-/* The supervisor view goes on under another directory. */
-static void follow_root(struct shadow *s)
+static bool line_differs_64(const uint64_t *shown, const uint64_t *now)
 {
-	struct view *v = s->supervisor;
-	const uint32_t *directory = table_at(s, s->root);
-	if (!directory) {
-		view_clear(s, v);
-		return;
-	}
-	for (uint32_t slot = 0; slot < SLOTS; slot += 16) {
-		uint64_t chunk = v->shown[slot / 64] >> (slot % 64) & 0xFFFF;
-		if (!chunk || !chunk_differs(&v->top[slot], &directory[slot])) continue;
+	uint64_t differ = 0;
+	for (unsigned i = 0; i < LINE / 8; i++) differ |= (shown[i] ^ now[i]) & -(shown[i] & PTE_P);
+	return differ & ~(uint64_t)PTE_A;
+}
+
+static bool line_differs(const struct shadow *s, struct view *v, uint32_t slot, const void *now)
+{
+	const void *shown = entry_at(s, v->top, slot);
+	return s->mode.entry_shift == 2 ? line_differs_32(shown, now) : line_differs_64(shown, now);
+}
+
+/* The slots of one directory, beginning with `first`. */
+static void follow_directory(struct shadow *s, struct view *v, uint32_t first, void *directory)
+{
+	uint32_t line = LINE >> s->mode.entry_shift, end = first + table_entries(s);
+	for (uint32_t slot = first; slot < end; slot += line) {
+		uint64_t chunk = v->shown[slot / 64] >> (slot % 64) & ((1u << line) - 1);
+		if (!chunk || (directory && !line_differs(s, v, slot, entry_at(s, directory, slot - first)))) continue;
 		for (; chunk; chunk &= chunk - 1) {
 			uint32_t i = slot + (uint32_t)__builtin_ctzll(chunk);
-			follow_slot(s, v, i, directory[i]);
+			if (directory)
+				follow_slot(s, v, i, entry_read(s, directory, i - first));
+			else
+				slot_drop(s, v, i);
 		}
+	}
+}
+
+/* The supervisor view goes on under another root. A directory that stays is in step, as it was traced. */
+static void follow_root(struct shadow *s, const struct root *before)
+{
+	for (uint32_t first = 0; first < count_slots(s); first += table_entries(s)) {
+		gfn_t gfn = s->root.directory[first >> s->mode.index_shift];
+		if (gfn != before->directory[first >> s->mode.index_shift]) follow_directory(s, s->supervisor, first, table_at(s, gfn));
 	}
 }
 
@@ -165,28 +197,32 @@ static void follow_root(struct shadow *s)
 static void forget_mode(struct shadow *s)
 {
 	for (uint32_t i = 1; i < s->view_count; i++)
-		if (s->views[i]->root != GFN_NONE) view_release(s, s->views[i]);
+		if (s->views[i]->in_use) view_release(s, s->views[i]);
 	view_clear(s, s->supervisor);
-	for (uint32_t slot = 0; slot < SLOTS; slot++) {
+	for (uint32_t slot = 0; slot < MAX_SLOTS; slot++) {
 		s->supervisor->flags[slot] &= (uint8_t)~SLOT_VOLATILE;
 		s->supervisor->differed[slot] = 0;
 	}
 }
 
-void shadow_set_paging(struct shadow *s, uint32_t cr0, uint32_t cr3, uint32_t cr4)
+static bool is_same_mode(const struct shadow_paging *a, const struct shadow_paging *b)
 {
-	bool mode_changed = ((cr0 ^ s->cr0) & (CR0_PG | CR0_WP)) || ((cr4 ^ s->cr4) & (CR4_PSE | CR4_PAE));
+	const uint32_t cr4_bits = CR4_PSE | CR4_PAE | CR4_SMEP | CR4_SMAP;
+	bool same_registers = !((a->cr0 ^ b->cr0) & (CR0_PG | CR0_WP)) && !((a->cr4 ^ b->cr4) & cr4_bits);
+	return same_registers && a->nx == b->nx && a->pse36 == b->pse36 && a->pat == b->pat;
+}
+
+void shadow_set_paging(struct shadow *s, const struct shadow_paging *paging)
+{
+	bool mode_changed = !is_same_mode(paging, &s->paging);
+	struct root before = s->root, root = walk_root(paging);
 	if (mode_changed) forget_mode(s);
-	gfn_t root = cr0 & CR0_PG ? cr3 >> PAGE_SHIFT : ROOT_UNPAGED;
-	bool root_changed = root != s->root;
-	if (cr0 == s->cr0 && cr4 == s->cr4) s->stats->cr3_loads++;
-	s->cr0 = cr0;
-	s->cr3 = cr3;
-	s->cr4 = cr4;
+	if (paging->cr0 == s->paging.cr0 && paging->cr4 == s->paging.cr4) s->stats->cr3_loads++;
+	s->paging = *paging;
 	s->root = root;
-	if (mode_changed) s->walk = walk_choose(cr0, cr4);
-	if (mode_changed || root_changed) switch_user_view(s);
-	if (!mode_changed && root_changed) follow_root(s);
+	if (mode_changed) s->mode = walk_mode(paging);
+	if (mode_changed || !root_is(&root, &before)) switch_user_view(s);
+	if (!mode_changed && !root_is(&root, &before)) follow_root(s, &before);
 }
 
 struct shadow_view *shadow_view(struct shadow *s, bool user)
@@ -199,7 +235,7 @@ void shadow_flush(struct shadow *s)
 	for (uint32_t i = 0; i < s->view_count; i++) {
 		if (view_is_current(s, s->views[i]))
 			view_clear(s, s->views[i]);
-		else if (s->views[i]->root != GFN_NONE)
+		else if (s->views[i]->in_use)
 			view_release(s, s->views[i]);
 	}
 }

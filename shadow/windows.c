@@ -38,11 +38,11 @@ static void count_maps(struct shadow *s, struct view *v, uint32_t before, uint32
 
 static void record_page(struct shadow *s, struct view *v, uint32_t page, uint32_t shows)
 {
-	uint32_t slot = page >> SLOT_SHIFT, old = v->shows[page];
+	uint32_t slot = page_slot(s, page), old = v->shows[page];
 	v->mapped[slot] = (uint16_t)(v->mapped[slot] + (shows != 0) - (old != 0));
-	bool was_writer = window_writes_page(v, page);
+	bool was_writer = window_writes_page(s, v, page);
 	v->shows[page] = shows;
-	bool is_writer = window_writes_page(v, page);
+	bool is_writer = window_writes_page(s, v, page);
 	if (was_writer == is_writer || v->write[page]) return;
 	if (is_writer)
 		links_add(&s->pool, &s->frames[shown_frame(shows)].writers, link_key(v, page));
@@ -61,13 +61,13 @@ static void record_run(struct shadow *s, struct view *v, uint32_t page, uint32_t
 /* Forget a slot, without a word to the host. Edges are the caller's. */
 static void forget_slot(struct shadow *s, struct view *v, uint32_t slot)
 {
-	for (uint32_t page = slot << SLOT_SHIFT; v->mapped[slot]; page++) record_page(s, v, page, 0);
+	for (uint32_t page = slot_page(s, slot); v->mapped[slot]; page++) record_page(s, v, page, 0);
 	window_set_large(s, v, slot, 0);
 }
 
 static void forget_all(struct shadow *s, struct view *v)
 {
-	for (uint32_t slot = 0; slot < SLOTS; slot++)
+	for (uint32_t slot = 0; slot < count_slots(s); slot++)
 		if (v->mapped[slot] || (v->flags[slot] & SLOT_LARGE)) forget_slot(s, v, slot);
 }
 
@@ -85,7 +85,7 @@ void window_set_large(struct shadow *s, struct view *v, uint32_t slot, unsigned 
 	const unsigned mask = SLOT_LARGE | SLOT_LARGE_WRITABLE;
 	unsigned old = v->flags[slot] & mask;
 	if (old == flags) return;
-	uint32_t chunk = v->top[slot] >> 22;
+	uint32_t chunk = walk_large_frame(s, view_top(s, v, slot)) >> s->mode.index_shift;
 	if (!old) links_add(&s->pool, &s->large[chunk], link_key(v, slot));
 	if (!flags) links_remove(&s->pool, &s->large[chunk], link_key(v, slot));
 	v->flags[slot] = (uint8_t)((v->flags[slot] & ~mask) | flags);
@@ -216,9 +216,9 @@ void window_drop_slot(struct shadow *s, struct view *v, uint32_t slot)
 		window_lose(s, v);
 		return;
 	}
-	uint32_t first = slot << SLOT_SHIFT;
-	uint32_t before = window_count_edges(v, first, SLOT_PAGES);
+	uint32_t first = slot_page(s, slot), pages = table_entries(s);
+	uint32_t before = window_count_edges(v, first, pages);
 	forget_slot(s, v, slot);
-	reset(s, v, first, SLOT_PAGES);
-	count_maps(s, v, before, window_count_edges(v, first, SLOT_PAGES));
+	reset(s, v, first, pages);
+	count_maps(s, v, before, window_count_edges(v, first, pages));
 }

@@ -71,7 +71,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(LGDT) = CALLOUT_TO(lgdt), M(LIDT) = CALLOUT_TO(lidt), M(LLDT) = CALLOUT_TO(lldt), M(LTR) = CALLOUT_TO(ltr),
 	M(LMSW) = CALLOUT_ENDS(lmsw), M(CLTS) = CALLOUT_ENDS(clts),
 	M(LAR) = CALLOUT_TO(lar), M(LSL) = CALLOUT_TO(lsl), M(VERR) = CALLOUT_TO(verr), M(VERW) = CALLOUT_TO(verw), M(ARPL) = CALLOUT_TO(arpl),
-	M(INVLPG) = CALLOUT_ENDS(invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
+	M(STAC) = CALLOUT_TO(stac), M(CLAC) = CALLOUT_TO(clac), M(INVLPG) = CALLOUT_ENDS(invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
 	M(RDMSR) = CALLOUT_TO(rdmsr), M(WRMSR) = CALLOUT_ENDS(wrmsr), M(RDPMC) = CALLOUT_TO(rdpmc), M(CPUID) = CALLOUT_TO(cpuid),
 	M(RDTSC) = CALLOUT_VIA(emit_rdtsc, rdtsc), M(SYSENTER) = CALLOUT_ENDS(sysenter), M(SYSEXIT) = CALLOUT_ENDS(sysexit),
 	M(IN) = CALLOUT_TO(in), M(OUT) = CALLOUT_TO(out), M(BOUND) = CALLOUT_TO(bound),

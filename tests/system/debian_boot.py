@@ -22,7 +22,7 @@ class Session:
     def __init__(self, arguments):
         self.arguments = arguments
         self.tap = Tap()
-        self.kernel, self.initrd = find_guest()
+        self.kernel, self.initrd = find_guest(*['--pae'] * arguments.pae)
 
     def command(self, **how):
         options = [f'--chaos={self.arguments.chaos}'] if self.arguments.chaos else []
@@ -149,6 +149,7 @@ def parse_arguments():
     parser.add_argument('monitor', metavar='MONITOR')
     parser.add_argument('--chaos', default='', metavar='LIST', help='passed on to bt-vmm')
     parser.add_argument('--option', action='append', default=[], metavar='WORD', help='passed on to bt-vmm')
+    parser.add_argument('--pae', action='store_true', help='the kernel that needs PAE')
     parser.add_argument('--short', action='store_true', help='one guest and few cases')
     parser.add_argument('--cases', default='', metavar='NAME,...', help='one guest and these cases')
     parser.add_argument('--count', type=int, default=0, metavar='N', help='N boots in a row')

@@ -145,7 +145,7 @@ TEST(cpu_system, cr2_cr3_cr4)
 	CHECK_EQ(to_cr(4, CR4_PSE | CR4_OSFXSR), CALLOUT_LEAVE);
 	CHECK_EQ(paging_changes, 2);
 	/* What CPUID does not show is reserved. */
-	static const uint32_t reserved[] = { CR4_VME, CR4_PVI, CR4_DE, CR4_PAE, CR4_MCE, 0x800, 0x1000, 0x10000, 0x80000000 };
+	static const uint32_t reserved[] = { CR4_VME, CR4_PVI, CR4_DE, CR4_MCE, CR4_SMAP, 0x1000, 0x2000, 0x10000, 0x20000, 0x80000000 };
 	for (unsigned i = 0; i < ARRAY_LEN(reserved); i++) {
 		cpu.gpr[EBX] = reserved[i];
 		CHECK_FAULTS(to_cr(4, reserved[i]), VEC_GP, 0);
@@ -274,7 +274,7 @@ TEST(cpu_system, msrs)
 	CHECK_EQ(msr(0x277, 0x0007010600070206, true), CALLOUT_FAULT); /* type 2 is reserved */
 	CHECK_EQ(fault_seen(), FAULT(VEC_GP, 0));
 	CHECK_EQ(cpu.pat, 0x0007010600070106);
-	static const uint32_t absent[] = { 0x1B, 0xFE, 0x200, 0xC0000080, 0x1D9, 0x179 };
+	static const uint32_t absent[] = { 0x1B, 0xFE, 0x200, 0xC0000081, 0x1D9, 0x179 };
 	for (unsigned i = 0; i < ARRAY_LEN(absent); i++) {
 		CHECK_EQ(msr(absent[i], 0, false), CALLOUT_FAULT);
 		CHECK_EQ(fault_seen(), FAULT(VEC_GP, 0));
@@ -356,12 +356,12 @@ TEST(cpu_system, cpuid_features)
 	CHECK_EQ((cpu.gpr[EAX] >> 4 & 15) | (cpu.gpr[EAX] >> 12 & 0xF0), 28);
 	CHECK_EQ(cpu.gpr[EAX] & 15, 10);
 	uint32_t edx = cpu.gpr[EDX], ecx = cpu.gpr[ECX];
-	static const uint8_t present[] = { 0, 3, 4, 5, 8, 11, 13, 15, 23, 24, 25, 26 };
+	static const uint8_t present[] = { 0, 3, 4, 5, 6, 8, 11, 13, 15, 16, 17, 23, 24, 25, 26 };
 	uint32_t want = 0;
 	for (unsigned i = 0; i < ARRAY_LEN(present); i++) want |= 1u << present[i];
 	CHECK_EQ(edx, want);
 	CHECK_EQ(ecx, 1u << 0 | 1u << 9 | 1u << 31);
-	CHECK(!(edx & 1u << 6) && !(edx & 1u << 9));
+	CHECK(!(edx & 1u << 9));
 	/* CR4 and MSRs agree. */
 	CHECK_EQ((edx >> 6 & 1) != 0, to_cr(4, CR4_PAE) != CALLOUT_FAULT);
 	CHECK_EQ((edx >> 3 & 1) != 0, to_cr(4, CR4_PSE) != CALLOUT_FAULT);
@@ -371,8 +371,95 @@ TEST(cpu_system, cpuid_features)
 	CHECK_EQ((edx >> 9 & 1) != 0, msr(0x1B, 0, false) != CALLOUT_FAULT);
 	CHECK_EQ((edx >> 12 & 1) != 0, msr(0xFE, 0, false) != CALLOUT_FAULT);
 	cpuid(0x80000001);
-	CHECK_EQ(cpu.gpr[EDX], 0);
+	CHECK_EQ(cpu.gpr[EDX], 1u << 20);
 	CHECK_EQ(cpu.gpr[ECX], 0);
+	cpuid(7);
+	CHECK_EQ(cpu.gpr[EBX], 1u << 7);
+	CHECK_EQ(cpu.gpr[ECX], 1u << 2);
+	cpu.gpr[EAX] = 7, cpu.gpr[ECX] = 1;
+	callout_cpuid(&cpu, 2 << 8, 0, 0);
+	CHECK_EQ(cpu.gpr[EBX], 0);
+}
+
+/* PDPTEs are registers: loaded with CR3 and when a control register changes how it is read, all good or none. */
+TEST(cpu_system, pdptes)
+{
+	enum { PDPT = DATA + 0x20, PAGED = CR0_PE | CR0_PG };
+	static const uint64_t good[4] = { 0x1001, 0x2000000019, 0, 0x0000000800003E19 };
+	set_up();
+	memcpy(ram + PDPT, good, sizeof(good));
+	CHECK_EQ(to_cr(3, PDPT), CALLOUT_LEAVE); /* nothing is loaded without paging: entry 1 is not looked at */
+	CHECK_EQ(to_cr(4, CR4_PAE), CALLOUT_LEAVE);
+	cpu.gpr[EBX] = PAGED;
+	CHECK_FAULTS(to_cr(0, PAGED), VEC_GP, 0); /* bit 37 of entry 1: beyond the physical width */
+	ram[PDPT + 8] &= 0xFE; /* not present: its other bits mean nothing */
+	CHECK_EQ(to_cr(0, PAGED), CALLOUT_LEAVE);
+	CHECK_EQ(cpu.pdpte[0], 0x1001);
+	CHECK_EQ(cpu.pdpte[3], good[3]);
+	for (unsigned bit = 1; bit < 64; bit++) {
+		uint64_t entry = 0x1001 | UINT64_C(1) << bit;
+		bool reserved = bit == 1 || bit == 2 || (bit >= 5 && bit <= 8) || bit >= 36;
+		memcpy(ram + PDPT + 16, &entry, 8);
+		cpu.gpr[EBX] = PDPT;
+		if (reserved) CHECK_FAULTS(to_cr(3, PDPT), VEC_GP, 0);
+		else CHECK_EQ(to_cr(3, PDPT | 0x18), CALLOUT_LEAVE);
+		if (!reserved) CHECK_EQ(cpu.pdpte[2], entry);
+	}
+	cpu.gpr[EBX] = CR4_PAE | CR4_PGE;
+	CHECK_FAULTS(to_cr(4, CR4_PAE | CR4_PGE), VEC_GP, 0);
+	CHECK_EQ(to_cr(4, CR4_PAE | CR4_UMIP), CALLOUT_NEXT); /* loads none */
+	CHECK_EQ(to_cr(4, 0), CALLOUT_LEAVE); /* nor does the way back to two levels */
+	CHECK_EQ(to_cr(3, 0x80000000), CALLOUT_LEAVE);
+	CHECK_EQ(to_cr(4, CR4_PAE), CALLOUT_LEAVE); /* beyond memory: not present, all four */
+	CHECK_EQ(cpu.pdpte[0], 0);
+}
+
+TEST(cpu_system, efer)
+{
+	set_up();
+	unsigned before = paging_changes;
+	CHECK_EQ(msr(0xC0000080, EFER_NXE, true), CALLOUT_NEXT);
+	CHECK_EQ(paging_changes, before + 1);
+	CHECK_EQ(msr(0xC0000080, 0, false), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), EFER_NXE);
+	CHECK_EQ(msr(0xC0000080, EFER_NXE, true), CALLOUT_NEXT);
+	CHECK_EQ(paging_changes, before + 1);
+	for (unsigned bit = 0; bit < 64; bit++)
+		CHECK_EQ(msr(0xC0000080, UINT64_C(1) << bit, true), bit == 11 ? CALLOUT_NEXT : CALLOUT_FAULT);
+	cpu.features &= ~FEATURE_BIT(FEATURE_NX);
+	CHECK_EQ(msr(0xC0000080, EFER_NXE, true), CALLOUT_FAULT);
+	CHECK_EQ(msr(0xC0000080, 0, false), CALLOUT_FAULT);
+}
+
+TEST(cpu_system, umip)
+{
+	set_up();
+	CHECK_EQ(to_cr(4, CR4_UMIP), CALLOUT_NEXT);
+	CHECK_EQ(callout_sgdt(&cpu, ARG_MEM(sgdt, 0, 2), DATA, 0), CALLOUT_NEXT);
+	CHECK_EQ(callout_str(&cpu, ARG_REG(str, 0, EBX, 2), 0, 0), CALLOUT_NEXT);
+	set_up_cpl(3);
+	CHECK_EQ(callout_smsw(&cpu, ARG_REG(smsw, 0, EBX, 2), 0, 0), CALLOUT_NEXT);
+	cpu.cr4 = CR4_UMIP;
+	CHECK_FAULTS(callout_sgdt(&cpu, ARG_MEM(sgdt, 0, 2), DATA, 0), VEC_GP, 0);
+	CHECK_FAULTS(callout_sidt(&cpu, ARG_MEM(sidt, 0, 2), DATA, 0), VEC_GP, 0);
+	CHECK_FAULTS(callout_sldt(&cpu, ARG_REG(sldt, 0, EBX, 2), 0, 0), VEC_GP, 0);
+	CHECK_FAULTS(callout_str(&cpu, ARG_MEM(str, 0, 2), DATA, 0), VEC_GP, 0);
+	CHECK_FAULTS(callout_smsw(&cpu, ARG_REG(smsw, 0, EBX, 2), 0, 0), VEC_GP, 0);
+	CHECK_FAULTS(callout_sgdt(&cpu, ARG_REG(sgdt, 0, EBX, 2), 0, 0), VEC_UD, 0xFFFF);
+}
+
+TEST(cpu_system, stac_and_clac)
+{
+	set_up();
+	CHECK_FAULTS(callout_stac(&cpu, 3 << 8, 0, 0), VEC_UD, 0xFFFF); /* not shown */
+	cpu.features |= FEATURE_BIT(FEATURE_SMAP);
+	CHECK_EQ(callout_stac(&cpu, 3 << 8, 0, 0), CALLOUT_NEXT);
+	CHECK(vcpu_eflags(&cpu) & EFL_AC);
+	CHECK_EQ(callout_clac(&cpu, 3 << 8, 0, 0), CALLOUT_NEXT);
+	CHECK(!(vcpu_eflags(&cpu) & EFL_AC));
+	set_up_cpl(3);
+	cpu.features |= FEATURE_BIT(FEATURE_SMAP);
+	CHECK_FAULTS(callout_clac(&cpu, 3 << 8, 0, 0), VEC_UD, 0xFFFF);
 }
 
 /* --cpu=LIST: what is not shown has no bit in CR4 either. */

@@ -30,6 +30,8 @@ struct rig {
 	uint32_t bad_calls;
 	struct shadow_view *last_reset;
 	uint32_t cr0, cr3, cr4;
+	bool nx, pse36;
+	uint64_t pdpte[4];
 };
 
 static inline void *rig_alloc(void *ctx, size_t size)
@@ -166,7 +168,10 @@ static inline void rig_set_paging(struct rig *r, uint32_t cr0, uint32_t cr3, uin
 	r->cr0 = cr0;
 	r->cr3 = cr3;
 	r->cr4 = cr4;
-	shadow_set_paging(r->s, cr0, cr3, cr4);
+	if ((cr0 & CR0_PG) && (cr4 & CR4_PAE)) memcpy(r->pdpte, r->ram + (cr3 & ~31u), sizeof(r->pdpte));
+	struct shadow_paging paging = { .cr0 = cr0, .cr3 = cr3, .cr4 = cr4, .nx = r->nx, .pse36 = r->pse36, .pat = true };
+	memcpy(paging.pdpte, r->pdpte, sizeof(r->pdpte));
+	shadow_set_paging(r->s, &paging);
 }
 
 /* A store by the guest into physical memory by a path that the shadow hears of. */
