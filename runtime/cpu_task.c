@@ -144,16 +144,15 @@ static bool commit(struct vcpu *v, const struct task_switch *how, const struct t
 	return true;
 }
 
-/* Step 12. Segments are named but not loaded yet: what uses one before that faults. CPL is known all the same. */
-static void load_registers(struct vcpu *v, const struct task_state *state)
+/* Step 12. False with a fault set in the new task if CR3 leads to bad PDPTEs. Segments are named but not loaded yet: what uses one before that faults. CPL is known all the same. */
+static bool load_registers(struct vcpu *v, const struct task_state *state)
 {
+	bool good = true;
 	unsigned cpl = state->eflags & EFL_VM ? 3 : state->selector[SEG_CS] & SELECTOR_RPL;
 	v->cr0 |= CR0_TS;
 	v->dr[7] &= ~DR7_LOCAL;
-	if ((v->cr0 & CR0_PG) && (state->cr3 != v->cr3 || (v->cr4 & CR4_PAE))) {
-		v->cr3 = state->cr3;
-		runtime_paging_changed(v);
-	}
+	if ((v->cr0 & CR0_PG) && (state->cr3 != v->cr3 || (v->cr4 & CR4_PAE)))
+		good = cpu_load_cr3(v, state->cr3);
 	memcpy(v->gpr, state->gpr, sizeof(v->gpr));
 	v->eip = state->eip;
 	vcpu_set_eflags(v, state->eflags, cpu_loadable_flags(v));
@@ -161,6 +160,7 @@ static void load_registers(struct vcpu *v, const struct task_state *state)
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		v->seg[i] = (struct segment){ .selector = state->selector[i], .ar = AR_UNUSABLE | cpl << AR_DPL_SHIFT };
 	cpu_update_mode(v);
+	return good;
 }
 
 static bool load_ldt(struct vcpu *v, uint16_t selector, uint32_t ext)
@@ -236,8 +236,7 @@ bool cpu_task_switch(struct vcpu *v, const struct task_switch *how)
 	struct task_state state;
 	if (!find_task(v, how, &to) || !check_memory(v, how, &from, &to)) return false;
 	if (!commit(v, how, &from, &to, &state)) return false;
-	load_registers(v, &state);
-	bool loaded = load_segments(v, &state, how->ext);
+	bool loaded = load_registers(v, &state) && load_segments(v, &state, how->ext);
 	cpu_update_mode(v);
 	if (!loaded || !push_error(v, how, to.size)) return false;
 	if (v->eip > v->seg[SEG_CS].limit) return cpu_fail(v, VEC_GP, how->ext);

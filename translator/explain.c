@@ -49,6 +49,8 @@ static const struct meaning {
 	[CALLOUT_mov_to_cr] = {CONTROL, TRAP_CPL, "changes a control register"},
 	[CALLOUT_mov_from_dr] = {BEHAVIOUR, TRAP_CPL, "shows a debug register"},
 	[CALLOUT_mov_to_dr] = {CONTROL, TRAP_CPL, "changes a debug register"},
+	[CALLOUT_stac] = {CONTROL, TRAP_CPL, "lets the kernel reach user pages"},
+	[CALLOUT_clac] = {CONTROL, TRAP_CPL, "keeps the kernel from user pages"},
 	[CALLOUT_invlpg] = {CONTROL, TRAP_CPL, "changes the TLB"},
 	[CALLOUT_wbinvd] = {CONTROL, TRAP_CPL, "changes the caches"},
 	[CALLOUT_rdmsr] = {BEHAVIOUR, TRAP_CPL, "shows a model-specific register"},

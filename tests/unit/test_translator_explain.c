@@ -48,11 +48,12 @@ TEST(translator_explain, every_rule_has_words_and_a_class)
 	CHECK(rule_is_explained(&rule_too_long));
 }
 
-/* Zydis has its own list of what is privileged (but for LGDT, which is: vol. 2). */
+/* Zydis has its own list of what is privileged (but for LGDT, STAC and CLAC, which are: vol. 2). */
 static void must_agree_on_privilege(const uint8_t *bytes, const struct insn *insn)
 {
 	struct translator_insn what;
-	bool privileged = (insn->d.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) || insn->d.mnemonic == ZYDIS_MNEMONIC_LGDT;
+	bool privileged = (insn->d.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) || insn->d.mnemonic == ZYDIS_MNEMONIC_LGDT ||
+		insn->d.mnemonic == ZYDIS_MNEMONIC_STAC || insn->d.mnemonic == ZYDIS_MNEMONIC_CLAC;
 
 	REQUIRE(translator_classify(bytes, 16, MODE_FLAT, &what));
 	if (privileged != (what.sensitivity && what.trap == TRAP_CPL))
