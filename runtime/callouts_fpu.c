@@ -3,8 +3,7 @@
  * execute a waiting x87 instruction while an unmasked exception is pending: that one is the guest's, at its next such instruction. */
 #include <string.h>
 
-#include "runtime/cpu.h"
-#include "runtime/memory.h"
+#include "runtime/cpu_private.h"
 
 /* FXSAVE's image (vol. 1, 10.5.1). */
 #define FX_BYTES 512u
@@ -85,8 +84,9 @@ enum callout_result callout_fxrstor(struct vcpu *v, uint32_t arg, uint32_t ea, u
 	return CALLOUT_NEXT;
 }
 
-/* The environment as the guest sees it, in its operand size: no pointers, reserved halves all ones. */
-static uint32_t lay_out_env(const struct x87_image *image, unsigned size, uint8_t *out)
+/* The environment as the guest sees it, in its operand size: no pointers, reserved halves all ones. Real mode and V86 have linear pointers,
+ * their upper bits where else the selectors are (vol. 1, 8.1.10). */
+static uint32_t lay_out_env(const struct vcpu *v, const struct x87_image *image, unsigned size, uint8_t *out)
 {
 	if (size == 1) {
 		uint16_t words[ENV_WORDS] = {(uint16_t)image->env[0], (uint16_t)image->env[1], (uint16_t)image->env[2]};
@@ -94,7 +94,10 @@ static uint32_t lay_out_env(const struct x87_image *image, unsigned size, uint8_
 		return ENV16_BYTES;
 	}
 	uint32_t words[ENV_WORDS] = {image->env[0] | 0xFFFF0000u, image->env[1] | 0xFFFF0000u, image->env[2] | 0xFFFF0000u};
-	words[ENV_WORDS - 1] = 0xFFFF0000u;
+	if (cpu_protected(v))
+		words[6] = 0xFFFF0000u;
+	else
+		words[3] = words[5] = 0xFFFF0000u;
 	memcpy(out, words, sizeof words);
 	return ENV_BYTES;
 }
@@ -129,7 +132,7 @@ enum callout_result callout_fnsave(struct vcpu *v, uint32_t arg, uint32_t ea, ui
 	uint8_t out[ENV_BYTES + STACK_BYTES];
 	if (check_usable(v) != CALLOUT_NEXT) return CALLOUT_FAULT;
 	__asm__ volatile("fnsave %0" : "=m"(image));
-	uint32_t bytes = lay_out_env(&image, CALLOUT_SIZE(arg), out);
+	uint32_t bytes = lay_out_env(v, &image, CALLOUT_SIZE(arg), out);
 	memcpy(out + bytes, image.stack, STACK_BYTES);
 	if (store_image(v, arg, ea, out, bytes + STACK_BYTES)) return CALLOUT_NEXT;
 	__asm__ volatile("frstor %0" : : "m"(image));
@@ -143,7 +146,7 @@ enum callout_result callout_fnstenv(struct vcpu *v, uint32_t arg, uint32_t ea, u
 	uint8_t out[ENV_BYTES];
 	if (check_usable(v) != CALLOUT_NEXT) return CALLOUT_FAULT;
 	__asm__ volatile("fnstenv %0" : "=m"(image.env));
-	uint32_t bytes = lay_out_env(&image, CALLOUT_SIZE(arg), out);
+	uint32_t bytes = lay_out_env(v, &image, CALLOUT_SIZE(arg), out);
 	if (store_image(v, arg, ea, out, bytes)) return CALLOUT_NEXT;
 	__asm__ volatile("fldenv %0" : : "m"(image.env));
 	return CALLOUT_FAULT;

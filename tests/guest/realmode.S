@@ -388,6 +388,46 @@ low_end:
 	fnstsw %ax
 	DONE
 
+	snippet s_wide_environment
+	fninit
+	fnstenvl 0x60
+	DONE
+
+	snippet s_single_step
+	pushfw
+	orb $1, 1(%bp)
+	popfw
+	incw %ax
+	DONE
+
+	snippet s_timer
+	xorl %eax, %eax
+	movb $0x34, %al
+	outb %al, $0x43
+	xorb %al, %al
+	outb %al, $0x40
+	movb $0x10, %al
+	outb %al, $0x40
+	movb $0xFE, %al
+	outb %al, $0x21
+	xorw %ax, %ax
+	sti
+1:	hlt
+	cmpw $5, %ax
+	jb 1b
+	cli
+	DONE
+
+	snippet s_timer_handler
+	pushw %cx
+	movw %ax, %cx
+	movb $0x20, %al
+	outb %al, $0x20
+	movw %cx, %ax
+	popw %cx
+	incw %ax
+	iretw
+
 	snippet s_sysenter
 	sysenter
 

@@ -26,7 +26,8 @@ extern u8 low_begin[], low_end[], low_vectors[];
 	S(registers) S(memory) S(code_write) S(word_at_limit) S(dword_at_limit) S(dword_below_limit) S(stack_at_limit) S(wide_address) \
 	S(call_near) S(call_far) S(loops) S(strings) S(string_at_limit) S(rep_at_limit) S(interrupt) S(interrupt_handler) S(flags) S(stack) \
 	S(stack_wraps) S(divide) S(bound) S(into) S(tables) S(pointers) S(rewrites) S(where) S(jump_to_end) S(jump_beyond) S(call_beyond) \
-	S(unreal) S(xlat) S(environment) S(sysenter) S(count)
+	S(unreal) S(xlat) S(environment) S(wide_environment) S(single_step) S(timer) \
+	S(timer_handler) S(sysenter) S(count)
 #define DECLARE(name) extern u8 s_##name[];
 SNIPPETS(DECLARE)
 
@@ -215,6 +216,22 @@ static void test_interrupts(void)
 	check_equal("three words", s.ebp & 0xFFFF, SP - 6);
 	check_equal("iret", s.esp, 0x77771000);
 	check_equal("IF again", s.eflags & 0x200, 0x200);
+	s = state_of(s_timer);
+	memcpy((void *)(CODE_AT + 0x800), s_timer_handler, 64);
+	/* As the firmware left it, or not at all. */
+	static const u8 commands[] = {0x11, 0x08, 0x04, 0x01};
+	out8(0x20, commands[0]);
+	for (unsigned i = 1; i < sizeof commands; i++) out8(0x21, commands[i]);
+	out8(0x21, 0xFF);
+	vector_set(8, CODE_AT >> 4, 0x800);
+	go(&s);
+	out8(0x21, 0xFF);
+	check_equal("the timer's interrupts end hlt", s.eax, 5);
+	s = state_of(s_single_step);
+	s.ebp = SP - 2;
+	go(&s);
+	check_equal("a single step", s.vector << 16 | s.ip, 1 << 16 | (ORIGIN + 7));
+	check_equal("one", s.eax, 0xA0A1A2A4);
 	s = state_of(s_divide);
 	expect("#DE", &s, 0, 2);
 	s = state_of(s_bound);
@@ -286,6 +303,9 @@ static void test_system(void)
 	check_equal("it keeps its limit", s.ecx, 0x600DF00D);
 	s = run_code(s_environment);
 	check_equal("fnstenv: control and status", *dword_at(DATA_AT + 0x60), 0x3800037F);
+	s = run_code(s_wide_environment);
+	check_equal("fnstenv of 32 bits: no selector", *dword_at(DATA_AT + 0x78), 0);
+	s = run_code(s_environment);
 	check_equal("fnstenv: tags, 14 bytes", (u32)*word_at(DATA_AT + 0x64) << 16 | *word_at(DATA_AT + 0x6E), 0x3FFFEFEE);
 }
 

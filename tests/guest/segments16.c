@@ -249,6 +249,13 @@ static void test_data_limits(void)
 	expect("a write through CS: #GP", s, 13, 0);
 	s = narrow(p_cs_read);
 	expect("a read through CS beyond: #GP", s, 13, 4);
+	gdt_set(SMALL, 0xFFFFF000, 0xFFFF, 0xF3, 0);
+	s = narrow(p_word);
+	s.ds = USER(SMALL);
+	s.ebx = 0x1010;
+	*word_at(0x10) = 0x5A5A;
+	run(&s);
+	check_equal("an address that wraps at 4 GiB", s.eax, 0xA0A15A5A);
 	/* The limit changes under the same code. */
 	u32 wrong = 0;
 	for (u32 i = 0; i < 40; i++) {

@@ -141,6 +141,30 @@ TEST(cache, commit_keeps_what_it_is_given)
 	cache_destroy(c);
 }
 
+/* Through another CS base, or up to another limit, the same bytes are another block; both live. */
+TEST(cache, identity_has_the_code_segment)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *flat = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
+	struct block what = *flat, *other[2];
+	what.eip = 0x800;
+	for (unsigned i = 0; i < 2; i++) {
+		struct cache_space space;
+		CHECK_EQ(cache_reserve(c, 256, &space), 0);
+		memset(space.write, 0x90, 64);
+		what.row_count = what.slot_count = 0;
+		other[i] = cache_commit(c, &what, 64);
+		what.cs_end = 0x10000;
+	}
+	CHECK(!flat->dead && !other[0]->dead && !other[1]->dead);
+	CHECK(cache_lookup(c, flat) == flat && cache_lookup(c, other[0]) == other[0] && cache_lookup(c, other[1]) == other[1]);
+	CHECK_STR(cache_check(c), NULL);
+	CHECK_EQ(cache_invalidate(c, 0x1004, 1), 3);
+	cache_destroy(c);
+}
+
 TEST(cache, finds_rows_and_slots_by_host_pc)
 {
 	struct seen seen;
