@@ -48,20 +48,20 @@ static void put_target(struct block *b, uint32_t size, bool absolute)
 static void put_branch(struct block *b)
 {
 	struct maker *m = &b->m;
-	unsigned reg = maker_below(m, 8);
+	unsigned reg = maker_below(m, 8), size = maker_is_code32(m) ? 4 : 2;
 
 	switch (maker_below(m, 10)) {
 	case 0: case 1: case 2: maker_put(m, 0x70 | maker_below(m, 16), 1); put_target(b, 1, false); break;
-	case 3: case 4: maker_put(m, 0x0F, 1); maker_put(m, 0x80 | maker_below(m, 16), 1); put_target(b, 4, false); break;
+	case 3: case 4: maker_put(m, 0x0F, 1); maker_put(m, 0x80 | maker_below(m, 16), 1); put_target(b, size, false); break;
 	case 5: maker_put(m, 0xE0 | maker_below(m, 4), 1); put_target(b, 1, false); break;
-	case 6: maker_put(m, 0xE8, 1); put_target(b, 4, false); break;
+	case 6: maker_put(m, 0xE8, 1); put_target(b, size, false); break;
 	case 7: maker_put(m, 0xEB, 1); put_target(b, 1, false); break;
-	case 8: maker_put(m, 0x68, 1); put_target(b, 4, true); maker_put(m, 0xC3, 1); break;
+	case 8: maker_put(m, 0x68, 1); put_target(b, size, true); maker_put(m, 0xC3, 1); break;
 	default:
 		if (reg == ESP)
 			reg = EAX;
 		maker_put(m, 0xB8 | reg, 1);
-		put_target(b, 4, true);
+		put_target(b, size, true);
 		maker_put(m, 0xFF, 1);
 		maker_put(m, (maker_below(m, 2) ? 0xD0 : 0xE0) | reg, 1);
 	}

@@ -18,7 +18,7 @@ static const struct field {
 	uint32_t usual;
 } fields[] = {
 #define AT(member) offsetof(struct diff_case, member)
-	{"form", WORD32, AT(form), 0}, {"ignored", WORD32, AT(flags_ignored), 0}, {"direct", FLAG, AT(direct), 0}, {"fpu", FLAG, AT(fpu), 0},
+	{"ignored", WORD32, AT(flags_ignored), 0}, {"direct", FLAG, AT(direct), 0}, {"fpu", FLAG, AT(fpu), 0},
 	{"eip", WORD32, AT(in.eip), CODE_BASE}, {"eflags", WORD32, AT(in.eflags), 0},
 	{"eax", WORD32, AT(in.gpr[EAX]), 0}, {"ecx", WORD32, AT(in.gpr[ECX]), 0}, {"edx", WORD32, AT(in.gpr[EDX]), 0}, {"ebx", WORD32, AT(in.gpr[EBX]), 0},
 	{"esp", WORD32, AT(in.gpr[ESP]), 0}, {"ebp", WORD32, AT(in.gpr[EBP]), 0}, {"esi", WORD32, AT(in.gpr[ESI]), 0}, {"edi", WORD32, AT(in.gpr[EDI]), 0},
@@ -150,9 +150,10 @@ static bool parse_word(struct diff_case *c, char *word)
 
 bool diff_is_runnable(const struct diff_case *c)
 {
-	uint32_t at = diff_segment(c->in.seg[SEG_CS])->base + c->in.eip - CODE_BASE;
+	const struct diff_segment *cs = diff_segment(c->in.seg[SEG_CS]);
+	uint32_t at = cs->base + c->in.eip - CODE_BASE;
 
-	return c->length > 0 && at < CODE_SIZE && at + c->length <= CODE_SIZE && c->form < diff_form_count();
+	return c->in.eip <= cs->limit && c->length > 0 && at < CODE_SIZE && at + c->length <= CODE_SIZE;
 }
 
 bool diff_parse_case(struct diff_case *c, const char *text)

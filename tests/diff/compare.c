@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/disasm.h"
+#include "base/x86.h"
 #include "diff.h"
 
 static const char *const gpr_names[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
@@ -85,6 +86,18 @@ static void print_memory(FILE *out, const struct diff_case *c, const struct diff
 	}
 }
 
+static void print_code(FILE *out, const struct diff_case *c)
+{
+	struct disasm *d = disasm_open(diff_segment(c->in.seg[SEG_CS])->big ? DISASM_32 : DISASM_16);
+	char text[128];
+
+	for (size_t at = 0, length; d && at < c->length; at += length) {
+		length = disasm_text(d, c->code + at, c->length - at, c->in.eip + at, text, sizeof(text));
+		fprintf(out, "#   %08x  %s\n", (unsigned)(c->in.eip + at), text);
+	}
+	disasm_close(d);
+}
+
 void diff_print_difference(FILE *out, const struct diff_case *c, const struct diff_result *ours, const char *who, const struct diff_result *theirs)
 {
 	fprintf(out, "#   bt-vmm, %s:\n", who);
@@ -95,5 +108,5 @@ void diff_print_difference(FILE *out, const struct diff_case *c, const struct di
 	for (unsigned i = 0; i < DIFF_SEGMENTS; i++)
 		if (c->in.seg[i] != DATA3 && c->in.seg[i] != CODE3)
 			fprintf(out, "#   %s: %s\n", seg_names[i], diff_segment(c->in.seg[i])->what);
-	disasm_print(out, c->code, c->length, c->in.eip, false);
+	print_code(out, c);
 }

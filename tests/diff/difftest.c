@@ -1,242 +1,15 @@
-/* The driver. Prints TAP: one line a form, one for blocks. */
+/* The driver's command. Prints TAP: one line a form, one for blocks. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <unistd.h>
 
-#include "base/x86.h"
-#include "diff.h"
-#include "reference.h"
+#include "driver.h"
 #include "runtime/options.h"
 
 #define BLOCK_LINE "blocks"
-#define RANDOM_LINE "random"
-#define ENDLESS_SECONDS 20
 #define MAX_FINDINGS 20u
-
-struct driver {
-	struct native *native;
-	struct monitor *monitor;
-	struct reference *reference; /* NULL: without Unicorn */
-	uint64_t seed;
-	uint32_t cases, blocks, unicorn; /* a form; all; of a form's cases */
-	bool shapes, minimise;
-	const char *form, *plant;
-	unsigned chaos;
-	uint32_t failed, findings;
-	uint64_t total, skipped, unicorn_total, unicorn_wrong;
-};
-
-/* Cases, one after the other; false where there are no more. */
-struct source {
-	bool (*make)(struct source *s, struct diff_case *c, uint64_t *seed);
-	uint32_t form;
-	uint64_t seed, at, end;
-	uint64_t failed;        /* the seed of the case that differed */
-	uint32_t for_reference; /* how many of them Unicorn is asked about */
-};
-
-static const struct diff_case *running; /* in the monitor */
-
-static void on_endless(int number)
-{
-	(void)number;
-	printf("Bail out! bt-vmm does not end a case that the processor ended:\n# ");
-	if (running)
-		diff_print_case(stdout, running);
-	fflush(stdout);
-	_exit(1);
-}
-
-static bool run_monitor(struct driver *d, const struct diff_case *c, struct diff_result *r)
-{
-	running = c;
-	return monitor_run(d->monitor, c, r);
-}
-
-/* What the processor's side cannot say: no end, a system call, or data that it would not execute. */
-static bool is_unusable(const struct diff_result *theirs)
-{
-	return theirs->out.vector >= NATIVE_ENDLESS;
-}
-
-static void run_native(struct driver *d, uint32_t count)
-{
-	if (native_run(d->native, count))
-		return;
-	printf("Bail out! the process that runs the instructions on the processor is gone\n");
-	exit(1);
-}
-
-static bool alike(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
-{
-	return diff_equal(c, ours, theirs) || diff_is_unspecified(c, ours, theirs);
-}
-
-static bool fails(void *ctx, const struct diff_case *c)
-{
-	static struct diff_result ours;
-	struct driver *d = ctx;
-
-	native_cases(d->native)[0] = *c;
-	run_native(d, 1);
-	const struct diff_result *theirs = &native_results(d->native)[0];
-	return !is_unusable(theirs) && !(run_monitor(d, c, &ours) && alike(c, &ours, theirs));
-}
-
-static void print_finding(struct driver *d, const struct diff_case *c, uint64_t seed)
-{
-	static struct diff_result ours;
-	static struct diff_case smallest;
-
-	smallest = *c;
-	printf("# finding: %s, seed %llu: bt-vmm differs from the processor\n", diff_form_name(c->form), (unsigned long long)seed);
-	if (!fails(d, &smallest)) {
-		printf("# it does not show when the case runs alone: what ran before it matters\n# as found: ");
-		diff_print_case(stdout, c);
-		putchar('\n');
-		return;
-	}
-	if (d->minimise)
-		diff_minimise(&smallest, fails, d);
-	fails(d, &smallest);
-	run_monitor(d, &smallest, &ours);
-	diff_print_difference(stdout, &smallest, &ours, "processor", &native_results(d->native)[0]);
-	printf("# replay: tools/difftest --replay '");
-	diff_print_case(stdout, &smallest);
-	puts("'");
-}
-
-#ifdef HAVE_UNICORN
-/* Where the manual leaves nothing open but what undefined.c knows. Unicorn has no limits and no types of segments, no alignment checks, and traps
- * by flags only roughly. */
-static bool suits_reference(const struct diff_case *c, const struct diff_result *ours)
-{
-	uint32_t vector = ours->out.vector;
-
-	return c->defined && diff_is_flat(&c->in) && !(c->in.eflags & (EFL_TF | EFL_AC)) && vector != VEC_SS && vector != VEC_GP &&
-	       vector != VEC_PF && vector != VEC_AC;
-}
-
-/* A case that bt-vmm and the processor ran alike, in Unicorn: what it does otherwise is an error of its own, and must be on the list. */
-static bool run_reference(struct driver *d, const struct diff_case *c, const struct diff_result *ours, uint64_t seed)
-{
-	static struct diff_result theirs;
-	const char *name = diff_form_name(c->form);
-
-	d->unicorn_total++;
-	if (!reference_run(d->reference, c, &theirs))
-		theirs.out.vector = UINT32_MAX;
-	unsigned parts = diff_parts(c, ours, &theirs);
-	d->unicorn_wrong += parts != 0;
-	/* It reads more than the instruction needs, at the end of the data. */
-	if (theirs.out.vector == VEC_PF)
-		return true;
-	unsigned unexplained = unicorn_unexplained(name, parts);
-	if (!unexplained)
-		return true;
-	printf("# %s, seed %llu: Unicorn differs\n", name, (unsigned long long)seed);
-	diff_print_difference(stdout, c, ours, "Unicorn", &theirs);
-	printf("# the processor agrees with bt-vmm, and it is not on the list of Unicorn's errors: ");
-	diff_print_parts(stdout, unexplained);
-	putchar('\n');
-	return false;
-}
-
-static bool start_reference(struct driver *d)
-{
-	d->reference = d->unicorn ? reference_create(native_maps_zero(d->native)) : NULL;
-	return d->reference || !d->unicorn;
-}
-
-static void end_reference(struct driver *d)
-{
-	if (!d->reference)
-		return;
-	printf("# Unicorn: %llu cases, wrong in %llu of them\n", (unsigned long long)d->unicorn_total, (unsigned long long)d->unicorn_wrong);
-	if (!d->form)
-		unicorn_print_unseen(stdout);
-	reference_destroy(d->reference);
-}
-#else
-static bool suits_reference(const struct diff_case *c, const struct diff_result *ours)
-{
-	(void)c, (void)ours;
-	return false;
-}
-
-static bool run_reference(struct driver *d, const struct diff_case *c, const struct diff_result *ours, uint64_t seed)
-{
-	(void)d, (void)c, (void)ours, (void)seed;
-	return true;
-}
-
-static bool start_reference(struct driver *d)
-{
-	(void)d;
-	puts("# built without libunicorn: bt-vmm and the processor alone");
-	return true;
-}
-
-static void end_reference(struct driver *d)
-{
-	(void)d;
-}
-#endif
-
-/* The kernel may refuse some descriptors: those cases are flat. */
-static void fit_host(const struct driver *d, struct diff_case *c)
-{
-	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) {
-		if ((c->in.seg[i] & 7) == 7 && !native_has_segment(d->native, c->in.seg[i] >> 3))
-			c->in.seg[i] = i == SEG_CS ? CODE3 : DATA3;
-	}
-}
-
-static bool judge(struct driver *d, struct source *s, const struct diff_case *c, const struct diff_result *theirs, uint64_t seed)
-{
-	static struct diff_result ours;
-
-	d->total++;
-	if (is_unusable(theirs)) {
-		d->skipped++;
-		return true;
-	}
-	bool ran = run_monitor(d, c, &ours), same = ran && diff_equal(c, &ours, theirs);
-	if (!same && !(ran && diff_is_unspecified(c, &ours, theirs))) {
-		static struct diff_case found; /* the batch is overwritten */
-		found = *c;
-		print_finding(d, &found, seed);
-		return false;
-	}
-	if (!same || !d->reference || !s->for_reference || !suits_reference(c, &ours))
-		return true;
-	s->for_reference--;
-	return run_reference(d, c, &ours, seed);
-}
-
-/* All of a source's; false at the first that differs. */
-static bool run_source(struct driver *d, struct source *s)
-{
-	struct diff_case *cases = native_cases(d->native);
-	uint64_t seeds[NATIVE_BATCH];
-	uint32_t count;
-
-	do {
-		for (count = 0; count < NATIVE_BATCH && s->make(s, &cases[count], &seeds[count]); count++) fit_host(d, &cases[count]);
-		if (count)
-			run_native(d, count);
-		alarm(ENDLESS_SECONDS);
-		for (uint32_t i = 0; i < count; i++) {
-			s->failed = seeds[i];
-			if (!judge(d, s, &cases[i], &native_results(d->native)[i], seeds[i]))
-				return false;
-		}
-	} while (count == NATIVE_BATCH);
-	return true;
-}
 
 static bool make_form(struct source *s, struct diff_case *c, uint64_t *seed)
 {
@@ -280,7 +53,7 @@ static bool run_form(struct driver *d, uint32_t form)
 	struct source random = {.make = make_form, .form = form, .seed = d->seed, .end = d->cases, .for_reference = d->unicorn};
 	struct source shapes = {.make = make_shape, .form = form, .seed = d->seed, .end = d->shapes ? diff_shape_count(form) : 0, .for_reference = d->unicorn};
 
-	return run_source(d, &random) && run_source(d, &shapes);
+	return driver_run(d, &random) && driver_run(d, &shapes);
 }
 
 static void report(struct driver *d, uint32_t line, bool good, const char *name)
@@ -305,7 +78,7 @@ static int run_all(struct driver *d)
 			report(d, ++line, run_form(d, form), diff_form_name(form));
 	}
 	if (d->blocks && is_chosen(d, BLOCK_LINE))
-		report(d, ++line, run_source(d, &blocks), BLOCK_LINE);
+		report(d, ++line, driver_run(d, &blocks), BLOCK_LINE);
 	printf("1..%u\n# seed %llu, %llu cases, %llu of them without an answer of the processor's, %u lines failed\n", line,
 	       (unsigned long long)d->seed, (unsigned long long)d->total, (unsigned long long)d->skipped, d->failed);
 	return d->failed != 0;
@@ -321,7 +94,7 @@ static int run_random(struct driver *d, const char *range)
 		return 2;
 	s.at = first;
 	s.end = first + count;
-	for (; d->findings < MAX_FINDINGS && !run_source(d, &s); d->findings++) s.at = s.failed + 1;
+	for (; d->findings < MAX_FINDINGS && !driver_run(d, &s); d->findings++) s.at = s.failed + 1;
 	printf("random %llu:%llu cases %llu skipped %llu findings %u\n", first, count, (unsigned long long)d->total, (unsigned long long)d->skipped,
 	       d->findings);
 	return d->findings != 0;
@@ -330,27 +103,29 @@ static int run_random(struct driver *d, const char *range)
 static int replay(struct driver *d, const char *text)
 {
 	static struct diff_case c;
+	static struct diff_result ours;
 
 	if (!diff_parse_case(&c, text)) {
 		fprintf(stderr, "difftest: '%s' is not a case: give the words behind 'replay:'\n", text);
 		return 2;
 	}
-	fit_host(d, &c);
+	driver_fit_host(d, &c);
 	d->minimise = false;
-	if (!fails(d, &c)) {
-		puts(is_unusable(&native_results(d->native)[0]) ? "# the processor gives no answer" : "# bt-vmm and the processor agree");
+	if (!driver_fails(d, &c, &ours)) {
+		puts(driver_is_unusable(driver_theirs(d)) ? "# the processor gives no answer" : "# bt-vmm and the processor agree");
 		return 0;
 	}
-	print_finding(d, &c, 0);
+	driver_print_finding(d, &c, 0);
 	return 1;
 }
 
-/* What was found once: a case a line, '#' before a comment. */
+/* What was found once: a case a line, behind a line with '#' that says what it was. */
 static int run_list(struct driver *d, const char *name)
 {
 	static struct diff_case c;
+	static struct diff_result ours;
 	FILE *in = fopen(name, "r");
-	char *text = NULL;
+	char *text = NULL, what[256] = "";
 	size_t size = 0;
 	uint32_t line = 0;
 
@@ -359,14 +134,17 @@ static int run_list(struct driver *d, const char *name)
 		return 2;
 	}
 	while (getline(&text, &size, in) > 0) {
-		if (*text == '#' || *text == '\n')
+		text[strcspn(text, "\n")] = 0;
+		if (*text == '#')
+			snprintf(what, sizeof(what), "%s", text + 1 + strspn(text + 1, " "));
+		if (*text == '#' || !*text)
 			continue;
 		bool known = diff_parse_case(&c, text);
-		fit_host(d, &c);
-		bool good = known && !fails(d, &c);
+		driver_fit_host(d, &c);
+		bool good = known && !driver_fails(d, &c, &ours);
 		if (known && !good)
-			print_finding(d, &c, 0);
-		report(d, ++line, good, known ? diff_form_name(c.form) : "a line that is no case");
+			driver_print_finding(d, &c, 0);
+		report(d, ++line, good, known ? what : "a line that is no case");
 	}
 	free(text);
 	fclose(in);
@@ -453,7 +231,7 @@ static bool start(struct driver *d)
 		fprintf(stderr, "difftest: --plant '%s' is not one to four bytes in hexadecimal\n", d->plant);
 		return false;
 	}
-	if (!start_reference(d)) {
+	if (!driver_start_reference(d)) {
 		fprintf(stderr, "difftest: Unicorn cannot be set up\n");
 		return false;
 	}
@@ -470,7 +248,7 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
-	signal(SIGALRM, on_endless);
+	signal(SIGALRM, driver_on_endless);
 	if (w.random || w.replay || w.regressions)
 		d.unicorn = 0;
 	if (!start(&d))
@@ -482,7 +260,7 @@ int main(int argc, char **argv)
 	else
 		code = w.random ? run_random(&d, w.random) : run_all(&d);
 	alarm(0);
-	end_reference(&d);
+	driver_end_reference(&d);
 	monitor_destroy(d.monitor);
 	native_stop(d.native);
 	return code;

@@ -18,7 +18,7 @@ bool maker_has_option(const struct form_template *t, char which)
 	return at && (!bar || at < bar);
 }
 
-static bool is_code32(const struct maker *m)
+bool maker_is_code32(const struct maker *m)
 {
 	return diff_segment(m->c->in.seg[SEG_CS])->big;
 }
@@ -50,7 +50,7 @@ static void put_token(struct maker *m, const char *token)
 	else if (!strcmp(token, "rel8"))
 		maker_put(m, maker_below(m, 128), 1);
 	else if (!strcmp(token, "rel32"))
-		maker_put(m, maker_below(m, 0x400), is_code32(m) ? 4 : 2);
+		maker_put(m, maker_below(m, 0x400), maker_is_code32(m) ? 4 : 2);
 	else
 		maker_put(m, (uint32_t)strtoul(token, NULL, 16), 1);
 }
@@ -70,15 +70,21 @@ static uint32_t code_target(struct maker *m)
 	return CODE_BASE + 0x800 + maker_below(m, 0x700) - maker_segment_base(m, SEG_CS);
 }
 
+/* A pointer of 16 bits has an upper half that must not matter. */
 static void settle_data(struct maker *m, unsigned reg, unsigned seg)
 {
+	bool big = reg == EBX || reg == ESI || reg == EDI ? !m->a16 : diff_segment(m->c->in.seg[seg])->big;
+	uint32_t value = maker_pick_data(m) - maker_segment_base(m, seg);
+
 	if (maker_is_free(m, reg))
-		maker_settle(m, reg, maker_pick_data(m) - maker_segment_base(m, seg));
+		maker_settle(m, reg, big ? value : (value & 0xFFFF) | (maker_next(m) & 0xFFFF0000));
 }
 
 static uint32_t stack_linear(const struct maker *m)
 {
-	return m->value[ESP] + maker_segment_base(m, SEG_SS);
+	uint32_t mask = diff_segment(m->c->in.seg[SEG_SS])->big ? ~0u : 0xFFFFu;
+
+	return (m->value[ESP] & mask) + maker_segment_base(m, SEG_SS);
 }
 
 static void setup_string(struct maker *m)
@@ -202,11 +208,7 @@ static void setup_selector(struct maker *m)
 	unsigned i = maker_below(m, diff_segment_count + sizeof(others) / sizeof(*others));
 	uint32_t selector = i < diff_segment_count ? DIFF_SELECTOR(i) : others[i - diff_segment_count];
 
-	/* Stacks of 16 bits are cases of their own. */
-	if (i < diff_segment_count && !diff_segments[i].big && (strstr(m->form->name, "ss")))
-		selector = DATA3;
 	m->c->defined = false;
-	m->c->in.eflags &= ~EFL_TF;
 	settle_data(m, ESP, SEG_SS);
 	if (m->has_memory)
 		maker_put_data(m, m->linear, selector);
@@ -256,9 +258,9 @@ static void put_prefixes(struct maker *m)
 
 	if (m->lock)
 		prefixes[count++] = 0xF0;
-	if (m->word == is_code32(m))
+	if (m->word == maker_is_code32(m))
 		prefixes[count++] = 0x66;
-	if (m->a16 == is_code32(m))
+	if (m->a16 == maker_is_code32(m))
 		prefixes[count++] = 0x67;
 	if (m->override < SEG_COUNT)
 		prefixes[count++] = overrides[m->override];
@@ -277,9 +279,9 @@ static void choose_prefixes(struct maker *m)
 	bool can_word = maker_has_option(t, 'o');
 
 	m->repeated = t->bytes[0] == 'F' && (t->bytes[1] == '2' || t->bytes[1] == '3');
-	m->word = can_word ? maker_below(m, 3) == 0 : !is_code32(m);
+	m->word = can_word ? maker_below(m, 3) == 0 : !maker_is_code32(m);
 	m->lock = maker_has_option(t, 'l') && maker_below(m, 4) == 0 && (m->want_modrm < 0 || m->want_modrm < 0xC0);
-	m->a16 = maker_below(m, maker_has_option(t, 'a') ? 3 : 12) ? !is_code32(m) : is_code32(m);
+	m->a16 = maker_below(m, maker_has_option(t, 'a') ? 3 : 12) ? !maker_is_code32(m) : maker_is_code32(m);
 	m->override = maker_below(m, 10) ? SEG_COUNT : maker_below(m, SEG_COUNT);
 }
 
@@ -292,9 +294,6 @@ void maker_put_instruction(struct maker *m, uint32_t form)
 	m->taken = 0;
 	m->has_modrm = m->has_memory = false;
 	choose_prefixes(m);
-	/* 80-bit operands are taken for 128 where a segment has a limit. */
-	if (!strncmp(m->form->bytes, "D", 1) && (strstr(m->form->bytes, "/4m") || strstr(m->form->bytes, "/5m") || strstr(m->form->bytes, "/6m") || strstr(m->form->bytes, "/7m")))
-		for (unsigned i = 0; i < DIFF_SEGMENTS; i++) m->c->in.seg[i] = i == SEG_CS ? m->c->in.seg[i] : DATA3;
 	each_token(m, choose_token);
 	apply_setup(m);
 	put_prefixes(m);

@@ -58,6 +58,7 @@ uint32_t maker_get_data(const struct maker *m, uint32_t linear);
 void maker_choose_operand(struct maker *m, const char *token);
 
 /* forms.c */
+bool maker_is_code32(const struct maker *m);
 bool maker_has_option(const struct form_template *t, char which);
 void maker_put_instruction(struct maker *m, uint32_t form);
 

@@ -57,6 +57,19 @@ static void drop_instructions(struct minimiser *m)
 	}
 }
 
+/* Prefixes, and what an instruction does not need. */
+static void drop_bytes(struct minimiser *m)
+{
+	struct diff_case smaller;
+
+	for (uint32_t at = 0; at < m->c->length;) {
+		smaller = *m->c;
+		cut(&smaller, at, 1);
+		if (!smaller.length || !attempt(m, &smaller))
+			at++;
+	}
+}
+
 static void drop_tail(struct minimiser *m)
 {
 	struct diff_case smaller;
@@ -144,6 +157,7 @@ void diff_minimise(struct diff_case *c, diff_fails_fn *fails, void *ctx)
 		m.changed = false;
 		drop_tail(&m);
 		drop_instructions(&m);
+		drop_bytes(&m);
 		simplify_fpu(&m);
 		simplify_registers(&m);
 		simplify_data(&m);

@@ -29,8 +29,8 @@
 #define VECTORS 32u
 #define CODE0 0x08u
 #define DATA0 0x10u
-#define TSS 0x30u
-#define LDT 0x38u
+#define TSS 0x40u
+#define LDT 0x50u
 #define PAGE 0x1000u
 #define USER_PAGE (PTE_P | PTE_US | PTE_A | PTE_D)
 
@@ -60,10 +60,12 @@ static uint32_t get32(const uint8_t *ram, uint32_t at)
 static void put_descriptors(uint8_t *ram)
 {
 	const uint64_t base = SYSTEM + TSS_BASE, ldt = SYSTEM + LDT_BASE;
-	const uint64_t gdt[] = {
-		0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0, 0x00CFFB000000FFFF, 0x00CFF3000000FFFF,
-		0x00008B0000000067 | (base & 0xFFFFFF) << 16 | base >> 24 << 56,
-		0x0000820000000000 | (ldt & 0xFFFFFF) << 16 | ldt >> 24 << 56 | (8 * diff_segment_count - 1),
+	/* What CPL 3 can load is as in Linux: flat code and data, and the code segment of 64-bit programs. */
+	const uint64_t gdt[LDT / 8 + 1] = {
+		[CODE0 / 8] = 0x00CF9B000000FFFF, [DATA0 / 8] = 0x00CF93000000FFFF, [CODE3 / 8] = 0x00CFFB000000FFFF, [DATA3 / 8] = 0x00CFF3000000FFFF,
+		[6] = 0x00AFFB000000FFFF,
+		[TSS / 8] = 0x00008B0000000067 | (base & 0xFFFFFF) << 16 | base >> 24 << 56,
+		[LDT / 8] = 0x0000820000000000 | (ldt & 0xFFFFFF) << 16 | ldt >> 24 << 56 | (8 * diff_segment_count - 1),
 	};
 
 	memcpy(ram + GDT_BASE, gdt, sizeof(gdt));
@@ -88,8 +90,8 @@ static void put_code(uint8_t *ram)
 		put32(ram, IDT_BASE + 8 * i, CODE0 << 16 | (gate & 0xFFFF));
 		put32(ram, IDT_BASE + 8 * i + 4, (gate & 0xFFFF0000) | (i == 3 || i == 4 ? 0xEE00 : 0x8E00));
 	}
-	/* ss: fxrstor [FPU_IN]; iret */
-	const uint8_t entry[] = {0x36, 0x0F, 0xAE, 0x0D, (uint8_t)in, (uint8_t)(in >> 8), (uint8_t)(in >> 16), in >> 24, 0xCF};
+	/* cs: fxrstor [FPU_IN]; iret */
+	const uint8_t entry[] = {0x2E, 0x0F, 0xAE, 0x0D, (uint8_t)in, (uint8_t)(in >> 8), (uint8_t)(in >> 16), in >> 24, 0xCF};
 	memcpy(ram + ENTRY, entry, sizeof(entry));
 }
 
@@ -177,7 +179,9 @@ static void enter_through_stub(struct vcpu *v, const struct diff_case *c, uint8_
 	v->seg[SEG_SS].selector = DATA0;
 	v->seg[SEG_CS].ar &= ~AR_DPL;
 	v->seg[SEG_SS].ar &= ~AR_DPL;
-	v->gpr[ESP] = SYSTEM + STACK_TOP - sizeof(frame);
+	/* To a 16-bit stack, IRET loads SP alone: the upper half is there before. */
+	v->gpr[ESP] = (c->in.gpr[ESP] & 0xFFFF0000) | 0x8000;
+	v->seg[SEG_SS].base = SYSTEM + STACK_TOP - sizeof(frame) - v->gpr[ESP];
 	v->eip = SYSTEM + ENTRY;
 	vcpu_set_eflags(v, 0, ~0u);
 }
@@ -190,7 +194,7 @@ static void put_state(struct monitor *m, const struct diff_case *c)
 	for (unsigned i = 0; i < SEG_COUNT; i++) v->seg[i] = segment(c->in.seg[i]);
 	v->tr = (struct segment){.selector = TSS, .base = SYSTEM + TSS_BASE, .limit = 0x67, .ar = AR_P | 11};
 	v->ldtr = (struct segment){.selector = LDT, .base = SYSTEM + LDT_BASE, .limit = 8 * diff_segment_count - 1, .ar = AR_P | 2};
-	v->gdtr = (struct table_register){.base = SYSTEM + GDT_BASE, .limit = 63};
+	v->gdtr = (struct table_register){.base = SYSTEM + GDT_BASE, .limit = LDT + 7};
 	v->idtr = (struct table_register){.base = SYSTEM + IDT_BASE, .limit = 8 * VECTORS - 1};
 	v->cr0 |= CR0_NE | CR0_AM | CR0_WP | CR0_PG;
 	v->cr3 = c->direct ? DIRECTORY_DIRECT : DIRECTORY_SOFT;

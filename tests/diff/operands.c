@@ -45,6 +45,8 @@ void maker_settle(struct maker *m, unsigned reg, uint32_t value)
 		m->c->in.gpr[reg] = value;
 		return;
 	}
+	if (!maker_is_code32(m))
+		maker_put(m, 0x66, 1);
 	maker_put(m, 0xB8 | reg, 1);
 	maker_put(m, value, 4);
 }

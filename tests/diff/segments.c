@@ -27,6 +27,15 @@ const struct diff_segment diff_segments[] = {
 	{"code that can be read", 0, ALL, CODE, true},
 	{"code with base", CODE_BASE - 0x10000, ALL, CODE, true},
 	{"code that can only run", 0, ALL, HIDDEN_CODE, true},
+	{"code, limit within the first page", CODE_BASE - 0x1000, 0x1FFF, HIDDEN_CODE, true},
+	{"code, base and limit", CODE_BASE - 0x10000, 0x11FFF, CODE, true},
+	{"16-bit code", CODE_BASE, 0xFFFF, CODE, false},
+	{"16-bit code, limit in the first page", CODE_BASE - 0x100, 0x8FF, HIDDEN_CODE, false},
+	{"16-bit code, 64 KiB that end with it", DATA_BASE - 0x10000, 0xFFFF, CODE, false},
+	{"16-bit stack", DATA_BASE - 0x100, 0xFFFF, DATA, false},
+	{"16-bit stack, its top in the middle", DATA_MIDDLE - 0x10000, 0xFFFF, DATA, false},
+	{"16-bit stack, limit in the middle", DATA_BASE, DATA_SIZE / 2 + 2, DATA, false},
+	{"16-bit data, flat", 0, ALL, DATA, false},
 };
 const unsigned diff_segment_count = sizeof(diff_segments) / sizeof(*diff_segments);
 

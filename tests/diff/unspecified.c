@@ -8,6 +8,7 @@
 #include "diff.h"
 
 #define NEAR 64u
+#define HOST_CPU_SELECTOR 0x78
 
 struct faulting {
 	ZydisDecodedInstruction insn;
@@ -64,7 +65,9 @@ static uint32_t address(const struct faulting *f, const ZydisDecodedOperand *o, 
 /* Volume 3, 5.3: with an effective limit of FFFFFFFFH, accesses that extend beyond it "may or may not cause the indicated exceptions". We wrap. */
 static bool crosses_end(const struct faulting *f, const struct diff_state *s)
 {
-	if (f->insn.mnemonic == ZYDIS_MNEMONIC_ENTER && s->gpr[EBP] + 2 * NEAR < 4 * NEAR)
+	bool by_ebp = f->insn.mnemonic == ZYDIS_MNEMONIC_ENTER || f->insn.mnemonic == ZYDIS_MNEMONIC_LEAVE;
+
+	if (by_ebp && s->gpr[EBP] + 2 * NEAR < 4 * NEAR)
 		return true;
 	for (unsigned i = 0; i < f->insn.operand_count; i++) {
 		const ZydisDecodedOperand *o = &f->operands[i];
@@ -134,12 +137,22 @@ static bool is_half_done(const struct faulting *f, const struct diff_state *a, c
 	}
 }
 
+/* A selector of the host's table that says which processor this is. */
+static bool has_host_selector(const struct diff_state *s)
+{
+	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) {
+		if ((s->seg[i] & ~3) == HOST_CPU_SELECTOR)
+			return true;
+	}
+	return false;
+}
+
 bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
 {
 	struct faulting f;
 	const struct diff_state *a = &ours->out, *b = &theirs->out;
 
-	if (differs_in_lar(c, ours, theirs) || (decode(&f, c, a->eip) && is_arpl(&f, a)))
+	if (has_host_selector(b) || differs_in_lar(c, ours, theirs) || (decode(&f, c, a->eip) && is_arpl(&f, a)))
 		return true;
 	if (!decode(&f, c, b->eip))
 		return false;

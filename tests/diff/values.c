@@ -105,7 +105,7 @@ static uint16_t random_selector(struct maker *m, unsigned seg)
 		unsigned i = maker_below(m, diff_segment_count);
 		const struct diff_segment *s = &diff_segments[i];
 		bool code = s->type & AR_CODE, writable = !code && (s->type & AR_WRITABLE), readable = !code || (s->type & AR_READABLE);
-		if (seg == SEG_CS ? code : seg == SEG_SS ? writable && s->big : readable)
+		if (seg == SEG_CS ? code : seg == SEG_SS ? writable : readable)
 			return DIFF_SELECTOR(i);
 	}
 }
@@ -117,16 +117,22 @@ static void random_segments(struct maker *m)
 	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) seg[i] = i == SEG_CS ? CODE3 : DATA3;
 	if (maker_below(m, 4))
 		return;
+	if (maker_below(m, 3) == 0)
+		seg[SEG_CS] = random_selector(m, SEG_CS);
+	/* From 16-bit code, flat data is mostly out of reach. */
+	bool reaches = diff_segment(seg[SEG_CS])->big;
 	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) {
-		if (maker_below(m, i == SEG_CS ? 4 : 2) == 0)
+		if (i != SEG_CS && (reaches ? maker_below(m, 2) == 0 : maker_below(m, 8)))
 			seg[i] = random_selector(m, i);
 	}
 }
 
-/* Mostly in the first of the two pages; now and then near its end, so that an instruction goes on in the second. */
-static uint32_t random_place(struct maker *m)
+/* Mostly in the first of the two pages; now and then near its end, so that an instruction goes on in the second, or near the limit. */
+static uint32_t random_place(struct maker *m, const struct diff_segment *cs)
 {
-	return CODE_BASE + (maker_below(m, 16) ? maker_below(m, 0x200) : 0x1000 - maker_below(m, 24));
+	uint32_t eip = CODE_BASE - cs->base + (maker_below(m, 16) ? maker_below(m, 0x200) : 0x1000 - maker_below(m, 24));
+
+	return eip > cs->limit ? cs->limit - maker_below(m, 24) : eip;
 }
 
 void maker_random_state(struct maker *m, uint64_t seed)
@@ -143,7 +149,7 @@ void maker_random_state(struct maker *m, uint64_t seed)
 	random_fpu(m);
 	random_segments(m);
 	in->eflags = maker_next(m) & (EFL_ARITH | (maker_below(m, 16) ? 0 : EFL_TF) | (maker_below(m, 16) ? 0 : EFL_AC));
-	in->eip = random_place(m) - diff_segment(in->seg[SEG_CS])->base;
+	in->eip = random_place(m, diff_segment(in->seg[SEG_CS]));
 	m->c->direct = maker_below(m, 2);
 	m->want_modrm = m->want_sib = m->want_reg = m->extra_prefix = -1;
 	m->override = SEG_COUNT;

@@ -1,0 +1,31 @@
+/* A finding: the case made as small as it goes, what differs, and how to run it again. */
+#include "driver.h"
+
+static bool still_fails(void *ctx, const struct diff_case *c)
+{
+	static struct diff_result ours;
+
+	return driver_fails(ctx, c, &ours);
+}
+
+void driver_print_finding(struct driver *d, const struct diff_case *c, uint64_t seed)
+{
+	static struct diff_result ours;
+	static struct diff_case smallest;
+
+	smallest = *c;
+	printf("# finding: %s, seed %llu: bt-vmm differs from the processor\n", diff_form_name(c->form), (unsigned long long)seed);
+	if (!driver_fails(d, &smallest, &ours)) {
+		printf("# it does not show when the case runs alone: what ran before it matters\n# as found: ");
+		diff_print_case(stdout, c);
+		putchar('\n');
+		return;
+	}
+	if (d->minimise)
+		diff_minimise(&smallest, still_fails, d);
+	driver_fails(d, &smallest, &ours);
+	diff_print_difference(stdout, &smallest, &ours, "processor", driver_theirs(d));
+	printf("# replay: tools/difftest --replay '");
+	diff_print_case(stdout, &smallest);
+	puts("'");
+}
