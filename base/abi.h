@@ -6,7 +6,8 @@
  *   R13                           struct vcpu
  *   R14                           tables of the current view, + ABI_TABLES_BIAS
  *   R8-R11                        scratch within one guest instruction; at an indirect exit R8D is the target's EIP
- *   R15                           the view's window, as GS base: an address of one register needs no segment (see WINDOW_GUARD)
+ *   R15                           the view's window, as GS base: an address of one register needs no segment (see WINDOW_GUARD). Its low 32
+ *                                 bits are zero: a host address in the window, cut to 32 bits, is the guest's
  *   RSP                           return-prediction stack of the view: only a prediction, may be discarded at any moment
  *   GS base                       the view's window; FS base stays the host's
  *   RFLAGS                        guest status flags; DF clear, AC clear

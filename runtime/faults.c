@@ -238,7 +238,7 @@ static void cool_down(struct runtime *r, gva_t gva)
 }
 
 /* The direct form met something its window does not show: a hidden fault, a true one, or a page that only the soft form can serve. */
-static host_pc_t window_fault(struct runtime *r, const struct side_row *row)
+static host_pc_t window_fault(struct runtime *r, const struct block *b, const struct side_row *row)
 {
 	struct vcpu *v = r->v;
 	uint64_t offset = v->host_fault.addr - (uint64_t)r->window;
@@ -254,7 +254,7 @@ static host_pc_t window_fault(struct runtime *r, const struct side_row *row)
 		}
 		if (mapped) {
 			r->stats.hidden_faults++;
-			return v->resume_pc;
+			return row->undo == UNDO_REPEAT ? b->host_pc + row->host_offset : v->resume_pc;
 		}
 	}
 	dispatch_stop(v, row);
@@ -280,7 +280,7 @@ host_pc_t fault_host(struct runtime *r)
 	switch (v->host_fault.trapno) {
 	case VEC_PF:
 		if (r->window && address + WINDOW_GUARD - (uint64_t)r->window < WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
-			return window_fault(r, row);
+			return window_fault(r, b, row);
 		return internal_error(r, "translated code touched memory outside the window");
 	case VEC_GP: /* misaligned SSE, reserved MXCSR bits */
 		return exception_from_host(r, row, VEC_GP, true);

@@ -52,11 +52,27 @@ static bool paint(struct fences *f, uint8_t *at, size_t size)
 	return note(f, at, size);
 }
 
+/* Address space whose byte at `offset` lies at a multiple of `align`. */
+static uint8_t *reserve(size_t size, size_t align, size_t offset)
+{
+	uint8_t *p = mmap(NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED) return NULL;
+	size_t before = -((uintptr_t)p + offset) & (align - 1);
+	if (before) munmap(p, before);
+	munmap(p + before + size, align - before);
+	return p + before;
+}
+
 void *fences_alloc(struct fences *f, size_t size, int protection)
 {
+	return fences_alloc_aligned(f, size, protection, PAGE_SIZE, 0);
+}
+
+void *fences_alloc_aligned(struct fences *f, size_t size, int protection, size_t align, size_t offset)
+{
 	size_t whole = size + 2 * FENCE_SIZE;
-	uint8_t *p = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED) return NULL;
+	uint8_t *p = reserve(whole, align, FENCE_SIZE + offset);
+	if (!p) return NULL;
 	uint8_t *at = p + FENCE_SIZE;
 	bool ready = protection == PROT_NONE || !mprotect(at, size, protection);
 	if (ready && (!f->patterned || paint(f, at, size))) return at;

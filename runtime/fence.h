@@ -23,6 +23,8 @@ struct fences {
 
 /* Zero-filled memory between two fences: whole pages of this protection, or NULL. */
 void *fences_alloc(struct fences *f, size_t size, int protection);
+/* Ditto, where the byte at `offset` lies at a multiple of `align`, a power of two. */
+void *fences_alloc_aligned(struct fences *f, size_t size, int protection, size_t align, size_t offset);
 void fences_free(struct fences *f, void *p, size_t size);
 /* The first byte of a fence that is not as it was, or NULL. */
 const uint8_t *fences_find_change(const struct fences *f);

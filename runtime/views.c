@@ -32,7 +32,7 @@ static void tables_free(void *ctx, void *p, size_t size)
 static void *window_alloc(void *ctx)
 {
 	struct runtime *r = ctx;
-	uint8_t *p = fences_alloc(&r->fences, WINDOW_RESERVATION, PROT_NONE);
+	uint8_t *p = fences_alloc_aligned(&r->fences, WINDOW_RESERVATION, PROT_NONE, WINDOW_SIZE, WINDOW_GUARD);
 
 	return p ? p + WINDOW_GUARD : NULL;
 }

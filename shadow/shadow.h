@@ -23,7 +23,7 @@ struct jump_slot;
 /* What emitted code and the runtime need of a view. */
 struct shadow_view {
 	uint8_t *tables;     /* ABI_READ_TABLE, ABI_WRITE_TABLE, ABI_EXEC_TABLE at their offsets; ABI_TABLES_SIZE bytes */
-	uint8_t *window;     /* WINDOW_SIZE bytes of host memory, or NULL while the view is soft */
+	uint8_t *window;     /* WINDOW_SIZE bytes of host memory, at a multiple of that; or NULL while the view is soft */
 	bool user;
 	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
 	uint32_t return_context;     /* the runtime's: the context whose landing pads are on it */

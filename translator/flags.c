@@ -4,13 +4,6 @@
 
 #define SYSTEM_FLAGS (EFL_TF | EFL_DF | EFL_IOPL | EFL_NT | EFL_RF | EFL_VM | EFL_AC | EFL_VIF | EFL_VIP | EFL_ID)
 
-static uint32_t callout_word(const struct insn *insn)
-{
-	unsigned size = insn->d.operand_width == 16 ? 1 : 2;
-
-	return CALLOUT_ARG(insn->rule->callout, insn->length, 0, size, 0, 0, 0, 0, 0);
-}
-
 /* R8D += a byte of the vCPU, shifted left. Clobbers R9. */
 static void add_flag(struct emitter *e, struct host_mem byte, unsigned shift)
 {

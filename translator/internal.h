@@ -120,6 +120,8 @@ void emit_raise(struct translation *t, const struct insn *insn, unsigned vector,
 void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word);
 /* Ditto, going on at another place of the block than behind the jump. */
 void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc_t resume);
+/* The word of the callout that the instruction's rule names; for a cold exit, where R8D and R10D mean nothing to it. */
+uint32_t callout_word(const struct insn *insn);
 /* 0 none, 1 REP or REPE, 2 REPNE. */
 unsigned rep_of(const struct insn *insn);
 /* rows.c: what a row says from where on only an exit to this EIP is left. */

@@ -121,10 +121,10 @@ static void adjust(struct operands *o, const struct insn *insn)
 	}
 }
 
-bool emit_callout(struct translation *t, const struct insn *insn)
+static struct operands operands_of(const struct insn *insn)
 {
 	struct operands o = {0};
-	unsigned immediates = 0, size = size_log2(insn);
+	unsigned immediates = 0;
 
 	if (insn->d.attributes & ZYDIS_ATTRIB_HAS_MODRM) {
 		o.reg = insn->d.raw.modrm.reg;
@@ -133,6 +133,26 @@ bool emit_callout(struct translation *t, const struct insn *insn)
 	for (unsigned i = 0; i < insn->d.operand_count; i++)
 		scan_operand(&o, &insn->op[i], &immediates);
 	adjust(&o, insn);
+	return o;
+}
+
+static uint32_t word_of(const struct insn *insn, const struct operands *o)
+{
+	return CALLOUT_ARG(insn->rule->callout, insn->length, o->reg, size_log2(insn), o->seg, rep_of(insn), insn->d.address_width == 16,
+			   o->memory != NULL, o->rm);
+}
+
+uint32_t callout_word(const struct insn *insn)
+{
+	struct operands o = operands_of(insn);
+
+	return word_of(insn, &o);
+}
+
+bool emit_callout(struct translation *t, const struct insn *insn)
+{
+	struct operands o = operands_of(insn);
+
 	if (o.memory) {
 		struct guest_mem m = access_of(insn, o.memory);
 		access_ea(t, &m);
@@ -140,8 +160,7 @@ bool emit_callout(struct translation *t, const struct insn *insn)
 		emit_mov_imm(&t->e, R8, o.ea);
 	}
 	emit_mov_imm(&t->e, R10, o.extra);
-	emit_callout_word(t, insn->eip, CALLOUT_ARG(insn->rule->callout, insn->length, o.reg, size, o.seg, rep_of(insn),
-						    insn->d.address_width == 16, o.memory != NULL, o.rm));
+	emit_callout_word(t, insn->eip, word_of(insn, &o));
 	if (!insn->rule->ends)
 		return false;
 	emit_exit(t, insn->eip + insn->length);

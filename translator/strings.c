@@ -1,4 +1,5 @@
-/* String instructions without a repeat prefix: a plain access through each pointer, then the step. With one they are callouts. */
+/* String instructions. Without a repeat prefix: a plain access through each pointer, then the step. REP MOVS and REP STOS run as themselves where
+ * the window shows it all; other repetitions are callouts. */
 #include "translator/internal.h"
 
 static bool is_narrow(const struct insn *insn)
@@ -81,11 +82,56 @@ bool emit_lods(struct translation *t, const struct insn *insn)
 	return false;
 }
 
+/* The host's own REP, with RDI and RSI as host addresses meanwhile. Cut to 32 bits they are the guest's again, so that a fault or a kick on
+ * the way finds the guest's registers as the processor would leave them. What has no place in the window (DF set; so many elements that they might
+ * reach beyond the guard) is left to C; what runs into the guard or a trace makes the instruction soft. */
+#define REPEAT_COUNT_BITS 20
+
+static bool repeats_in_window(const struct translation *t, const struct insn *insn, const struct guest_mem *from, const struct guest_mem *to)
+{
+	bool flat = MODE_SEG(t->in->mode, to->seg) == MODE_SEG_FLAT && (!from || MODE_SEG(t->in->mode, from->seg) == MODE_SEG_FLAT);
+
+	return flat && !is_narrow(insn) && !access_is_soft(t, insn) && !(t->in->mode & (MODE_ONE | MODE_THUNK | MODE_TF));
+}
+
+static void repeat_in_window(struct translation *t, const struct insn *insn, uint8_t opcode8, bool moves)
+{
+	struct emitter *e = &t->e;
+
+	emit_mov64(e, R10, RCX);
+	row_add(t, UNDO_RCX, insn->eip, 0);
+	emit_rorx(e, RCX, RCX, REPEAT_COUNT_BITS, true);
+	emit_op(e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = RCX, .rm = RCX}); /* what the count has beyond these bits */
+	emit_load(e, R9, VCPU(df_flag), 1);
+	emit_lea(e, RCX, mem_sum(RCX, R9, 1, 0));
+	uint32_t fits = emit_jrcxz(e);
+	struct cold *rest = cold_add(t, COLD_CALLOUT, emit_jmp(e), insn->eip);
+	rest->unpark = true;
+	rest->word = callout_word(insn);
+	emit_patch8(e, fits);
+	emit_mov64(e, RCX, R10);
+	row_add(t, UNDO_REPEAT, insn->eip, 0);
+	emit_lea64(e, RDI, mem_sum(REG_WINDOW, RDI, 1, 0));
+	if (moves)
+		emit_lea64(e, RSI, mem_sum(REG_WINDOW, RSI, 1, 0));
+	emit_op(e, &(struct host_op){.opcode = insn->d.operand_width == 8 ? opcode8 : opcode8 + 1, .no_modrm = true, .rm = NO_REG, .rep = 0xF3,
+				     .p66 = insn->d.operand_width == 16});
+	row_add(t, UNDO_NONE, insn->eip + insn->length, 0);
+	emit_mov(e, RDI, RDI);
+	if (moves)
+		emit_mov(e, RSI, RSI);
+	rest->back = emit_offset(e);
+}
+
 bool emit_stos(struct translation *t, const struct insn *insn)
 {
 	struct guest_mem m = at_edi(insn, true);
 
 	esp_flush(t, insn->eip);
+	if (rep_of(insn) && repeats_in_window(t, insn, NULL, &m)) {
+		repeat_in_window(t, insn, 0xAA, false);
+		return false;
+	}
 	if (rep_of(insn))
 		return emit_callout(t, insn);
 	emit_store(&t->e, access_emit(t, insn, &m, false), RAX, m.size);
@@ -119,9 +165,13 @@ static void load_source(struct translation *t, const struct insn *insn)
 
 bool emit_movs(struct translation *t, const struct insn *insn)
 {
-	struct guest_mem m = at_edi(insn, true);
+	struct guest_mem m = at_edi(insn, true), from = at_esi(insn);
 
 	esp_flush(t, insn->eip);
+	if (rep_of(insn) && repeats_in_window(t, insn, &from, &m)) {
+		repeat_in_window(t, insn, 0xA4, true);
+		return false;
+	}
 	if (rep_of(insn))
 		return emit_callout(t, insn);
 	load_source(t, insn);

@@ -120,6 +120,16 @@ static inline bool host_simd_allowed(ZydisMnemonic m)
 	}
 }
 
+/* REP MOVS and REP STOS: host_code_access.h looks at what stands around them. */
+static inline bool host_repeats(const struct host_insn *i)
+{
+	ZydisMnemonic m = i->d.mnemonic;
+	bool moves = m == ZYDIS_MNEMONIC_MOVSB || m == ZYDIS_MNEMONIC_MOVSW || (m == ZYDIS_MNEMONIC_MOVSD && i->d.opcode == 0xA5);
+
+	return (i->d.attributes & ZYDIS_ATTRIB_HAS_REP) &&
+	       (moves || m == ZYDIS_MNEMONIC_STOSB || m == ZYDIS_MNEMONIC_STOSW || m == ZYDIS_MNEMONIC_STOSD);
+}
+
 static inline bool host_mnemonic_allowed(const struct host_insn *i)
 {
 	bool vex = i->d.mnemonic == ZYDIS_MNEMONIC_RORX || i->d.mnemonic == ZYDIS_MNEMONIC_SHRX || i->d.mnemonic == ZYDIS_MNEMONIC_SARX ||
@@ -132,7 +142,7 @@ static inline bool host_mnemonic_allowed(const struct host_insn *i)
 	case ZYDIS_ISA_EXT_SSSE3:
 		return host_simd_allowed(i->d.mnemonic);
 	default:
-		return host_base_allowed(i->d.mnemonic);
+		return host_base_allowed(i->d.mnemonic) || host_repeats(i);
 	}
 }
 
@@ -152,7 +162,8 @@ static inline bool host_prefix_allowed(const struct host_insn *i, uint8_t value,
 	case 0x67: return host_has_memory(i) || i->d.mnemonic == ZYDIS_MNEMONIC_JECXZ;
 	case 0x66: return type == ZYDIS_PREFIX_TYPE_MANDATORY || i->d.operand_width == 16;
 	case 0xF0: return (i->d.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
-	case 0xF2: case 0xF3: return type == ZYDIS_PREFIX_TYPE_MANDATORY;
+	case 0xF2: return type == ZYDIS_PREFIX_TYPE_MANDATORY;
+	case 0xF3: return type == ZYDIS_PREFIX_TYPE_MANDATORY || host_repeats(i);
 	default: return (value & 0xF0) == 0x40;
 	}
 }

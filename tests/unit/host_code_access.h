@@ -239,6 +239,46 @@ static inline bool host_check_maskmov(struct host_code *c, uint32_t n, const Zyd
 	return (start && host_is_private(c, start, i)) || host_refuse(c, i->at, "a masked store whose lookup is not whole");
 }
 
+/* Eight instructions: are RCX's count small and DF clear? Else the jump at the seventh is taken. */
+static inline bool host_is_count_check(struct host_code *c, const struct host_insn *i)
+{
+	const struct host_insn *cold = i[6].branches ? host_insn_at(c, i[6].target - c->in->code_pc) : NULL;
+
+	return host_is(&i[0], ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R10, ZYDIS_REGISTER_RCX) &&
+	       host_is_shift(&i[1], ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RCX, 20) &&
+	       host_is(&i[2], ZYDIS_MNEMONIC_MOVZX, ZYDIS_REGISTER_ECX, ZYDIS_REGISTER_CX) && i[3].d.mnemonic == ZYDIS_MNEMONIC_MOVZX &&
+	       i[3].op[0].reg.value == ZYDIS_REGISTER_R9D && i[3].op[1].mem.base == ZYDIS_REGISTER_R13 && i[3].op[1].size == 8 &&
+	       i[3].op[1].mem.disp.value == offsetof(struct vcpu, df_flag) &&
+	       host_is_lea(&i[4], ZYDIS_REGISTER_ECX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R9) &&
+	       host_goes_to(c, &i[5], ZYDIS_MNEMONIC_JRCXZ, &i[7]) && i[6].d.mnemonic == ZYDIS_MNEMONIC_JMP && cold &&
+	       cold[4].branches && cold[4].target == c->in->stubs.callout && host_is(cold, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R10) &&
+	       host_is(&i[7], ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R10);
+}
+
+/* REP MOVS, REP STOS: pointers into the window, for so few elements that they cannot leave its guard; and rows that let a fault begin the
+ * instruction anew. */
+static inline bool host_check_repeat(struct host_code *c, uint32_t n)
+{
+	const struct host_insn *i = &c->insn[n];
+	bool moves = i->d.mnemonic == ZYDIS_MNEMONIC_MOVSB || i->d.mnemonic == ZYDIS_MNEMONIC_MOVSW || i->d.mnemonic == ZYDIS_MNEMONIC_MOVSD;
+	unsigned pointers = moves ? 2 : 1;
+	const struct host_insn *to_host = i - pointers, *check = to_host - 8, *back = i + 1;
+
+	if (check < c->insn || n + pointers >= c->count || !host_is_count_check(c, check))
+		return host_refuse(c, i->at, "a repetition whose count is not checked");
+	if (!host_is_lea(to_host, ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_R15, ZYDIS_REGISTER_RDI) ||
+	    (moves && !host_is_lea(to_host + 1, ZYDIS_REGISTER_RSI, ZYDIS_REGISTER_R15, ZYDIS_REGISTER_RSI)))
+		return host_refuse(c, i->at, "a repetition outside of the window");
+	if (!host_is(back, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_EDI, ZYDIS_REGISTER_EDI) ||
+	    (moves && !host_is(back + 1, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_ESI, ZYDIS_REGISTER_ESI)))
+		return host_refuse(c, i->at, "a repetition that leaves host addresses in registers");
+	const struct side_row *row = host_row(c, i->at), *after = host_row(c, back->at);
+	if (!row || row->undo != UNDO_REPEAT || row->host_offset != to_host->at || !after || after->host_offset != back->at ||
+	    after->undo != UNDO_NONE || after->eip == row->eip || row->esp)
+		return host_refuse(c, i->at, "a repetition whose rows do not say how to go on");
+	return host_is_private(c, check, back + pointers - 1) || host_refuse(c, i->at, "a repetition entered in the middle");
+}
+
 /* A register bit offset reaches far beyond the operand: only one that was cut to the operand's size may be used. */
 static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
 {
@@ -264,6 +304,8 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 		return i->d.mnemonic == ZYDIS_MNEMONIC_LEA || host_refuse(c, i->at, "an address that is not LEA's");
 	if (i->d.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || i->d.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU)
 		return host_check_maskmov(c, n, op);
+	if (host_repeats(i))
+		return i->d.address_width == 64 && host_check_repeat(c, n);
 	if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
 		return i->d.mnemonic == ZYDIS_MNEMONIC_CALL || i->d.mnemonic == ZYDIS_MNEMONIC_RET ||
 		       host_refuse(c, i->at, "a hidden memory operand");
@@ -290,7 +332,7 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
 			return false;
 	}
-	return host_check_bit_offset(c, n);
+	return host_check_bit_offset(c, n) && (!host_repeats(&c->insn[n]) || host_check_repeat(c, n));
 }
 
 #endif

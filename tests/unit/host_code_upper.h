@@ -20,6 +20,8 @@ static inline uint32_t host_upper_after(const struct host_insn *i, uint32_t zero
 		const ZydisDecodedOperand *op = &i->op[k];
 		if (op->type != ZYDIS_OPERAND_TYPE_REGISTER || !host_is_gpr(op->reg.value) || !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			continue;
+		if (host_repeats(i) && op->reg.value == ZYDIS_REGISTER_RCX)
+			continue; /* it only becomes less */
 		unsigned bit = host_bit(op->reg.value), class = ZydisRegisterGetClass(op->reg.value);
 		bool copies = i->d.mnemonic == ZYDIS_MNEMONIC_MOV && i->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
 		if (class == ZYDIS_REGCLASS_GPR64)

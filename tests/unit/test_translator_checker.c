@@ -197,6 +197,43 @@ TEST(translator_checker, refuses_a_lookup_with_one_bit_flipped)
 	}
 }
 
+/* Is there a repetition, and the MOVs behind it in the encoding that the translator uses? */
+static bool repeats_as_before(uint32_t repeat_at, uint32_t end)
+{
+	const struct host_insn *i = host_insn_at(&checked, repeat_at);
+
+	if (!i || !host_repeats(i))
+		return false;
+	for (i++; i->at < end; i++)
+		if (i->d.opcode != 0x8B)
+			return false;
+	return true;
+}
+
+/* What the check of a repetition looks at, bit by bit. The size of its elements is none of its business. */
+TEST(translator_checker, refuses_a_repetition_with_one_bit_flipped)
+{
+	static const uint8_t movs[] = {0xF3, 0xA5}, stos[] = {0xF3, 0xAB};
+	const uint8_t *const guests[] = {movs, stos};
+
+	for (size_t i = 0; i < ARRAY_LEN(guests); i++) {
+		struct translator_input in = fixture_input(guests[i], 2, MODE_FLAT);
+		REQUIRE(translator_translate(&in, &fixture_out) == 0);
+		REQUIRE(!host_check(&checked, &in, &fixture_out));
+		const struct host_insn *first = &checked.insn[0], *repeat = first;
+		while (!host_repeats(repeat)) repeat++;
+		uint32_t repeat_at = repeat->at, opcode_at = repeat->end - 1, end = repeat[i == 0 ? 2 : 1].end;
+		for (uint32_t byte = first->at; byte < end; byte++)
+			for (unsigned bit = byte == opcode_at; bit < 8; bit++) {
+				fixture_code[byte] ^= (uint8_t)(1u << bit);
+				if (!host_check(&checked, &in, &fixture_out) && repeats_as_before(repeat_at, end))
+					FAIL("case %zu: bit %u of host byte %u flipped goes unnoticed", i, bit, byte);
+				fixture_code[byte] ^= (uint8_t)(1u << bit);
+			}
+		CHECK(!host_check(&checked, &in, &fixture_out));
+	}
+}
+
 /* The side table's own rules. */
 TEST(translator_checker, refuses_bad_rows_and_slots)
 {
