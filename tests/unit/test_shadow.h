@@ -231,7 +231,7 @@ static inline uint32_t rig_count_maps(struct rig *r)
 	return maps;
 }
 
-/* A walk by the book (vol. 3, 4.3, 4.6, 4.7), knowing nothing of shadow/. */
+/* A walk by the book (vol. 3, 4.3, 4.4, 4.6, 4.7), knowing nothing of shadow/. */
 struct rig_walk {
 	bool ok;
 	uint32_t error;
@@ -240,36 +240,77 @@ struct rig_walk {
 	gpa_t pde_at, pte_at; /* pte_at 0: none */
 };
 
+/* The entry of either size at `at`, the mode being what it is. */
+static inline uint64_t rig_entry(struct rig *r, gpa_t at)
+{
+	uint64_t wide;
+	if (!(r->cr4 & CR4_PAE)) return *rig_word(r, at);
+	memcpy(&wide, r->ram + at, 8);
+	return wide;
+}
+
+static inline uint64_t rig_reserved(const struct rig *r, bool large)
+{
+	if (!(r->cr4 & CR4_PAE)) return large ? r->pse36 ? 0x3E0000 : 0x3FE000 : 0;
+	return 0x7FFFFFF000000000 | (r->nx ? 0 : 1ULL << 63) | (large ? 0x1FE000 : 0);
+}
+
+/* What the levels grant together. */
+static inline void rig_check_rights(const struct rig *r, struct rig_walk *w, uint64_t all, uint64_t any, unsigned access)
+{
+	bool user = access & ACCESS_USER, fetch = access & ACCESS_FETCH, user_page = all & 4;
+	w->write_allowed = (all & 2) || (!user && !(r->cr0 & CR0_WP));
+	w->ok = !user || user_page;
+	if (access & ACCESS_WRITE) w->ok &= w->write_allowed;
+	if (fetch && (r->cr4 & CR4_PAE) && r->nx && any >> 63) w->ok = false;
+	if (fetch && !user && user_page && (r->cr4 & CR4_SMEP)) w->ok = false;
+	if (!fetch && !user && user_page && (r->cr4 & CR4_SMAP) && !(access & ACCESS_AC)) w->ok = false;
+	if (!w->ok) w->error |= 1;
+}
+
+/* From the directory entry at w->pde_at on. */
+static inline void rig_walk_entry(struct rig *r, struct rig_walk *w, gva_t gva, unsigned access)
+{
+	bool pae = r->cr4 & CR4_PAE;
+	uint64_t pde = rig_entry(r, w->pde_at), all = pde, any = pde, leaf = pde;
+	if (!(pde & 1)) return;
+	bool large = (pde & 0x80) && (pae || (r->cr4 & CR4_PSE));
+	if (pde & rig_reserved(r, large)) {
+		w->error |= 9;
+		return;
+	}
+	if (large) {
+		w->gpa = pae ? (pde & 0xFFFE00000) | (gva & 0x1FFFFF) : (pde & 0xFFC00000) | (pde >> 13 & 15) << 32 | (gva & 0x3FFFFF);
+	} else {
+		gpa_t table = pde & 0xFFFFFF000;
+		if (table >= r->ram_size) return;
+		w->pte_at = table + (pae ? (gva >> 12 & 511) * 8 : (gva >> 12 & 1023) * 4);
+		leaf = rig_entry(r, w->pte_at);
+		if (!(leaf & 1)) return;
+		if (leaf & rig_reserved(r, false)) {
+			w->error |= 9;
+			return;
+		}
+		all = pde & leaf, any = pde | leaf;
+		w->gpa = (leaf & 0xFFFFFF000) | (gva & 0xFFF);
+	}
+	w->dirty = leaf & 0x40;
+	w->accessed = leaf & 0x20;
+	rig_check_rights(r, w, all, any, access);
+}
+
 static inline struct rig_walk rig_walk(struct rig *r, uint32_t cr3, gva_t gva, unsigned access)
 {
 	struct rig_walk w = { .gpa = gva, .ok = true, .write_allowed = true, .dirty = true, .accessed = true };
-	bool user = access & ACCESS_USER, write = access & ACCESS_WRITE;
 	if (!(r->cr0 & CR0_PG)) return w;
-	w.error = access & 6;
+	bool pae = r->cr4 & CR4_PAE;
 	w.ok = false;
-	w.pde_at = rig_pde(cr3 & ~0xFFFu, gva);
-	uint32_t pde = *rig_word(r, w.pde_at);
-	if (!(pde & 1)) return w;
-	uint32_t rights = pde, leaf = pde;
-	if ((r->cr4 & CR4_PSE) && (pde & 0x80)) {
-		if (pde & 0x3FE000) {
-			w.error |= 9;
-			return w;
-		}
-		w.gpa = (pde & 0xFFC00000) | (gva & 0x3FFFFF);
-	} else {
-		if ((pde & ~0xFFFull) >= r->ram_size) return w;
-		w.pte_at = rig_pte(pde & ~0xFFFu, gva);
-		leaf = *rig_word(r, w.pte_at);
-		if (!(leaf & 1)) return w;
-		rights = pde & leaf;
-		w.gpa = (leaf & ~0xFFFu) | (gva & 0xFFF);
-	}
-	w.dirty = leaf & 0x40;
-	w.accessed = leaf & 0x20;
-	w.write_allowed = (rights & 2) || (!user && !(r->cr0 & CR0_WP));
-	w.ok = (!user || (rights & 4)) && (!write || w.write_allowed);
-	if (!w.ok) w.error |= 1;
+	w.error = access & 6;
+	if ((r->cr4 & CR4_SMEP) || (pae && r->nx)) w.error |= access & ACCESS_FETCH;
+	gpa_t directory = pae ? r->pdpte[gva >> 30] & 0xFFFFFF000 : cr3 & ~0xFFFu;
+	if (directory >= r->ram_size || (pae && !(r->pdpte[gva >> 30] & 1))) return w;
+	w.pde_at = directory + (pae ? (gva >> 21 & 511) * 8 : (gva >> 22) * 4);
+	rig_walk_entry(r, &w, gva, access);
 	return w;
 }
 
