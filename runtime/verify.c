@@ -79,9 +79,6 @@ static void take_state(struct reference_state *s, const struct vcpu *v, const st
 		s->selector[i] = v->seg[i].selector;
 	}
 	s->user = v->cpl == 3;
-	s->cr3 = v->cr3;
-	s->paging = (v->cr0 & CR0_PG) != 0;
-	s->large_pages = (v->cr4 & CR4_PSE) != 0;
 	memcpy(s->xmm, v->xmm, sizeof(s->xmm));
 	memcpy(&s->fcw, g->image, 2);
 	memcpy(&s->fsw, g->image + 2, 2);

@@ -42,8 +42,6 @@ struct reference_state {
 	uint32_t system_flags; /* what PUSHF shows besides the status flags and DF */
 	uint32_t base[SEG_COUNT];
 	uint16_t selector[SEG_COUNT];
-	uint32_t cr3;
-	bool paging, large_pages;
 	bool user;
 	uint8_t xmm[8][16];
 	uint8_t st[8][10];

@@ -112,49 +112,38 @@ static void note_store(struct reference *ref, gva_t gva, uint32_t size)
 	new_store(ref, what == MAPPED_BLANK ? ref->window + gva : at, size)->gva = gva;
 }
 
-static uint32_t mark_entry(struct reference *ref, uint64_t gpa, uint32_t bits)
+static void mark_entry(struct reference *ref, gpa_t gpa, uint32_t bits)
 {
 	uint32_t entry;
 
-	if (gpa + 4 > ref->ram_size)
-		return 0;
 	memcpy(&entry, ref->ram + gpa, 4);
-	if ((entry & bits) != bits) {
-		new_store(ref, ref->ram + gpa, 4);
-		entry |= bits;
-		memcpy(ref->ram + gpa, &entry, 4);
-	}
-	return entry;
+	if ((entry & bits) == bits)
+		return;
+	new_store(ref, ref->ram + gpa, 4);
+	entry |= bits;
+	memcpy(ref->ram + gpa, &entry, 4);
 }
 
 /* What the processor's walk leaves in the tables, should the block read them. */
-static void mark_accessed(struct reference *ref, gva_t gva, bool write)
+static void mark_accessed(struct reference *ref, gva_t gva, unsigned access)
 {
-	uint32_t bits = PTE_A | (write ? PTE_D : 0), entry;
-	uint64_t pde = (ref->state.cr3 & ~PAGE_MASK) + (gva >> 22) * 4;
+	gpa_t at[2];
+	unsigned count = shadow_entries(ref->shadow, gva, access, at);
 
-	if (!ref->state.paging || pde + 4 > ref->ram_size)
-		return;
-	memcpy(&entry, ref->ram + pde, 4);
-	if (!(entry & PTE_P))
-		return;
-	if ((entry & PTE_PS) && ref->state.large_pages) {
-		mark_entry(ref, pde, bits);
-		return;
-	}
-	entry = mark_entry(ref, pde, PTE_A);
-	mark_entry(ref, (entry & ~PAGE_MASK) + (gva >> 12 & 1023) * 4, bits);
+	for (unsigned i = 0; i < count; i++)
+		mark_entry(ref, at[i], i + 1 == count && (access & ACCESS_WRITE) ? PTE_A | PTE_D : PTE_A);
 }
 
 /* Show the page of gva; a blank one, and the run ends, if the access would fault or is a device's. */
 static void show_page(struct reference *ref, gva_t gva, unsigned access)
 {
-	struct shadow_answer a = shadow_peek(ref->shadow, gva, access | (ref->user ? ACCESS_USER : 0));
+	unsigned full = access | (ref->user ? ACCESS_USER : ref->state.system_flags & EFL_AC ? ACCESS_AC : 0);
+	struct shadow_answer a = shadow_peek(ref->shadow, gva, full);
 
 	if (a.kind == SHADOW_RAM || a.kind == SHADOW_TRACED) {
 		map_page(ref, gva, (uint32_t)(a.gpa >> PAGE_SHIFT) + 1);
 		if (!(access & ACCESS_FETCH))
-			mark_accessed(ref, gva, access & ACCESS_WRITE);
+			mark_accessed(ref, gva, full);
 		return;
 	}
 	map_page(ref, gva, MAPPED_BLANK);

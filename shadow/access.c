@@ -46,6 +46,16 @@ struct shadow_answer shadow_peek(struct shadow *s, gva_t gva, unsigned access)
 	return a;
 }
 
+unsigned shadow_entries(struct shadow *s, gva_t gva, unsigned access, gpa_t at[2])
+{
+	struct walk w;
+	unsigned count = 0;
+	if (!s->mode.walk(s, &s->root, gva, access, &w)) return 0;
+	if (w.top_at) at[count++] = (gpa_t)((uint8_t *)w.top_at - s->ram);
+	if (w.leaf_at) at[count++] = (gpa_t)((uint8_t *)w.leaf_at - s->ram);
+	return count;
+}
+
 struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bool *mapped)
 {
 	struct view *v = access_view(s, access);

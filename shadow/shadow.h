@@ -106,6 +106,10 @@ struct shadow_answer shadow_resolve(struct shadow *s, gva_t gva, unsigned access
 /* Walk without side effects: no A or D bits, no filling. For debug dumps and lookahead. */
 struct shadow_answer shadow_peek(struct shadow *s, gva_t gva, unsigned access);
 
+/* The guest's entries that a walk for this access marks, from the directory down; the last one gets D for a write. Returns how
+ * many there are: none if it faults or paging is off. No side effects. */
+unsigned shadow_entries(struct shadow *s, gva_t gva, unsigned access, gpa_t at[2]);
+
 /* The hidden-fault path of the direct form: resolve as above and, for SHADOW_RAM, map the page into the view's window,
  * batching what is cheap (the rest of a large page, neighbours whose gfn run is contiguous and which are already known).
  * *mapped = false with SHADOW_RAM in kind: the page may not be shown in this window, or is not worth it (no window, a

@@ -158,6 +158,29 @@ TEST(shadow, peek_changes_nothing)
 	rig_delete(r);
 }
 
+TEST(shadow, entries_of_a_walk)
+{
+	gpa_t at[2];
+	struct rig *r = new_paged(PAGING_CR0, TABLE | 7, PAGE | 5);
+	CHECK_EQ(shadow_entries(r->s, GVA, ACCESS_USER, at), 2);
+	CHECK_EQ(at[0], rig_pde(DIRECTORY, GVA));
+	CHECK_EQ(at[1], rig_pte(TABLE, GVA));
+	CHECK_EQ(shadow_entries(r->s, GVA, ACCESS_USER | ACCESS_WRITE, at), 0);
+	*rig_word(r, rig_pde(DIRECTORY, GVA)) = 0x800000 | 7 | PTE_PS;
+	CHECK_EQ(shadow_entries(r->s, GVA, ACCESS_USER, at), 1);
+	CHECK_EQ(*rig_word(r, rig_pde(DIRECTORY, GVA)), 0x800000 | 7 | PTE_PS); /* nothing was marked */
+	*rig_word(r, 0x3000) = DIRECTORY | 1;
+	*rig_word(r, DIRECTORY + (GVA >> 21) * 8) = TABLE | 7;
+	*rig_word(r, TABLE + (GVA >> 12 & 511) * 8) = PAGE | 7;
+	rig_set_paging(r, PAGING_CR0, 0x3000, CR4_PAE);
+	CHECK_EQ(shadow_entries(r->s, GVA, ACCESS_USER | ACCESS_WRITE, at), 2);
+	CHECK_EQ(at[0], DIRECTORY + (GVA >> 21) * 8);
+	CHECK_EQ(at[1], TABLE + (GVA >> 12 & 511) * 8);
+	rig_set_paging(r, CR0_PE, 0x3000, CR4_PAE);
+	CHECK_EQ(shadow_entries(r->s, GVA, ACCESS_USER, at), 0);
+	rig_delete(r);
+}
+
 TEST(shadow, mode_changes_drop_everything)
 {
 	struct rig *r = new_paged(CR0_PE | CR0_PG, TABLE | 7, PAGE | 5);
