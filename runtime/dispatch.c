@@ -353,8 +353,12 @@ static host_pc_t known_target(const struct runtime *r)
 
 static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 {
+	uint64_t epoch = r->code_epoch;
 	struct block *b = code_find(r, extra);
 
+	/* Finding it may have cost the view code pages: the tag of its lookup is another one then. */
+	if (epoch != r->code_epoch)
+		match_mode(r, block_mode(r));
 	if (b) {
 		r->alone.shadow = r->v->shadow_interrupts;
 		r->alone.debug_hits = r->v->debug_hits;

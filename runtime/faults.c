@@ -195,10 +195,18 @@ host_pc_t fault_soft(struct runtime *r)
 
 	struct guest_fault fault;
 
+	uint64_t epoch = r->code_epoch;
+
 	r->stats.soft_misses++;
 	if (!resolve_pieces(r, &completion, gva, size, access, &all_ram, &fault)) {
 		dispatch_stop(v, row);
 		return raise_fault(r, fault);
+	}
+	/* Room was made for the answer, and the view has lost code pages by it. */
+	if (epoch != r->code_epoch) {
+		r->completion.active = false;
+		dispatch_stop(v, row);
+		return 0;
 	}
 	if ((v->mode & MODE_AC) && misaligned(gva, size)) {
 		dispatch_stop(v, row);
@@ -243,6 +251,7 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 	struct vcpu *v = r->v;
 	uint64_t offset = v->host_fault.addr - (uint64_t)r->window;
 	unsigned access = (v->host_fault.error & ACCESS_WRITE) | memory_user(v);
+	uint64_t epoch = r->code_epoch;
 	bool mapped = false;
 
 	if (offset < WINDOW_SIZE) {
@@ -252,9 +261,13 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}
-		if (mapped) {
+		if (mapped && epoch == r->code_epoch) {
 			r->stats.hidden_faults++;
 			return row->undo == UNDO_REPEAT ? b->host_pc + row->host_offset : v->resume_pc;
+		}
+		if (mapped) {
+			dispatch_stop(v, row);
+			return 0;
 		}
 	}
 	dispatch_stop(v, row);

@@ -9,6 +9,7 @@
 
 #define EVERY_DISPATCHES 500u
 #define PAUSE 3u             /* times as long as the look took: most of the time is the guest's */
+#define OTHER_MEMORY MIB(384)  /* beside blocks' and frames' side tables: soft tables and the reverse map, by their budgets, and the fences */
 #define OTHER_MAPPINGS 2000u /* beside those of windows: the program, libraries, tables, stacks and their fences */
 
 static uint64_t now_ns(void)
@@ -82,6 +83,31 @@ static unsigned count_descriptors(void)
 	return n;
 }
 
+/* Memory of the process's own, in bytes: neither guest memory nor code. */
+static uint64_t count_memory(void)
+{
+	char line[128];
+	unsigned long long kib = 0;
+	FILE *f = fopen("/proc/self/status", "re");
+
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "RssAnon: %llu", &kib) != 1)
+		;
+	if (f)
+		fclose(f);
+	return kib << 10;
+}
+
+static const char *check_memory(const struct runtime *r, char *why, size_t size)
+{
+	uint64_t now = count_memory(), most = 2 * r->config.tc_size + r->ram_size / 4 + OTHER_MEMORY;
+
+	if (now <= most && now)
+		return NULL;
+	snprintf(why, size, "the process uses %llu MiB of its own memory; %llu is the most that it may use", (unsigned long long)now >> 20,
+		 (unsigned long long)most >> 20);
+	return why;
+}
+
 static const char *check_descriptors(struct runtime *r)
 {
 	unsigned now = count_descriptors();
@@ -101,6 +127,8 @@ static const char *check_host(struct runtime *r, char *why, size_t size)
 		return why;
 	}
 	const char *wrong = check_descriptors(r);
+	if (!wrong)
+		wrong = check_memory(r, why, size);
 	return wrong ? wrong : check_layout(r, why, size);
 }
 

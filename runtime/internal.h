@@ -45,6 +45,9 @@ struct completion {
  * traces that must not fail. */
 #define MAP_BUDGET 40000u
 
+/* Pieces of soft tables, 10 KiB each: 160 MiB. */
+#define TABLE_BUDGET 16384u
+
 #define HISTORY 16u
 #define HEAT_SLOTS 256u
 #define HEAT_LIMIT 24u /* true faults of one direct instruction before it turns soft */

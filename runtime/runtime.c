@@ -151,7 +151,8 @@ static int make_shadow(struct runtime *r)
 	bool few = r->config.chaos & CHAOS_FEW_WINDOWS;
 	struct shadow_config config = {
 		.ram = r->ram, .ram_size = r->ram_size, .hole_start = 0xA0000, .hole_end = 0xC0000,
-		.max_views = few ? 3 : 64, .max_windows = few ? 1 : 16, .map_budget = few ? 400 : MAP_BUDGET, .ops = host_ops(r), .stats = &r->stats,
+		.max_views = few ? 3 : 64, .max_windows = few ? 1 : 16, .map_budget = few ? 400 : MAP_BUDGET,
+		.table_budget = few ? TABLE_BUDGET / 4 : TABLE_BUDGET, .ops = host_ops(r), .stats = &r->stats,
 	};
 
 	return shadow_create(&r->shadow, &config);

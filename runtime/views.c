@@ -29,6 +29,12 @@ static void tables_free(void *ctx, void *p, size_t size)
 	fences_free(&r->fences, p, size);
 }
 
+static void tables_trim(void *ctx, void *p, size_t size)
+{
+	(void)ctx;
+	madvise(p, size, MADV_DONTNEED);
+}
+
 static void *window_alloc(void *ctx)
 {
 	struct runtime *r = ctx;
@@ -151,7 +157,7 @@ bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t addr
 struct shadow_ops host_ops(struct runtime *r)
 {
 	return (struct shadow_ops){
-		.ctx = r, .tables_alloc = tables_alloc, .tables_free = tables_free, .window_alloc = window_alloc,
+		.ctx = r, .tables_alloc = tables_alloc, .tables_free = tables_free, .tables_trim = tables_trim, .window_alloc = window_alloc,
 		.window_free = window_free, .map = map, .protect = protect, .reset = reset, .view_reset = view_reset,
 	};
 }

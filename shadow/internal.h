@@ -56,6 +56,14 @@ struct link_pool {
 #define SHOWN_WRITABLE 2u
 #define SHOWN_FRAME_SHIFT 2u
 
+/* Soft tables take the host's memory in pieces of so many guest pages. */
+#define PIECE_SHIFT 9u
+#define PIECES (PAGES >> PIECE_SHIFT)
+
+/* No list of the reverse map grows longer: removing from it costs its length, and a guest may map one frame a million times. */
+#define LIST_MOST 256u
+#define OWN_LOSSES 2u /* times that a window may fill the budget by itself; then its view turns soft where it does not show */
+
 #define SLOT_LARGE 1u          /* the window shows it as one run of frames, recorded in the list of its chunk of RAM */
 #define SLOT_LARGE_WRITABLE 2u /* ... and a page in it is read-only only because it is or was traced */
 #define SLOT_VOLATILE 4u       /* supervisor view: differs between address spaces, not worth a mapping */
@@ -73,6 +81,9 @@ struct view {
 	uint32_t *shows;          /* one word a page of the window; NULL without one */
 	uint8_t *churn;           /* supervisor view's window: a byte a page, how often what it shows was taken back */
 	uint32_t maps;            /* host mappings that the window consists of; 0 without one */
+	uint32_t own_losses;      /* of the window, to its own hunger */
+	uint32_t piece_count;     /* of the tables: written to since they were trimmed */
+	uint64_t pieces[PIECES / 64];
 	uint64_t shown[MAX_SLOTS / 64];
 	_Alignas(64) uint64_t top[MAX_SLOTS]; /* in the guest's format, see view_top; 0 in slots not shown */
 	uint16_t mapped[MAX_SLOTS];   /* pages of the slot in the window */
@@ -128,6 +139,7 @@ struct shadow {
 	uint64_t clock;
 	uint32_t user_windows;
 	uint32_t map_count;       /* host mappings of all windows */
+	uint32_t piece_count;     /* of all views */
 	uint32_t map_limit;       /* what showing more may use; the rest of the budget is for splits by traces and drops */
 };
 
@@ -255,6 +267,8 @@ static inline bool walk_may_write(const struct shadow *s, const struct walk *w)
 /* rmap.c: the pool and its lists. Running out of memory aborts. */
 void links_add(struct link_pool *p, uint32_t *head, uint32_t key);
 bool links_remove(struct link_pool *p, uint32_t *head, uint32_t key);
+/* Are there as many as LIST_MOST? */
+bool links_full(const struct link_pool *p, uint32_t head);
 bool links_contain(const struct link_pool *p, uint32_t head, uint32_t key);
 
 /* walk.c */
@@ -278,6 +292,8 @@ gfn_t tables_frame(const struct shadow *s, const struct view *v, uint32_t page);
 void tables_drop_write(struct shadow *s, struct view *v, uint32_t page);
 bool tables_drop_page(struct shadow *s, struct view *v, uint32_t page);
 bool tables_drop_slot(struct shadow *s, struct view *v, uint32_t slot);
+/* Give back the memory of tables in which nothing is left. */
+void tables_trim(struct shadow *s, struct view *v);
 
 /* windows.c: what a window shows, kept within the budget. */
 bool window_open(struct shadow *s, struct view *v);
@@ -311,6 +327,8 @@ void view_destroy(struct shadow *s, struct view *v);
 void view_clear(struct shadow *s, struct view *v);
 /* Drop all, and forget whose address space it was. */
 void view_release(struct shadow *s, struct view *v);
+/* Make room for another piece of tables, at the expense of views that are not current. */
+void view_limit_pieces(struct shadow *s);
 void view_lost_exec(struct shadow *s, struct view *v);
 void slot_show(struct shadow *s, struct view *v, uint32_t slot, const struct walk *w);
 void slot_drop(struct shadow *s, struct view *v, uint32_t slot);
@@ -321,5 +339,7 @@ void trace_remove_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32
 /* The directories of a user view, as its root names them. */
 void trace_add_root(struct shadow *s, const struct view *v);
 void trace_remove_root(struct shadow *s, const struct view *v);
+/* Before another writer of the frame is listed. */
+void trace_limit_writers(struct shadow *s, gfn_t gfn);
 
 #endif

@@ -42,6 +42,13 @@ bool links_remove(struct link_pool *p, uint32_t *head, uint32_t key)
 	return false;
 }
 
+bool links_full(const struct link_pool *p, uint32_t head)
+{
+	uint32_t count = 0;
+	for (uint32_t i = head; i && count < LIST_MOST; i = p->links[i].next) count++;
+	return count == LIST_MOST;
+}
+
 bool links_contain(const struct link_pool *p, uint32_t head, uint32_t key)
 {
 	for (uint32_t i = head; i; i = p->links[i].next)

@@ -5,13 +5,14 @@
 #include "shadow/internal.h"
 
 #define LEAST_BUDGET 16u
+#define LEAST_TABLES (2 * PIECES) /* the current views' */
 #define MOST_RESERVE 2048u
 
 static int check_config(const struct shadow_config *c)
 {
 	bool whole_pages = !((c->ram_size | c->hole_start | c->hole_end | (uintptr_t)c->ram) & PAGE_MASK);
 	bool in_range = c->ram_size && c->ram_size <= WINDOW_SIZE && c->hole_start <= c->hole_end;
-	bool enough = c->max_views && c->max_views <= MAX_VIEWS && c->map_budget >= LEAST_BUDGET;
+	bool enough = c->max_views && c->max_views <= MAX_VIEWS && c->map_budget >= LEAST_BUDGET && c->table_budget >= LEAST_TABLES;
 	return whole_pages && in_range && enough ? 0 : -EINVAL;
 }
 

@@ -39,6 +39,8 @@ struct shadow_ops {
 	 * pages) for a window. NULL if none. */
 	void *(*tables_alloc)(void *ctx, size_t size);
 	void (*tables_free)(void *ctx, void *p, size_t size);
+	/* All of it is zero: give its memory back to the host. */
+	void (*tables_trim)(void *ctx, void *p, size_t size);
 	void *(*window_alloc)(void *ctx);
 	void (*window_free)(void *ctx, void *window);
 	/* Map guest frames [gfn, gfn + count) at `at` (inside a window), readable, and writable if asked; over whatever is
@@ -59,6 +61,7 @@ struct shadow_config {
 	uint32_t max_views;    /* user views */
 	uint32_t max_windows;  /* user views that may have a window at once, the oldest dropped; 0 = the budget alone decides */
 	uint32_t map_budget;   /* host mappings that windows may use, all together */
+	uint32_t table_budget; /* pieces of soft tables, of 2 MiB of guest addresses and about 10 KiB each, that views may have filled, all together */
 	struct shadow_ops ops;
 	struct stats *stats;
 };

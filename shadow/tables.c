@@ -1,4 +1,6 @@
 /* The soft tables of a view and the map of what was filled in them. */
+#include <string.h>
+
 #include "shadow/internal.h"
 
 bool tables_init(struct shadow *s, struct view *v)
@@ -25,11 +27,30 @@ static uint64_t page_addend(const struct shadow *s, uint32_t page, gfn_t gfn)
 	return (uint64_t)(uintptr_t)s->ram + ((uint64_t)gfn << PAGE_SHIFT) - ((uint64_t)page << PAGE_SHIFT);
 }
 
+static void touch_piece(struct shadow *s, struct view *v, uint32_t piece)
+{
+	uint64_t bit = 1ULL << (piece % 64);
+	if (v->pieces[piece / 64] & bit) return;
+	if (s->piece_count >= s->config.table_budget) view_limit_pieces(s);
+	v->pieces[piece / 64] |= bit;
+	v->piece_count++;
+	s->piece_count++;
+}
+
+void tables_trim(struct shadow *s, struct view *v)
+{
+	s->config.ops.tables_trim(s->config.ops.ctx, v->pub.tables, ABI_TABLES_SIZE + FILL_MAP_SIZE);
+	memset(v->pieces, 0, sizeof(v->pieces));
+	s->piece_count -= v->piece_count;
+	v->piece_count = 0;
+}
+
 bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct walk *w, unsigned access)
 {
 	uint64_t addend = page_addend(s, page, w->gfn);
 	s->stats->soft_fills++;
 	v->quiet_writes[page_slot(s, page)] = 0;
+	touch_piece(s, v, page >> PIECE_SHIFT);
 	v->filled[page / 64] |= 1ULL << (page % 64);
 	if (!w->guarded) v->read[page] = addend;
 	if (access & ACCESS_FETCH) {
@@ -38,6 +59,7 @@ bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct w
 	}
 	if (!walk_may_write(s, w)) return false;
 	if (!v->write[page]) {
+		trace_limit_writers(s, w->gfn);
 		v->write[page] = addend;
 		if (!window_writes_page(s, v, page)) links_add(&s->pool, &s->frames[w->gfn].writers, link_key(v, page));
 	}

@@ -36,6 +36,11 @@ static void frame_protect(struct shadow *s, gfn_t gfn)
 	while (find_large_writer(s, gfn, &v, &page)) window_protect(s, v, page, 1, false);
 }
 
+void trace_limit_writers(struct shadow *s, gfn_t gfn)
+{
+	if (links_full(&s->pool, s->frames[gfn].writers)) frame_protect(s, gfn);
+}
+
 static void trace_begin(struct shadow *s, gfn_t gfn, bool was_table)
 {
 	if (was_table) return;
@@ -61,8 +66,17 @@ static void trace_remove(struct shadow *s, gfn_t gfn, uint32_t *list, uint32_t k
 	if (!is_table(&s->frames[gfn])) s->stats->traces_dropped++;
 }
 
+static void drop_users(struct shadow *s, gfn_t gfn)
+{
+	while (s->frames[gfn].users) {
+		uint32_t key = s->pool.links[s->frames[gfn].users].key;
+		slot_drop(s, key_view(s, key), key_index(key));
+	}
+}
+
 void trace_add_user(struct shadow *s, gfn_t gfn, const struct view *v, uint32_t slot)
 {
+	if (links_full(&s->pool, s->frames[gfn].users)) drop_users(s, gfn);
 	trace_add(s, gfn, &s->frames[gfn].users, link_key(v, slot));
 }
 
@@ -150,14 +164,6 @@ static void table_written(struct shadow *s, gfn_t gfn, uint32_t first, uint32_t 
 		}
 		for (uint32_t entry = first; entry <= last; entry++)
 			page_follow(s, v, slot_page(s, slot) | entry, entry_read(s, table, entry));
-	}
-}
-
-static void drop_users(struct shadow *s, gfn_t gfn)
-{
-	while (s->frames[gfn].users) {
-		uint32_t key = s->pool.links[s->frames[gfn].users].key;
-		slot_drop(s, key_view(s, key), key_index(key));
 	}
 }
 

@@ -78,6 +78,7 @@ void view_release(struct shadow *s, struct view *v)
 	trace_remove_root(s, v);
 	v->in_use = false;
 	v->last_used = 0;
+	v->own_losses = 0;
 	v->pub.used_ns = 0;
 	view_lost_exec(s, v);
 }
@@ -99,6 +100,18 @@ static struct view *find_view(const struct shadow *s, const struct root *root)
 	for (uint32_t i = 1; i < s->view_count; i++)
 		if (s->views[i]->in_use && root_is(&s->views[i]->root, root)) return s->views[i];
 	return NULL;
+}
+
+void view_limit_pieces(struct shadow *s)
+{
+	struct view *oldest = NULL;
+	for (uint32_t i = 1; i < s->view_count; i++) {
+		struct view *v = s->views[i];
+		if (!view_is_current(s, v) && v->piece_count && (!oldest || v->last_used < oldest->last_used)) oldest = v;
+	}
+	if (!oldest) return; /* what two views can fill is the least budget */
+	view_release(s, oldest);
+	tables_trim(s, oldest);
 }
 
 /* A view that nobody uses, or a new one, or the one used longest ago. */

@@ -158,7 +158,10 @@ bool window_make_room(struct shadow *s, struct view *v, uint32_t maps)
 	struct view *other = v == s->supervisor ? s->user : s->supervisor;
 	struct view *victim;
 	while (s->map_count + maps > s->map_limit && (victim = find_victim(s, v))) window_lose(s, victim);
-	if (s->map_count + maps > s->map_limit && v->maps > 1) window_lose(s, v);
+	if (s->map_count + maps > s->map_limit && v->maps > 1 && v->own_losses < OWN_LOSSES) {
+		v->own_losses++;
+		window_lose(s, v);
+	}
 	if (s->map_count + maps > s->map_limit && other->maps > 1) window_lose(s, other);
 	return s->map_count + maps <= s->map_limit;
 }
@@ -171,6 +174,7 @@ static bool may_split(const struct shadow *s)
 bool window_map(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn, uint32_t count, bool writable)
 {
 	const struct shadow_ops *ops = &s->config.ops;
+	for (uint32_t i = 0; writable && i < count; i++) trace_limit_writers(s, gfn + i);
 	if (ops->map(ops->ctx, page_at(v, page), gfn, count, writable)) {
 		window_lose(s, v); /* the host may have torn a hole before it refused */
 		return false;

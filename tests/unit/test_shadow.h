@@ -29,6 +29,7 @@ struct rig {
 	uint32_t fail_maps, fail_protects; /* so many calls to come fail */
 	uint32_t bad_calls;
 	struct shadow_view *last_reset;
+	uint32_t trims;
 	uint32_t cr0, cr3, cr4;
 	bool nx, pse36;
 	uint64_t pdpte[4];
@@ -45,6 +46,15 @@ static inline void rig_free(void *ctx, void *p, size_t size)
 {
 	(void)ctx;
 	munmap(p, size);
+}
+
+static inline void rig_trim(void *ctx, void *p, size_t size)
+{
+	struct rig *r = ctx;
+	const uint64_t *words = p;
+	for (size_t i = 0; i < size / sizeof(*words); i++)
+		if (words[i]) r->bad_calls++;
+	r->trims++;
 }
 
 /* Windows are addresses that nothing lives at: the shadow never touches them. */
@@ -129,7 +139,7 @@ static inline void rig_view_reset(void *ctx, struct shadow_view *view)
 
 static inline struct shadow_config rig_config(uint64_t ram_size)
 {
-	return (struct shadow_config){ .ram_size = ram_size, .max_views = 4, .map_budget = 4096 };
+	return (struct shadow_config){ .ram_size = ram_size, .max_views = 4, .map_budget = 4096, .table_budget = 4096 };
 }
 
 static inline struct rig *rig_new(struct shadow_config config)
@@ -141,7 +151,7 @@ static inline struct rig *rig_new(struct shadow_config config)
 	config.ram = r->ram;
 	config.stats = &r->stats;
 	config.ops = (struct shadow_ops){
-		r, rig_alloc, rig_free, rig_window_alloc, rig_window_free, rig_map, rig_protect, rig_reset, rig_view_reset,
+		r, rig_alloc, rig_free, rig_trim, rig_window_alloc, rig_window_free, rig_map, rig_protect, rig_reset, rig_view_reset,
 	};
 	if (!CHECK_EQ(shadow_create(&r->s, &config), 0)) abort();
 	return r;

@@ -1,4 +1,5 @@
 /* Windows: what hidden faults map, how traces and drops take it back, and the budget. */
+#include "shadow/internal.h"
 #include "tests/unit/test_shadow.h"
 
 #define KERNEL 0xC0000000u
@@ -360,6 +361,65 @@ TEST(shadow_window, budget)
 	CHECK(user_view(r)->window);
 	CHECK_EQ(r->stats.windows_dropped, 2);
 	CHECK(rig_count_maps(r) <= 96);
+	rig_delete(r);
+}
+
+/* A view that fills the budget by itself again and again is refused more: emptying its window each time would never end. */
+TEST(shadow_window, own_hunger_ends)
+{
+	struct shadow_config config = rig_config(MIB(16));
+	config.map_budget = 96;
+	struct rig *r = new_spaces(config, 1, 0);
+	for (uint32_t i = 0; i < 512; i += 2) *rig_word(r, rig_pte(TABLE_OF(0), USER + i * PAGE_SIZE)) = (DATA + i * PAGE_SIZE) | DIRTY;
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	uint32_t mapped = 0;
+	for (uint32_t i = 0; i < 512; i += 2) mapped += map_page(r, USER + i * PAGE_SIZE, ACCESS_USER);
+	CHECK_EQ(r->stats.windows_dropped, OWN_LOSSES);
+	CHECK(mapped < 256);
+	CHECK(user_view(r)->window);
+	CHECK(rig_count_maps(r) <= 96);
+	CHECK_STR(shadow_check(r->s), NULL);
+	rig_delete(r);
+}
+
+/* One frame at very many addresses: the list of its writers, and that of its page table's users, stay short. */
+TEST(shadow_window, a_frame_shown_everywhere)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, 0);
+	for (uint32_t i = 0; i < 1024; i++) *rig_word(r, rig_pte(TABLE_OF(0), i * PAGE_SIZE)) = DATA | DIRTY;
+	for (uint32_t slot = 0; slot < 700; slot++) *rig_word(r, rig_pde(DIRECTORY_OF(0), slot << 22)) = (uint32_t)TABLE_OF(0) | ANY;
+	for (uint32_t i = 0; i < 1024; i++) CHECK_EQ(shadow_resolve(r->s, i * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE).kind, SHADOW_RAM);
+	CHECK(r->s->pool.used <= 3 * LIST_MOST);
+	CHECK(rig_write_entry(user_view(r), 1023 * PAGE_SIZE) != 0);
+	CHECK(rig_write_entry(user_view(r), 0) == 0);
+	CHECK_STR(shadow_check(r->s), NULL);
+	for (uint32_t slot = 0; slot < 700; slot++) CHECK_EQ(shadow_resolve(r->s, slot << 22, ACCESS_USER | ACCESS_WRITE).kind, SHADOW_RAM);
+	CHECK(r->s->pool.used <= 3 * LIST_MOST);
+	CHECK_STR(shadow_check(r->s), NULL);
+	/* Direct, where windows write. */
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	for (uint32_t i = 0; i < 1024; i++) map_page(r, i * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE);
+	CHECK(r->s->pool.used <= 3 * LIST_MOST);
+	CHECK_STR(shadow_check(r->s), NULL);
+	rig_delete(r);
+}
+
+/* Tables take memory in pieces: beyond the budget the view used longest ago gives back all of its own. */
+TEST(shadow_window, tables_stay_within_their_budget)
+{
+	struct shadow_config config = rig_config(MIB(16));
+	config.max_views = 6;
+	struct rig *r = new_spaces(config, 6, DIRTY);
+	for (uint32_t s = 0; s < 6; s++)
+		for (uint32_t slot = 0; slot < 768; slot++) *rig_word(r, rig_pde(DIRECTORY_OF(s), slot << 22)) = (uint32_t)TABLE_OF(s) | ANY;
+	for (uint32_t round = 0; round < 12; round++) {
+		load_space(r, round % 6);
+		for (uint32_t slot = 0; slot < 768; slot++) CHECK_EQ(shadow_resolve(r->s, slot << 22, ACCESS_USER).kind, SHADOW_RAM);
+		CHECK(r->s->piece_count <= config.table_budget);
+		CHECK(rig_read_entry(user_view(r), 767u << 22) != 0);
+	}
+	CHECK(r->trims >= 1);
+	CHECK_STR(shadow_check(r->s), NULL);
 	rig_delete(r);
 }
 
