@@ -358,7 +358,7 @@ static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 
 	/* Finding it may have cost the view code pages: the tag of its lookup is another one then. */
 	if (epoch != r->code_epoch)
-		match_mode(r, block_mode(r));
+		match_context(r, block_mode(r));
 	if (b) {
 		r->alone.shadow = r->v->shadow_interrupts;
 		r->alone.debug_hits = r->v->debug_hits;
