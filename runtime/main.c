@@ -14,6 +14,7 @@
 #include "runtime/inspect.h"
 #include "runtime/options.h"
 #include "runtime/runtime.h"
+#include "runtime/sandbox.h"
 #ifdef HAVE_VERIFY
 #include "runtime/verify.h"
 #endif
@@ -213,6 +214,14 @@ static int check_input(struct run *r)
 	return boot_load(&r->boot, &r->entry, r->why, sizeof(r->why)) ? EXIT_USAGE : 0;
 }
 
+/* Where the kernel knows no seccomp, the guest runs without: it is a second line. The reference of --verify makes code of its own. */
+static void enter_sandbox(const struct options *o)
+{
+	if (o->no_sandbox || o->verify) return;
+	int error = sandbox_enter();
+	if (error) LOG(LOG_RUNTIME, LOG_WARN, "no sandbox: the kernel refuses seccomp filters (error %d)", -error);
+}
+
 static int run_guest(const struct options *o)
 {
 	struct run r = {
@@ -228,6 +237,7 @@ static int run_guest(const struct options *o)
 		snprintf(r.why, sizeof(r.why), "no thread can be started for the machine: raise the limit on processes (ulimit -u)");
 		ready = false;
 	}
+	if (ready) enter_sandbox(o);
 	int code = EXIT_USAGE;
 	if (ready) code = run_loop(&r);
 	destroy(&r);

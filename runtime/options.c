@@ -208,6 +208,13 @@ static int parse_chaos(struct parser *p, const char *value)
 	}
 }
 
+static int parse_sandbox(struct parser *p, const char *value)
+{
+	p->o->no_sandbox = !strcmp(value, "off");
+	if (!p->o->no_sandbox && strcmp(value, "on")) return options_refuse(p, "--sandbox '%s' is unknown: give on or off", value);
+	return 0;
+}
+
 static int parse_verify(struct parser *p, const char *value)
 {
 	(void)value;
@@ -242,6 +249,7 @@ static const struct option_rule run_options[] = {
 	{ "--log", VALUE_NEEDED, false, FOR(RUN), "part:level, like shadow:debug", parse_log },
 	{ "--tc-size", VALUE_NEEDED, false, FOR(RUN), "a size, like 64M", parse_tc_size },
 	{ "--chaos", VALUE_NEEDED, false, FOR(RUN), "names, like all-soft,no-chain", parse_chaos },
+	{ "--sandbox", VALUE_NEEDED, false, FOR(RUN), "on or off", parse_sandbox },
 	{ "--verify", VALUE_NEVER, false, FOR(RUN), NULL, parse_verify },
 	{ "--dump", VALUE_NEEDED, false, FOR(RUN), "a file", parse_dump },
 	{ "--forms", VALUE_NEEDED, false, FOR(RUN), "a file", parse_forms },
@@ -391,6 +399,7 @@ void options_print_help(void)
 		"  --timeout SECONDS    end after this time\n"
 		"  --debug-exit[=PORT]  a guest's write to this port (0xf4) ends the run with exit code (value << 1 | 1) & 255\n"
 		"  --testdev            what test suites expect: test device, configuration device, APIC\n"
+		"  --sandbox=on|off     give up, by seccomp, the system calls that a running guest does not need (on)\n"
 		"\n"
 		"Looking inside\n"
 		"  --stats[=json]       counters at the end\n"

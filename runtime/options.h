@@ -50,6 +50,7 @@ struct options {
 	const char *log;
 	uint64_t tc_size;
 	unsigned chaos;       /* enum chaos */
+	bool no_sandbox;      /* --sandbox=off */
 	bool verify;          /* --verify: run each block again in the reference; only in builds with it */
 	const char *dump;     /* --dump=FILE: guest and host code of each block as it is translated */
 	struct inspect_options inspect;

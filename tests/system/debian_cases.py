@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+import struct
 import time
 
 from serial_guest import CTRL_C, CTRL_Z, ESCAPE, GuestError
@@ -198,6 +199,117 @@ def floating_point_of_three(guest):
         for i in range(1, 60001):
             total += scale / i
         same(answer, f'{total:.9f}', f'the series times {scale}')
+
+
+@case
+def stopped_into_background(guest):
+    """Ctrl-Z in the middle of a computation, which goes on behind the prompt and comes to the right end."""
+    guest.type("awk 'BEGIN {for (i = 0; i < 1500000; i++) s += i; printf \"%.0f\\n\", s}' >/tmp/sum\r")
+    time.sleep(0.4)
+    guest.type(CTRL_Z)
+    guest.wait_for_prompt()
+    holds(guest.run('jobs'), r'Stopped +awk')
+    guest.run('bg')
+    holds(guest.run('wait; cat /tmp/sum; rm /tmp/sum', 90), rf'^{sum(range(1500000))}$')
+
+
+@case
+def killed(guest):
+    holds(guest.run('sleep 1000 & kill -9 $!; wait $!; echo code $?'), r'^code 137$')
+    line = "sh -c 'trap \"\" TERM INT HUP; while :; do :; done' & sleep 0.3; kill $!; kill -INT $!; kill -0 $! && kill -9 $!; wait $!; echo code $?"
+    holds(guest.run(line), r'^code 137$')
+    state = "cut -d' ' -f3 /proc/$p/stat"
+    line = (f"awk 'BEGIN {{while (1) i++}}' & p=$!; kill -STOP $p; sleep 0.2; {state}; kill -CONT $p; sleep 0.2; {state}; kill $p; sleep 0.2; wait; "
+            "kill -0 $p 2>/dev/null || echo gone")
+    same([word for word in guest.run(line).split() if word in ('T', 'R', 'gone')], ['T', 'R', 'gone'], 'stopped, continued, ended')
+
+
+@case
+def a_script(guest):
+    """A here-document, functions that call themselves, loops over input, arithmetic."""
+    lines = ["cat >/tmp/script <<'END'", 'fib() { if [ $1 -lt 2 ]; then echo $1; else echo $(($(fib $(($1 - 1))) + $(fib $(($1 - 2))))); fi; }',
+             'gcd() { while [ $2 -ne 0 ]; do set -- $2 $(($1 % $2)); done; echo $1; }', 'total=0', 'while read a b; do',
+             'case $a in \\#*) continue ;; esac', 'total=$((total + $(gcd $a $b)))', 'done <<DATA', '# pairs', '1071 462',
+             '$((6 * 9)) $((9 * 24))', '17 5', 'DATA', 'echo $(fib $1) $total', 'END']
+    guest.type('\r'.join(lines) + '\r')
+    guest.wait_for_prompt()
+    fib = [0, 1]
+    while len(fib) < 10:
+        fib.append(fib[-1] + fib[-2])
+    same(guest.run('sh /tmp/script 9; rm /tmp/script', 60), f'{fib[9]} {math.gcd(1071, 462) + math.gcd(54, 216) + math.gcd(17, 5)}', 'the script')
+
+
+@case
+def text_tools(guest):
+    numbers = random_numbers(3000)
+    make = "awk 'BEGIN {x = 42; for (i = 0; i < 3000; i++) {x = x * 16807 % 2147483647; printf \"%d\\n\", x}}'"
+    ends = [str(number)[-1] for number in numbers]
+    counted = sorted(((ends.count(digit), digit) for digit in set(ends)), reverse=True)
+    line = f"{make} | sed 's/.*\\(.\\)$/\\1/' | sort | uniq -c | sort -rn | awk '{{print $1, $2}}' | tr '\\n' ' '; echo"
+    same(guest.run(line, 60).split(), [str(part) for pair in counted for part in pair], 'last digits, counted')
+    chosen = [str(number).replace('7', 'seven') for number in numbers if str(number).startswith('12')]
+    same(guest.run(f"{make} | grep '^12' | sed 's/7/seven/g' | md5sum"), md5_lines(chosen) + '  -', 'lines chosen and changed')
+    guest.run('for d in a b c; do for f in 1 2 3 4; do mkdir -p /tmp/tree/$d/$f; echo $d$f >/tmp/tree/$d/$f/text; : >/tmp/tree/$d/$f/empty; done; done')
+    same(guest.run("find /tmp/tree -type f -size +0 -path '*/[ac]/*' | sort | xargs cat | tr '\\n' ' '").split(),
+         [letter + digit for letter in 'ac' for digit in '1234'], 'files found')
+    same(guest.run('find /tmp/tree -type d | wc -l; rm -r /tmp/tree'), '16', 'folders')
+
+
+@case
+def an_archive(guest):
+    counts = (10, 5000, 60000)
+    guest.run(f"mkdir /tmp/in /tmp/out; for n in {' '.join(map(str, counts))}; do seq 1 $n >/tmp/in/$n; done")
+    guest.run('ln -s 10 /tmp/in/link; tar -c -C /tmp in | gzip >/tmp/all.gz && rm -r /tmp/in && gunzip -c /tmp/all.gz | tar -x -C /tmp/out', 60)
+    expected = [f'{md5_lines(range(1, count + 1))}  {count}' for count in counts] + [f'{md5_lines(range(1, 11))}  link']
+    names = ' '.join(map(str, counts))
+    same(guest.run(f'cd /tmp/out/in; md5sum {names} link; cd; rm -r /tmp/out /tmp/all.gz').splitlines(), expected, 'digests')
+
+
+@case
+def a_large_pipe(guest):
+    size = 12 << 20
+    expected = hashlib.md5(b'x' * size).hexdigest()
+    same(guest.run(f"head -c {size} /dev/zero | tr '\\0' x | cat | dd bs=3000 2>/dev/null | md5sum", 60), f'{expected}  -', 'MD5')
+
+
+@case
+def limits(guest):
+    """Processes, processor time and memory that a program may not have."""
+    guest.run('mkdir -p /tmp/groups; mount -t cgroup2 none /tmp/groups; mkdir /tmp/groups/few; echo +pids >/tmp/groups/cgroup.subtree_control; '
+              'mkdir -p /tmp/groups/few; echo 25 >/tmp/groups/few/pids.max')
+    bomb = "sh -c 'echo $$ >/tmp/groups/few/cgroup.procs; b() { b | b & }; b; sleep 1' 2>/dev/null"
+    guest.run(f'{bomb}; for i in 1 2 3 4 5; do for p in $(cat /tmp/groups/few/cgroup.procs); do kill -9 $p; done; sleep 0.2; done 2>/dev/null', 60)
+    same(guest.run('[ $(grep max /tmp/groups/few/pids.events | cut -d" " -f2) -gt 0 ] && echo refused; cat /tmp/groups/few/pids.current'),
+         'refused\n0', 'a fork bomb')
+    guest.run('rmdir /tmp/groups/few; umount /tmp/groups; rmdir /tmp/groups')
+    holds(guest.run("sh -c 'ulimit -t 1; while :; do :; done'; echo code $?", 30), r'^code (137|152)$')
+    holds(guest.run("sh -c 'ulimit -v 30000; awk \"BEGIN {s = \\\"x\\\"; while (1) s = s s}\"' 2>&1 | tail -n 1", 30), r'out of memory')
+
+
+@case
+def a_program_that_changes(guest):
+    """A file's code is mapped, run, changed, and run again: what runs is what is in the file."""
+    code = b'\xb8\x01\x00\x00\x00\xbb' + bytes([41, 0, 0, 0]) + b'\xcd\x80'
+    header = struct.pack('<4sBBBB8xHHIIIIIHHHHHH', b'\x7fELF', 1, 1, 1, 0, 2, 3, 1, 0x8048054, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    segment = struct.pack('<8I', 1, 0, 0x8048000, 0x8048000, 84 + len(code), 84 + len(code), 5, 0x1000)
+    text = ''.join(f'\\{byte:03o}' for byte in header + segment + code)
+    guest.run(f"printf '{text}' >/tmp/program; chmod +x /tmp/program")
+    same(guest.run('/tmp/program; echo code $?'), 'code 41', 'as it was made')
+    octal = ('1', '12', '123', '77', '200')
+    line = f"for i in {' '.join(octal)}; do printf \"\\\\$i\" | dd of=/tmp/program bs=1 seek=90 conv=notrunc 2>/dev/null; /tmp/program; echo $?; done"
+    same(guest.run(line).split(), [str(int(number, 8)) for number in octal], 'changed')
+    guest.run('rm /tmp/program')
+
+
+@case
+def timers(guest):
+    start = time.monotonic()
+    text = guest.run('time sleep 1')
+    host = time.monotonic() - start
+    seconds = float(re.search(r'real\s+(?:\d+m\s*)?([\d.]+)', text)[1])
+    if not 1 <= seconds <= min(host, 1.2 + guest.patience):
+        raise GuestError(f'sleep 1 took {seconds} s by the guest, {host:.2f} s by the host')
+    holds(guest.run('(sleep 0.5; echo second) & (sleep 0.2; echo first) & wait'), r'^first[\s\S]*second')
 
 
 @case

@@ -26,6 +26,12 @@ HALT = bytes.fromhex("fa f4")                   # cli; hlt
 HALT_MASKED = bytes.fromhex("b0ff e621 e6a1 fb f4")  # both interrupt controllers masked; sti; hlt
 RESET = bytes.fromhex("66baf90c b002 ee b006 ee") + SPIN
 TRIPLE = bytes.fromhex("b878563412 0f011d") + struct.pack("<I", ZEROES) + b"\xcc"  # mov eax, 12345678h; lidt (no limit); int3
+# A descriptor table, a task state segment, a page directory where no memory is (16 MiB is all there is), then what needs it.
+FAR = struct.pack("<I", 0xF0000000)
+NO_GDT = b"\xbc\x00\x80\x10\x00\x68" + FAR + b"\x68\x00\x00\xff\xff" + bytes.fromhex("0f0154 2402 b810000000 8ed8 cc")  # push twice; lgdt [esp+2]; mov ds, 10h
+NO_IDT = b"\xbc\x00\x80\x10\x00\x68" + FAR + b"\x68\x00\x00\xff\xff" + bytes.fromhex("0f015c 2402 cc")
+NO_DIRECTORY = b"\xb8" + FAR + bytes.fromhex("0f22d8 0f20c0 0d00000080 0f22c0 90 f4")  # mov cr3, eax; paging on
+SELF_DIRECTORY = bytes.fromhex("b800001000 0f22d8 c70500001000 03001000 0f20c0 0d00000080 0f22c0 90 cc")  # the image is its own directory
 NOWHERE = bytes.fromhex("b8000000f0 ffe0")     # mov eax, F0000000h; jmp eax
 
 
@@ -68,6 +74,10 @@ END_ROWS = [
     ("halt with every interrupt masked", PUT_B + HALT_MASKED, [], 4, b"b", "halted for ever"),
     ("triple fault", PUT_B + TRIPLE, [], 4, b"b", "triple fault"),
     ("triple fault shows registers", TRIPLE, [], 4, b"", "12345678"),
+    ("GDT where no memory is", PUT_B + NO_GDT, ["--chaos=fence"], 4, b"b", "triple fault"),
+    ("IDT where no memory is", PUT_B + NO_IDT, ["--chaos=fence"], 4, b"b", "triple fault"),
+    ("page directory where no memory is", PUT_B + NO_DIRECTORY, ["--chaos=fence"], 4, b"b", "triple fault"),
+    ("code is its own page directory", PUT_B + SELF_DIRECTORY, ["--chaos=fence"], 4, b"b", "triple fault"),
     ("jump into nothing", NOWHERE, [], 4, b"", "triple fault"),
     ("reset under --no-reboot", PUT_B + RESET, ["--no-reboot"], 0, b"b", ""),
     ("debug exit 0", debug_exit(0xF4, 0), ["--debug-exit"], 1, b"", ""),
@@ -103,6 +113,18 @@ def test_signals(folder):
             _, said = running.communicate(timeout=SECONDS)
         good = running.returncode == 128 + number and said.count(b"\n") == 1
         report(f"{number.name} ends the run", None if good else f"exit code {running.returncode}, {said!r}")
+
+
+def test_sandbox(folder):
+    """What the kernel says of a process whose guest runs; and what a guest needs of the host works in it (a reset reads the kernel again)."""
+    for options, expected in ((), "2"), (("--sandbox=off",), "0"):
+        with subprocess.Popen(folder.command(PUT_B + SPIN, *options), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as running:
+            started = running.stdout.read(1) == b"b"
+            with open(f"/proc/{running.pid}/status") as file:
+                status = dict(line.split(":\t", 1) for line in file.read().splitlines())
+            running.kill()
+        good = started and status["Seccomp"] == expected and status["NoNewPrivs"] == ("1" if options == () else "0")
+        report(f"sandbox {' '.join(options) or 'by default'}", None if good else f"Seccomp {status['Seccomp']}, NoNewPrivs {status['NoNewPrivs']}")
 
 
 def test_input_that_ends(folder):
@@ -196,6 +218,7 @@ def main():
         test_ends(folder)
         test_reboots(folder)
         test_signals(folder)
+        test_sandbox(folder)
         test_input_that_ends(folder)
         test_closed_descriptors(folder)
         test_files(folder)

@@ -64,6 +64,15 @@ TEST(options, processor_features)
 	REFUSED(PARSE("check", "--cpu=-sse3"), "bt-vmm check takes no option --cpu");
 }
 
+TEST(options, sandbox)
+{
+	CHECK(!RUN("--sandbox=on").o.no_sandbox);
+	CHECK(RUN("--sandbox=off").o.no_sandbox);
+	CHECK(!RUN("--stats").o.no_sandbox);
+	REFUSED(RUN("--sandbox=no"), "--sandbox 'no' is unknown: give on or off");
+	REFUSED(RUN("--sandbox"), "--sandbox needs on or off");
+}
+
 TEST(options, everything_with_equals_signs)
 {
 	struct parsed p = PARSE("run", "--kernel=k", "--initrd=i", "--append=a=b c", "--memory=64M", "--serial=file:s", "--no-reboot",
