@@ -53,7 +53,8 @@ static void put_branch(struct block *b)
 	switch (maker_below(m, 10)) {
 	case 0: case 1: case 2: maker_put(m, 0x70 | maker_below(m, 16), 1); put_target(b, 1, false); break;
 	case 3: case 4: maker_put(m, 0x0F, 1); maker_put(m, 0x80 | maker_below(m, 16), 1); put_target(b, size, false); break;
-	case 5: maker_put(m, 0xE0 | maker_below(m, 4), 1); put_target(b, 1, false); break;
+	/* Unicorn loses flags over LOOPE and LOOPNE. */
+	case 5: maker_put(m, m->c->defined ? 0xE2 | maker_below(m, 2) : 0xE0 | maker_below(m, 4), 1); put_target(b, 1, false); break;
 	case 6: maker_put(m, 0xE8, 1); put_target(b, size, false); break;
 	case 7: maker_put(m, 0xEB, 1); put_target(b, 1, false); break;
 	case 8: maker_put(m, 0x68, 1); put_target(b, size, true); maker_put(m, 0xC3, 1); break;
@@ -81,13 +82,24 @@ static bool fits(struct maker *m, const struct form_template *t)
 	return !(strstr(t->options, "|popf") || strstr(t->options, "|selector") || strstr(t->options, "|string")) || maker_below(m, 3) == 0;
 }
 
+/* For Unicorn: nothing that the manual leaves undefined, nothing where it is known to err. */
+static bool is_plain(const struct form_template *t)
+{
+	static const char *const setups[] = {"|stack", "|xlat", "|string", "|leave", "|enter"};
+	const char *setup = strchr(t->options, '|');
+	bool known = !setup;
+
+	for (size_t i = 0; setup && i < sizeof(setups) / sizeof(*setups); i++) known |= !strcmp(setup, setups[i]);
+	return known && !diff_leaves_undefined(t->name) && strncmp(t->name, "neg ", 4) && strcmp(t->name, "test rm8,ib (/1)");
+}
+
 static void put_any(struct maker *m)
 {
 	uint32_t form;
 
 	do
 		form = maker_below(m, form_template_count);
-	while (!fits(m, &form_templates[form]));
+	while (!fits(m, &form_templates[form]) || (m->c->defined && !is_plain(&form_templates[form])));
 	if (m->c->length == 0)
 		m->c->form = form;
 	/* Now and then an address that is whatever the registers hold by then. */
@@ -102,6 +114,7 @@ void diff_make_block(struct diff_case *c, uint64_t seed)
 	maker_random_state(&b.m, seed ^ 0xB10CULL << 44);
 	if (maker_below(&b.m, 16))
 		c->in.eflags &= ~EFL_TF;
+	c->defined = diff_is_flat(&c->in) && maker_below(&b.m, 4) == 0;
 	c->in.gpr[ESP] = (maker_pick_data(&b.m) & ~3u) - maker_segment_base(&b.m, SEG_SS);
 	for (uint32_t count = 2 + maker_below(&b.m, 16); count > 0 && c->length + LONGEST < CODE_MAX; count--) {
 		arrive(&b, false);

@@ -95,6 +95,10 @@ bool diff_equal(const struct diff_case *c, const struct diff_result *ours, const
 bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs);
 void diff_print_difference(FILE *out, const struct diff_case *c, const struct diff_result *ours, const char *who, const struct diff_result *theirs);
 
+/* undefined.c: the status flags that the manual leaves undefined after a case of one instruction; are there such after any case of a form? */
+uint32_t diff_undefined_flags(const struct diff_case *c);
+bool diff_leaves_undefined(const char *form);
+
 /* cover.c: an exit code. */
 int diff_check_cover(const char *file);
 

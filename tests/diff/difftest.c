@@ -70,7 +70,7 @@ static bool is_chosen(const struct driver *d, const char *name)
 
 static int run_all(struct driver *d)
 {
-	struct source blocks = {.make = make_block, .seed = d->seed, .end = d->blocks};
+	struct source blocks = {.make = make_block, .seed = d->seed, .end = d->blocks, .for_reference = d->unicorn * 500};
 	uint32_t line = 0;
 
 	for (uint32_t form = 0; form < diff_form_count(); form++) {
@@ -81,6 +81,7 @@ static int run_all(struct driver *d)
 		report(d, ++line, driver_run(d, &blocks), BLOCK_LINE);
 	printf("1..%u\n# seed %llu, %llu cases, %llu of them without an answer of the processor's, %u lines failed\n", line,
 	       (unsigned long long)d->seed, (unsigned long long)d->total, (unsigned long long)d->skipped, d->failed);
+	driver_print_vectors(d);
 	return d->failed != 0;
 }
 
@@ -95,6 +96,7 @@ static int run_random(struct driver *d, const char *range)
 	s.at = first;
 	s.end = first + count;
 	for (; d->findings < MAX_FINDINGS && !driver_run(d, &s); d->findings++) s.at = s.failed + 1;
+	driver_print_vectors(d);
 	printf("random %llu:%llu cases %llu skipped %llu findings %u\n", first, count, (unsigned long long)d->total, (unsigned long long)d->skipped,
 	       d->findings);
 	return d->findings != 0;

@@ -16,6 +16,7 @@ struct driver {
 	unsigned chaos;
 	uint32_t failed, findings;
 	uint64_t total, skipped, unicorn_total, unicorn_wrong;
+	uint64_t vectors[32]; /* how the cases ended */
 };
 
 /* Cases, one after the other; false where there are no more. */
@@ -31,6 +32,8 @@ struct source {
 void driver_on_endless(int number);
 bool driver_start_reference(struct driver *d);
 void driver_end_reference(struct driver *d);
+/* A comment: how many cases ended by which exception. */
+void driver_print_vectors(const struct driver *d);
 /* Descriptors that the kernel refuses: those cases are flat. */
 void driver_fit_host(const struct driver *d, struct diff_case *c);
 /* Does bt-vmm differ from the processor in this case? The engines have run it then. */

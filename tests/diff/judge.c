@@ -151,6 +151,7 @@ static bool judge(struct driver *d, struct source *s, const struct diff_case *c,
 		d->skipped++;
 		return true;
 	}
+	d->vectors[theirs->out.vector % 32]++;
 	bool ran = run_monitor(d, c, &ours), same = ran && diff_equal(c, &ours, theirs);
 	if (!same && !(ran && diff_is_unspecified(c, &ours, theirs))) {
 		static struct diff_case found; /* the batch is overwritten */
@@ -183,4 +184,14 @@ bool driver_run(struct driver *d, struct source *s)
 		}
 	} while (count == NATIVE_BATCH);
 	return true;
+}
+
+void driver_print_vectors(const struct driver *d)
+{
+	printf("# cases by the exception that ended them:");
+	for (unsigned i = 0; i < 32; i++) {
+		if (d->vectors[i])
+			printf(" %u: %llu", i, (unsigned long long)d->vectors[i]);
+	}
+	putchar('\n');
 }

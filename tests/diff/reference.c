@@ -174,6 +174,7 @@ bool reference_run(struct reference *ref, const struct diff_case *c, struct diff
 	run(ref, c->in.eip);
 	s->vector = ref->vector;
 	s->error = 0;
+	memcpy(s->seg, c->in.seg, sizeof(s->seg));
 	for (unsigned i = 0; i < 8; i++) uc_reg_read(ref->uc, gpr_ids[i], &s->gpr[i]);
 	uc_reg_read(ref->uc, UC_X86_REG_EIP, &s->eip);
 	uc_reg_read(ref->uc, UC_X86_REG_EFLAGS, &s->eflags);

@@ -11,9 +11,6 @@ struct reference *reference_create(bool zero_mapped);
 bool reference_run(struct reference *ref, const struct diff_case *c, struct diff_result *r);
 void reference_destroy(struct reference *ref);
 
-/* undefined.c: the status flags that the manual leaves undefined after a case. */
-uint32_t diff_undefined_flags(const struct diff_case *c);
-
 /* What of a result differs, a bit each. */
 enum {
 	PART_EXCEPTION = 1, /* vector and EIP; the rest is not looked at then */

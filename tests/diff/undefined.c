@@ -1,8 +1,8 @@
 /* The status flags that the manual leaves undefined: Intel SDM volume 2, "Flags Affected" of each instruction's page (volume 1, appendix A,
  * table A-2 has them in short). */
-#include "reference.h"
-
 #include <string.h>
+
+#include "diff.h"
 
 #define CF 0x001u
 #define PF 0x004u
@@ -88,19 +88,39 @@ static uint32_t after_double_shift(const struct diff_case *c, const char *name)
 	return count > operand_bits(c, name) ? CF | PF | AF | ZF | SF | OF : AF | (count > 1 ? OF : 0);
 }
 
+typedef uint32_t undefined_fn(const struct diff_case *c, const char *name);
+
+static const struct { const char *form; undefined_fn *flags; } shifts[] = {
+	{"shld", after_double_shift}, {"shrd", after_double_shift}, {"shl ", after_shift}, {"shr ", after_shift}, {"sar ", after_shift},
+	{"rol ", after_rotate}, {"ror ", after_rotate}, {"rcl ", after_rotate}, {"rcr ", after_rotate},
+};
+#define SHIFTS (sizeof(shifts) / sizeof(*shifts))
+#define FORMS (sizeof(table) / sizeof(*table))
+
 uint32_t diff_undefined_flags(const struct diff_case *c)
 {
 	const char *name = diff_form_name(c->form);
 
-	if (begins(name, "shld") || begins(name, "shrd"))
-		return after_double_shift(c, name);
-	if (begins(name, "shl ") || begins(name, "shr ") || begins(name, "sar "))
-		return after_shift(c, name);
-	if (begins(name, "rol ") || begins(name, "ror ") || begins(name, "rcl ") || begins(name, "rcr "))
-		return after_rotate(c, name);
-	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+	for (size_t i = 0; i < SHIFTS; i++) {
+		if (begins(name, shifts[i].form))
+			return shifts[i].flags(c, name);
+	}
+	for (size_t i = 0; i < FORMS; i++) {
 		if (begins(name, table[i].form))
 			return table[i].flags;
 	}
 	return 0;
+}
+
+bool diff_leaves_undefined(const char *form)
+{
+	for (size_t i = 0; i < SHIFTS; i++) {
+		if (begins(form, shifts[i].form))
+			return true;
+	}
+	for (size_t i = 0; i < FORMS; i++) {
+		if (begins(form, table[i].form))
+			return true;
+	}
+	return false;
 }

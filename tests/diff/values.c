@@ -3,6 +3,9 @@
 
 #include "maker.h"
 
+#define X87_MASKS 0x3Fu
+#define MXCSR_MASKS 0x1F80u
+
 uint32_t maker_next(struct maker *m)
 {
 	m->random ^= m->random << 13;
@@ -68,6 +71,11 @@ static void random_fpu(struct maker *m)
 	s->fsw = (uint16_t)(maker_next(m) & 0x7F00 & ~0x80);
 	s->ftw = maker_below(m, 4) ? 0xFF : (uint8_t)maker_next(m);
 	s->mxcsr = maker_mxcsr(m) & ~0x3Fu;
+	/* Exceptions that are raised, now and then: #MF at the next waiting instruction, #XM at once. */
+	if (maker_below(m, 8) == 0)
+		s->fcw &= (uint16_t)~(maker_next(m) & X87_MASKS);
+	if (maker_below(m, 8) == 0)
+		s->mxcsr &= ~(maker_next(m) & MXCSR_MASKS);
 	for (unsigned i = 0; i < 8; i++) {
 		random_extended(m, s->st[i]);
 		for (unsigned j = 0; j < 4; j++) {
