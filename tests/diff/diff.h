@@ -99,8 +99,9 @@ void diff_print_difference(FILE *out, const struct diff_case *c, const struct di
 uint32_t diff_undefined_flags(const struct diff_case *c);
 bool diff_leaves_undefined(const char *form);
 
-/* cover.c: an exit code. */
+/* cover.c: exit codes. */
 int diff_check_cover(const char *file);
+int diff_check_allow_list(void);
 
 /* native.c: a process that runs the bytes in compatibility mode. Start it before the monitor takes the low addresses. */
 #define NATIVE_BATCH 64u

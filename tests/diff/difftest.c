@@ -167,6 +167,7 @@ static const char usage[] =
 	"  --chaos all-soft|all-direct|one-instruction\n"
 	"  --plant HEX               a wrong result where a case's code has these bytes: a test of the test\n"
 	"  --covers FILE             are the forms of a list that bt-vmm --forms wrote all tested?\n"
+	"  --covers-all              is every encoding that the allow-list runs tested?\n"
 	"  --list                    the names of the forms\n";
 
 struct work {
@@ -191,7 +192,7 @@ static bool parse(struct driver *d, struct work *w, int argc, char **argv)
 	static const struct option options[] = {
 		{"seed", 1, NULL, 's'}, {"cases", 1, NULL, 'c'}, {"no-shapes", 0, NULL, 'S'}, {"blocks", 1, NULL, 'b'}, {"unicorn", 1, NULL, 'u'},
 		{"form", 1, NULL, 'f'}, {"random", 1, NULL, 'r'}, {"replay", 1, NULL, 'R'}, {"regressions", 1, NULL, 'g'}, {"chaos", 1, NULL, 'C'},
-		{"plant", 1, NULL, 'p'}, {"covers", 1, NULL, 'v'}, {"list", 0, NULL, 'l'}, {NULL, 0, NULL, 0},
+		{"plant", 1, NULL, 'p'}, {"covers", 1, NULL, 'v'}, {"covers-all", 0, NULL, 'V'}, {"list", 0, NULL, 'l'}, {NULL, 0, NULL, 0},
 	};
 
 	for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -208,6 +209,7 @@ static bool parse(struct driver *d, struct work *w, int argc, char **argv)
 		case 'C': d->chaos = chaos_of(optarg); break;
 		case 'p': d->plant = optarg; break;
 		case 'v': exit(diff_check_cover(optarg));
+		case 'V': exit(diff_check_allow_list());
 		case 'l': list_forms(); break;
 		default: return false;
 		}
