@@ -71,7 +71,8 @@ static void put_branch(struct block *b)
 /* Not those that leave the block for places of their own, and seldom those that end it. LAR loads bits that are undefined. */
 static bool fits(struct maker *m, const struct form_template *t)
 {
-	static const char *const ends[] = {"ud2", "hlt", "cli", "in al,dx", "out dx,eax", "into"};
+	static const char *const ends[] = {"ud2", "hlt", "cli", "in al,dx", "out dx,eax", "into", "int1", "insb", "ins", "outsb", "outs", "rep insb", "rep ins", "rep outsb",
+					   "rep outs"};
 
 	if (strstr(t->bytes, "rel") || strstr(t->options, "|return") || strstr(t->options, "|target") || strstr(t->options, "|bcd") || !strcmp(t->name, "lar"))
 		return false;
@@ -90,7 +91,8 @@ static bool is_plain(const struct form_template *t)
 	bool known = !setup;
 
 	for (size_t i = 0; setup && i < sizeof(setups) / sizeof(*setups); i++) known |= !strcmp(setup, setups[i]);
-	return known && !diff_leaves_undefined(t->name) && strncmp(t->name, "neg ", 4) && strcmp(t->name, "test rm8,ib (/1)");
+	return known && !diff_leaves_undefined(t->name) && strncmp(t->name, "neg ", 4) && strcmp(t->name, "test rm8,ib (/1)") &&
+	       strcmp(t->name, "bswap r16") && strcmp(t->name, "int1");
 }
 
 static void put_any(struct maker *m)

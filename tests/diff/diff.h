@@ -22,6 +22,10 @@
 #define CODE3 0x23u
 #define DATA3 0x2Bu
 
+/* The exceptions that FCW and MXCSR mask. */
+#define X87_MASKS 0x3Fu
+#define MXCSR_MASKS 0x1F80u
+
 enum { DIFF_SEGMENTS = 6 };
 
 struct diff_state {

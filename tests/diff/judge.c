@@ -57,13 +57,14 @@ const struct diff_result *driver_theirs(const struct driver *d)
 }
 
 #ifdef HAVE_UNICORN
-/* Where the manual leaves nothing open but what undefined.c knows. Unicorn has no limits and no types of segments, no alignment checks, and traps
- * by flags only roughly. */
+/* Where the manual leaves nothing open but what undefined.c knows. Unicorn has no limits and no types of segments, no alignment checks, no raised
+ * x87 and SSE exceptions, and traps by flags only roughly. */
 static bool suits_reference(const struct diff_case *c, const struct diff_result *ours)
 {
 	uint32_t vector = ours->out.vector;
+	bool masked = !c->fpu || ((c->in.fcw & X87_MASKS) == X87_MASKS && (c->in.mxcsr & MXCSR_MASKS) == MXCSR_MASKS);
 
-	return c->defined && diff_is_flat(&c->in) && !(c->in.eflags & (EFL_TF | EFL_AC)) && vector != VEC_SS && vector != VEC_GP &&
+	return c->defined && diff_is_flat(&c->in) && masked && !(c->in.eflags & (EFL_TF | EFL_AC)) && vector != VEC_SS && vector != VEC_GP &&
 	       vector != VEC_PF && vector != VEC_AC;
 }
 

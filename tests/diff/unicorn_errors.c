@@ -4,6 +4,8 @@
 
 const struct unicorn_error unicorn_errors[] = {
 	/* Integer instructions. */
+	{"bswap r16", PART_GPR, "undefined by the manual"},
+	{"int1", PART_EXCEPTION, "#UD"},
 	{"neg rm8", PART_EFLAGS, "SF and others wrong after LOCK NEG"},
 	{"neg rm", PART_EFLAGS, "SF and others wrong after LOCK NEG"},
 	{"test rm8,ib (/1)", PART_EXCEPTION, "#UD: the alias of /0 is not known"},
@@ -214,6 +216,7 @@ const struct unicorn_error unicorn_errors[] = {
 	{"ssse3 1E", PART_TOP | PART_X87 | PART_UPPER, "TOP is not set to 0; registers differ with TOP; bits 64-79 of a written register are not set to ones"},
 	{"palignr", PART_TOP | PART_X87 | PART_UPPER, "TOP is not set to 0; registers differ with TOP; bits 64-79 of a written register are not set to ones"},
 	/* x87. C0, C2 and C3 are undefined after most of them; C1 tells of rounding up, and of stack faults. */
+	{"x87 D9 /3 st", PART_X87, "FSTP by its other encoding: another result for some operands"},
 	{"x87 fldcw", PART_X87, "reserved bits of the control word are kept"},
 	{"x87 *", PART_STACK, "no stack faults"},
 	{"x87 *", PART_STATUS, "exception flags not as the processor sets them"},

@@ -3,9 +3,6 @@
 
 #include "maker.h"
 
-#define X87_MASKS 0x3Fu
-#define MXCSR_MASKS 0x1F80u
-
 uint32_t maker_next(struct maker *m)
 {
 	m->random ^= m->random << 13;
