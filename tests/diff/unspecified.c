@@ -8,6 +8,7 @@
 #include "diff.h"
 
 #define NEAR 64u
+#define ERROR_WRITE 2u /* of a page fault's error code */
 #define HOST_CPU_SELECTOR 0x78
 
 struct faulting {
@@ -120,10 +121,12 @@ static bool differs_in_lar(const struct diff_case *c, const struct diff_result *
 	return has_lar && diff_equal(c, &same, theirs);
 }
 
-/* ARPL of a read-only operand that it need not change: the manual has #GP all the same. */
+/* ARPL of a read-only operand that it need not change: the manual has #GP of a segment, and does not say when there is a store. */
 static bool is_arpl(const struct faulting *f, const struct diff_state *ours)
 {
-	return f->insn.mnemonic == ZYDIS_MNEMONIC_ARPL && ours->vector == VEC_GP;
+	bool of_write = ours->vector == VEC_GP || (ours->vector == VEC_PF && (ours->error & ERROR_WRITE));
+
+	return f->insn.mnemonic == ZYDIS_MNEMONIC_ARPL && of_write;
 }
 
 /* REP INS and OUTS without a round: is the port looked at? */
