@@ -71,8 +71,8 @@ static void put_branch(struct block *b)
 /* Not those that leave the block for places of their own, and seldom those that end it. LAR loads bits that are undefined. */
 static bool fits(struct maker *m, const struct form_template *t)
 {
-	static const char *const ends[] = {"ud2", "hlt", "cli", "in al,dx", "out dx,eax", "into", "int1", "insb", "ins", "outsb", "outs", "rep insb", "rep ins", "rep outsb",
-					   "rep outs"};
+	static const char *const ends[] = {"ud2", "hlt", "cli", "in al,dx", "out dx,eax", "into", "int1", "insb", "ins", "outsb", "outs",
+					   "rep insb", "rep ins", "rep outsb", "rep outs"};
 
 	if (strstr(t->bytes, "rel") || strstr(t->options, "|return") || strstr(t->options, "|target") || strstr(t->options, "|bcd") || !strcmp(t->name, "lar"))
 		return false;

@@ -103,7 +103,8 @@ static bool open_engine(struct reference *ref, bool zero_mapped)
 	       !uc_mem_map_ptr(ref->uc, CODE_BASE, CODE_SIZE, UC_PROT_READ | UC_PROT_EXEC, ref->code) &&
 	       !uc_mem_map_ptr(ref->uc, DATA_BASE, DATA_SIZE, UC_PROT_ALL, ref->data) &&
 	       !uc_mem_map_ptr(ref->uc, EDGE_BASE, PAGE, UC_PROT_ALL, ref->data) &&
-	       (!zero_mapped || !uc_mem_map_ptr(ref->uc, 0, PAGE, UC_PROT_ALL, ref->data + PAGE)) && !uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0);
+	       (!zero_mapped || !uc_mem_map_ptr(ref->uc, 0, PAGE, UC_PROT_ALL, ref->data + PAGE)) &&
+	       !uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0);
 }
 
 struct reference *reference_create(bool zero_mapped)
