@@ -226,6 +226,10 @@ static bool start(struct driver *d)
 		fprintf(stderr, "difftest: the process for the processor's side cannot be started\n");
 		return false;
 	}
+	if (!native_has_segment(d->native, 0))
+		puts("# the kernel sets no descriptors (modify_ldt): flat segments alone");
+	if (!native_maps_zero(d->native))
+		puts("# address 0 cannot be mapped without privileges: the address space ends at its end");
 	d->monitor = monitor_create(d->chaos, native_maps_zero(d->native), why, sizeof(why));
 	if (!d->monitor) {
 		fprintf(stderr, "difftest: %s\n", why);
