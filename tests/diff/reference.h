@@ -1,4 +1,4 @@
-/* The third engine, Unicorn, and what is known of its errors. Builds without libunicorn have neither. */
+/* The third engine, Unicorn, and what is known of its errors. Builds without libunicorn have the second alone. */
 #ifndef TESTS_DIFF_REFERENCE_H
 #define TESTS_DIFF_REFERENCE_H
 
@@ -40,6 +40,8 @@ extern const unsigned unicorn_error_count;
 
 /* unicorn_check.c: the parts of a difference that no entry of the list explains. The entries that do are marked as seen. */
 unsigned unicorn_unexplained(const char *form, unsigned parts);
+/* Does it err in this form at all? */
+bool unicorn_errs(const char *form);
 /* Comments: the entries that showed no difference. */
 void unicorn_print_unseen(FILE *out);
 

@@ -96,6 +96,15 @@ unsigned unicorn_unexplained(const char *form, unsigned parts)
 	return parts & ~explained;
 }
 
+bool unicorn_errs(const char *form)
+{
+	for (unsigned i = 0; i < unicorn_error_count; i++) {
+		if (matches(unicorn_errors[i].form, form))
+			return true;
+	}
+	return false;
+}
+
 void unicorn_print_unseen(FILE *out)
 {
 	for (unsigned i = 0; i < unicorn_error_count && i < MAX_ERRORS; i++) {
