@@ -164,7 +164,7 @@ static const char usage[] =
 	"  --random FIRST:COUNT      seeds one after the other, forms and blocks, past what differs\n"
 	"  --replay CASE             one case, as a finding prints it\n"
 	"  --regressions FILE        such cases, one a line\n"
-	"  --chaos all-soft|all-direct|one-instruction\n"
+	"  --chaos all-soft|all-direct|one-instruction|kicks\n"
 	"  --plant HEX               a wrong result where a case's code has these bytes: a test of the test\n"
 	"  --covers FILE             are the forms of a list that bt-vmm --forms wrote all tested?\n"
 	"  --covers-all              is every encoding that the allow-list runs tested?\n"
@@ -176,9 +176,16 @@ struct work {
 
 static unsigned chaos_of(const char *name)
 {
-	if (!strcmp(name, "all-soft"))
-		return CHAOS_ALL_SOFT;
-	return !strcmp(name, "one-instruction") ? CHAOS_ONE_INSTRUCTION : CHAOS_ALL_DIRECT;
+	static const struct { const char *name; unsigned bit; } chaos[] = {
+		{"all-soft", CHAOS_ALL_SOFT}, {"all-direct", CHAOS_ALL_DIRECT}, {"one-instruction", CHAOS_ONE_INSTRUCTION}, {"kicks", CHAOS_KICKS},
+	};
+
+	for (size_t i = 0; i < sizeof(chaos) / sizeof(*chaos); i++) {
+		if (!strcmp(name, chaos[i].name))
+			return chaos[i].bit;
+	}
+	fprintf(stderr, "difftest: --chaos '%s' is unknown: all-soft, all-direct, one-instruction, kicks\n", name);
+	exit(2);
 }
 
 static void list_forms(void)
