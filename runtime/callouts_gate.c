@@ -25,16 +25,13 @@ enum callout_result callout_iret(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 /* The far pointer that a callout names: immediate, or in memory as offset and selector. */
 static bool read_far_pointer(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra, uint16_t *selector, uint32_t *offset)
 {
-	uint8_t bytes[6];
+	uint32_t size = 1u << CALLOUT_SIZE(arg);
 	*offset = ea;
 	*selector = (uint16_t)extra;
 	if (!CALLOUT_MEM(arg)) return true;
-	bool wide = CALLOUT_SIZE(arg) == 2;
-	if (!cpu_read_memory(v, arg, ea, bytes, wide ? 6 : 4)) return false;
-	uint32_t low = bytes[0] | (uint32_t)bytes[1] << 8;
-	uint32_t middle = bytes[2] | (uint32_t)bytes[3] << 8;
-	*offset = wide ? low | middle << 16 : low;
-	*selector = (uint16_t)(wide ? bytes[4] | (uint32_t)bytes[5] << 8 : middle);
+	*offset = 0;
+	/* Two operands to alignment checks: m16:16 needs that of a word (vol. 3, table 6-7). */
+	if (!cpu_read_memory(v, arg, ea, offset, size) || !cpu_read_memory(v, arg, ea + size, selector, 2)) return false;
 	return true;
 }
 

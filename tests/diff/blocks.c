@@ -72,13 +72,15 @@ static void put_branch(struct block *b)
 /* Not those that leave the block for places of their own, and seldom those that end it. LAR loads bits that are undefined. */
 static bool fits(struct maker *m, const struct form_template *t)
 {
-	static const char *const ends[] = {"ud2", "hlt", "cli", "in al,dx", "out dx,eax", "into", "int1", "insb", "ins", "outsb", "outs",
-					   "rep insb", "rep ins", "rep outsb", "rep outs"};
+	static const char *const ends[] = {
+		"ud2", "hlt", "cli", "sti", "in ", "out ", "into", "int1", "ins", "outs", "rep ins", "rep outs", "clts", "invd", "wbinvd", "invlpg", "lgdt",
+		"lidt", "lmsw", "lldt", "ltr", "rdmsr", "wrmsr", "mov cr", "mov dr", "mov r,dr", "mov eax,cr0",
+	};
 
-	if (strstr(t->bytes, "rel") || strstr(t->options, "|return") || strstr(t->options, "|target") || strstr(t->options, "|bcd") || !strcmp(t->name, "lar"))
+	if (strstr(t->bytes, "rel") || strstr(t->options, "|return") || strstr(t->options, "|target") || strstr(t->options, "|bcd") || strstr(t->options, "|far") || !strcmp(t->name, "lar"))
 		return false;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
-		if (!strcmp(t->name, ends[i]))
+		if (!strncmp(t->name, ends[i], strlen(ends[i])))
 			return maker_below(m, 16) == 0;
 	}
 	return !(strstr(t->options, "|popf") || strstr(t->options, "|selector") || strstr(t->options, "|string")) || maker_below(m, 3) == 0;

@@ -47,6 +47,8 @@ static void put_token(struct maker *m, const char *token)
 		maker_put(m, maker_interesting(m), m->word ? 2 : 4);
 	else if (!strcmp(token, "o32"))
 		maker_put(m, m->linear - maker_segment_base(m, maker_data_segment(m)), m->a16 ? 2 : 4);
+	else if (!strcmp(token, "far"))
+		maker_put(m, m->far_offset, m->word ? 2 : 4), maker_put(m, m->far_selector, 2);
 	else if (!strcmp(token, "rel8"))
 		maker_put(m, maker_below(m, 128), 1);
 	else if (!strcmp(token, "rel32"))
@@ -202,6 +204,46 @@ static void setup_ldmxcsr(struct maker *m)
 	maker_put_data(m, m->linear, maker_below(m, 8) ? maker_mxcsr(m) : maker_next(m));
 }
 
+/* Mostly code, and a place in it with nothing but INT3. */
+static void choose_far(struct maker *m)
+{
+	unsigned i = maker_below(m, diff_segment_count);
+
+	while (maker_below(m, 8) && !(diff_segments[i].type & AR_CODE)) i = maker_below(m, diff_segment_count);
+	m->far_selector = maker_below(m, 4) ? DIFF_SELECTOR(i) : CODE3;
+	m->far_offset = CODE_BASE + 0x300 + maker_below(m, 0x400) - diff_segment(m->far_selector)->base;
+	m->c->defined = false;
+}
+
+static void setup_far_code(struct maker *m)
+{
+	choose_far(m);
+	settle_data(m, ESP, SEG_SS);
+	if (m->has_memory) {
+		maker_put_data(m, m->linear, m->far_offset);
+		maker_put_data(m, m->linear + (m->word ? 2 : 4), m->far_selector);
+	}
+}
+
+/* What a far return finds: the offset, the selector, and flags for IRET. */
+static void setup_far_return(struct maker *m)
+{
+	uint32_t size = m->word ? 2 : 4, at;
+
+	choose_far(m);
+	settle_data(m, ESP, SEG_SS);
+	at = stack_linear(m);
+	maker_put_data(m, at, m->far_offset);
+	maker_put_data(m, at + size, m->far_selector);
+	maker_put_data(m, at + 2 * size, maker_next(m) & (maker_below(m, 4) ? 0x3CD5u : 0x247FD5u));
+}
+
+static void setup_far_data(struct maker *m)
+{
+	m->c->defined = false;
+	maker_put_data(m, m->linear + (m->word ? 2 : 4), DIFF_SELECTOR(maker_below(m, diff_segment_count)));
+}
+
 static void setup_selector(struct maker *m)
 {
 	static const uint16_t others[] = {0, 1, 3, 4, CODE3, DATA3, 0x2A, 0xFF, 0xFFFF};
@@ -224,7 +266,7 @@ static void apply_setup(struct maker *m)
 		{"stack", setup_stack}, {"enter", setup_enter}, {"string", setup_string}, {"target", setup_target}, {"return", setup_return},
 		{"leave", setup_leave}, {"popf", setup_popf}, {"xlat", setup_xlat}, {"count", setup_count}, {"divide", setup_divide},
 		{"cmpxchg", setup_compare}, {"bound", setup_bound}, {"maskmov", setup_maskmov}, {"fldcw", setup_fldcw}, {"ldmxcsr", setup_ldmxcsr},
-		{"selector", setup_selector},
+		{"selector", setup_selector}, {"far code", setup_far_code}, {"far return", setup_far_return}, {"far data", setup_far_data},
 	};
 
 	for (size_t i = 0; i < sizeof(setups) / sizeof(*setups); i++) {

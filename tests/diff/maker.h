@@ -28,6 +28,8 @@ struct maker {
 	uint32_t disp;
 	unsigned disp_size;
 	uint32_t linear;    /* of the memory operand */
+	uint32_t far_offset;
+	uint16_t far_selector;
 
 	/* What a systematic case asks for: ModRM and SIB bytes, or a register in the opcode; -1: any. */
 	int want_modrm, want_sib, want_reg;

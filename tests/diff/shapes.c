@@ -53,7 +53,7 @@ static bool modrm_fits(const char *token, uint32_t modrm)
 static bool is_peculiar(const struct form_template *t, uint8_t prefix)
 {
 	if (prefix == 0xF0)
-		return !strncmp(t->bytes, "0F 20", 5) || !strncmp(t->bytes, "0F 00", 5);
+		return !strncmp(t->bytes, "0F 20", 5) || !strncmp(t->bytes, "0F 22", 5) || !strncmp(t->bytes, "0F 00", 5);
 	return (prefix == 0xF2 || prefix == 0xF3) && !strncmp(t->name, "loop", 4);
 }
 

@@ -216,6 +216,9 @@ const struct unicorn_error unicorn_errors[] = {
 	{"ssse3 1E", PART_TOP | PART_X87 | PART_UPPER, "TOP is not set to 0; registers differ with TOP; bits 64-79 of a written register are not set to ones"},
 	{"palignr", PART_TOP | PART_X87 | PART_UPPER, "TOP is not set to 0; registers differ with TOP; bits 64-79 of a written register are not set to ones"},
 	/* x87. C0, C2 and C3 are undefined after most of them; C1 tells of rounding up, and of stack faults. */
+	{"x87 DB /7 m", PART_MEMORY, "another result for some operands"},
+	{"x87 DC /6 m", PART_X87, "another result for some operands"},
+	{"x87 DC /7 st", PART_X87, "another result for some operands"},
 	{"x87 D9 /3 st", PART_X87, "FSTP by its other encoding: another result for some operands"},
 	{"x87 fldcw", PART_X87, "reserved bits of the control word are kept"},
 	{"x87 *", PART_STACK, "no stack faults"},
