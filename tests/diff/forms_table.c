@@ -85,7 +85,7 @@ const struct form_template form_templates[] = {
 	{"pushf", "9C", "o|stack"}, {"popf", "9D", "o|popf"}, {"enter 0", "C8 iw 00", "|enter"}, {"enter 1", "C8 iw 01", "|enter"},
 	{"enter 3", "C8 iw 03", "|enter"}, {"leave", "C9", "o|leave"},
 	STRING(A, "movs"), STRING2(A, 6, 7, "cmps"), STRING2(A, A, B, "stos"), STRING2(A, C, D, "lods"), STRING2(A, E, F, "scas"),
-	{"ud2", "0F 0B", ""}, {"hlt", "F4", ""}, {"cli", "FA", ""}, {"in al,dx", "EC", ""}, {"out dx,eax", "EF", ""}, {"mov eax,cr0", "0F 20 C0", ""},
+	{"ud2", "0F 0B", ""}, {"hlt", "F4", ""}, {"cli", "FA", ""}, {"in al,dx", "EC", ""}, {"out dx,eax", "EF", "o"}, {"mov eax,cr0", "0F 20 C0", ""},
 	{"mov rm,sreg", "8C /r", "o"}, {"mov es,rm", "8E /0", "|selector"}, {"mov ss,rm", "8E /2", "|selector"}, {"mov ds,rm", "8E /3", "|selector"},
 	{"mov fs,rm", "8E /4", "|selector"}, {"mov gs,rm", "8E /5", "|selector"}, {"mov cs,rm", "8E /1", "|selector"}, {"push es", "06", "o|stack"},
 	{"push cs", "0E", "o|stack"}, {"push ss", "16", "o|stack"}, {"push ds", "1E", "o|stack"}, {"push fs", "0F A0", "o|stack"}, {"push gs", "0F A8", "o|stack"},
