@@ -317,14 +317,14 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 bool emit_call_insn(struct translation *t, const struct insn *insn)
 {
 	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		if (is_beyond(t, target_of(insn))) {
+			emit_raise(t, insn, VEC_GP, true, 0);
+			return true;
+		}
 		/* CALL $+5 only reads EIP: nobody will return to its pad. */
 		if (insn->op[0].imm.value.s == 0 && insn->d.operand_width != 16) {
 			push_return_address(t, insn);
 			return false;
-		}
-		if (is_beyond(t, target_of(insn))) {
-			emit_raise(t, insn, VEC_GP, true, 0);
-			return true;
 		}
 		call_direct(t, insn);
 	} else {
