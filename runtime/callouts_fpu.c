@@ -45,9 +45,9 @@ static enum callout_result check_pending(struct vcpu *v)
 static bool fx_operand(struct vcpu *v, uint32_t arg, uint32_t ea, bool write, gva_t *gva)
 {
 	if (!cpu_linear(v, (enum seg)CALLOUT_SEG(arg), ea, FX_BYTES, write, gva)) return false;
-	if (!(*gva & 15)) return true;
-	cpu_raise_error(v, VEC_GP, 0);
-	return false;
+	if (*gva & 15) return cpu_fail(v, VEC_GP, 0);
+	cpu_watch(v, *gva, FX_BYTES, write);
+	return true;
 }
 
 enum callout_result callout_fxsave(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
@@ -110,18 +110,27 @@ static void read_env(struct x87_image *image, unsigned size, const uint8_t *in)
 	for (unsigned i = 0; i < 3; i++) memcpy(&image->env[i], in + (size == 1 ? 2 : 4) * i, 2);
 }
 
+/* An environment or state: aligned to its words (vol. 3, table 6-7). */
+static bool image_operand(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t bytes, bool write, gva_t *gva)
+{
+	if (!cpu_linear(v, (enum seg)CALLOUT_SEG(arg), ea, bytes, write, gva)) return false;
+	if (!cpu_check_alignment(v, *gva, 1u << CALLOUT_SIZE(arg))) return false;
+	cpu_watch(v, *gva, bytes, write);
+	return true;
+}
+
 static bool store_image(struct vcpu *v, uint32_t arg, uint32_t ea, const void *from, uint32_t bytes)
 {
 	gva_t gva;
-	return cpu_linear(v, (enum seg)CALLOUT_SEG(arg), ea, bytes, true, &gva) &&
-	       memory_write(v, gva, from, bytes, ACCESS_WRITE | memory_user(v));
+	if (!image_operand(v, arg, ea, bytes, true, &gva)) return false;
+	return memory_write(v, gva, from, bytes, ACCESS_WRITE | memory_user(v));
 }
 
 static bool load_image(struct vcpu *v, uint32_t arg, uint32_t ea, void *to, uint32_t bytes)
 {
 	gva_t gva;
-	return cpu_linear(v, (enum seg)CALLOUT_SEG(arg), ea, bytes, false, &gva) &&
-	       memory_read(v, gva, to, bytes, ACCESS_READ | memory_user(v));
+	if (!image_operand(v, arg, ea, bytes, false, &gva)) return false;
+	return memory_read(v, gva, to, bytes, ACCESS_READ | memory_user(v));
 }
 
 /* After FNSAVE and FNSTENV nothing is pending, so that a store that faults can put the state back with a waiting instruction. */

@@ -11,6 +11,7 @@ enum callout_result callout_in(struct vcpu *v, uint32_t arg, uint32_t ea, uint32
 	uint16_t port = port_of(v, ea, extra);
 	unsigned size = CALLOUT_SIZE(arg);
 	if (!cpu_io_allowed(v, port, 1u << size)) return CALLOUT_FAULT;
+	cpu_watch_port(v, port, 1u << size);
 	uint32_t value = runtime_io_read(v, port, 1u << size);
 	memcpy(&v->gpr[EAX], &value, 1u << size);
 	return CALLOUT_NEXT;
@@ -23,6 +24,7 @@ enum callout_result callout_out(struct vcpu *v, uint32_t arg, uint32_t ea, uint3
 	if (!cpu_io_allowed(v, port, 1u << size)) return CALLOUT_FAULT;
 	uint32_t value = 0;
 	memcpy(&value, &v->gpr[EAX], 1u << size);
+	cpu_watch_port(v, port, 1u << size);
 	runtime_io_write(v, port, 1u << size, value);
 	return CALLOUT_NEXT;
 }
@@ -52,8 +54,7 @@ enum callout_result callout_popa(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 static bool stack_word(struct vcpu *v, uint32_t pointer, unsigned size, bool write, gva_t *gva)
 {
 	uint32_t mask = v->seg[SEG_SS].ar & AR_DB ? ~0u : 0xFFFFu;
-	if (!cpu_linear(v, SEG_SS, pointer & mask, 1u << size, write, gva)) return false;
-	return !(v->mode & MODE_AC) || !(*gva & ((1u << size) - 1)) || cpu_fail(v, VEC_AC, 0);
+	return cpu_linear(v, SEG_SS, pointer & mask, 1u << size, write, gva) && cpu_check_alignment(v, *gva, 1u << size);
 }
 
 /* One word of ENTER's frame, at ESP - (i + 1) words: EBP first, then the outer frames' pointers, the new frame's pointer last. With
@@ -65,9 +66,11 @@ static bool enter_word(struct vcpu *v, unsigned i, unsigned level, unsigned size
 	if (i && i == level) value = cpu_stack_add(&v->seg[SEG_SS], v->gpr[ESP], -bytes);
 	if (i && i < level) {
 		if (!stack_word(v, v->gpr[EBP] - i * bytes, size, false, &from)) return false;
+		cpu_watch(v, from, bytes, false);
 		if (!memory_read(v, from, &value, bytes, ACCESS_READ | memory_user(v))) return false;
 	}
 	if (!stack_word(v, v->gpr[ESP] - (i + 1) * bytes, size, true, &to)) return false;
+	cpu_watch(v, to, bytes, true);
 	return check ? memory_probe_write(v, to, bytes, ACCESS_WRITE | memory_user(v))
 	             : memory_write(v, to, &value, bytes, ACCESS_WRITE | memory_user(v));
 }

@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "base/abi.h"
-#include "runtime/cpu.h"
-#include "runtime/memory.h"
+#include "runtime/cpu_private.h"
 
 /* Work of one call, in bytes, before interrupts get their turn; an element that goes alone, or to a port, counts as so many. */
 #define BUDGET 65536u
@@ -94,8 +93,8 @@ static uint32_t reach(const struct string *s, const struct operand *o)
 
 static uint32_t chunk_length(const struct string *s, const struct operation *op)
 {
-	/* A single step ends after each element. */
-	uint32_t n = s->v->mode & MODE_TF ? 1 : s->count;
+	/* A single step ends after each element, and a breakpoint is met by one. */
+	uint32_t n = s->v->mode & (MODE_TF | MODE_DR7) ? 1 : s->count;
 	if (op->src && reach(s, &s->src) < n) n = reach(s, &s->src);
 	if (op->dst && reach(s, &s->dst) < n) n = reach(s, &s->dst);
 	return n;
@@ -197,7 +196,18 @@ static uint32_t compare_flags(uint32_t left, uint32_t right, unsigned shift)
 static enum callout_result finish(struct string *s, enum callout_result result)
 {
 	if (s->compared) s->v->flags = compare_flags(s->left, s->right, s->shift);
+	/* What comes between two iterations comes back with RF set: an instruction breakpoint has been met already. */
+	if (result == CALLOUT_AGAIN) s->v->eflags |= EFL_RF;
+	else s->v->eflags &= ~EFL_RF;
 	return result;
+}
+
+/* Breakpoints on the element just done. */
+static void watch(const struct string *s, const struct operation *op)
+{
+	if (op->src) cpu_watch(s->v, s->src.gva, s->bytes, false);
+	if (op->dst) cpu_watch(s->v, s->dst.gva, s->bytes, op->writes);
+	if (op->port) cpu_watch_port(s->v, s->port, s->bytes);
 }
 
 static enum callout_result run(struct vcpu *v, uint32_t arg, const struct operation *op)
@@ -211,9 +221,10 @@ static enum callout_result run(struct vcpu *v, uint32_t arg, const struct operat
 	if (s.count && op->port && !cpu_io_allowed(v, s.port, s.bytes)) return CALLOUT_FAULT;
 	for (uint32_t used = 0; s.count && !s.ended;) {
 		/* A single step traps after every element of a repetition, the last one by the common way. */
-		if (used >= BUDGET || (used && v->mode & MODE_TF)) return finish(&s, CALLOUT_AGAIN);
+		if (used >= BUDGET || (used && (v->mode & MODE_TF || v->debug_hits))) return finish(&s, CALLOUT_AGAIN);
 		uint32_t cost, done = advance_some(&s, op, &cost);
 		if (!done) return CALLOUT_FAULT;
+		if (v->mode & MODE_DR7) watch(&s, op);
 		update_registers(&s, op, done);
 		used += cost;
 	}

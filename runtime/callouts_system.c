@@ -265,15 +265,19 @@ enum callout_result callout_clac(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 	return set_ac(v, 0);
 }
 
-/* Debug extensions are not in CPUID: DR4 and DR5 are DR6 and DR7. False with a fault set if no access is allowed. */
+/* DR4 and DR5 are DR6 and DR7, but with the debugging extensions. False with a fault set if no access is allowed. */
 static bool debug_register(struct vcpu *v, uint32_t arg, unsigned *reg)
 {
 	*reg = CALLOUT_REG(arg);
 	if (*reg > 7) return cpu_raise(v, VEC_UD), false;
-	if (*reg == 4 || *reg == 5) *reg += 2;
+	if (*reg == 4 || *reg == 5) {
+		if (v->cr4 & CR4_DE) return cpu_raise(v, VEC_UD), false;
+		*reg += 2;
+	}
 	if (v->cpl != 0) return cpu_fail(v, VEC_GP, 0);
 	if (!(v->dr[7] & DR7_GD)) return true;
 	v->dr[6] |= DR6_BD;
+	v->eflags |= EFL_RF; /* a fault like any other: only an instruction breakpoint's image keeps RF as it is (vol. 3, 17.3.1.1) */
 	cpu_raise(v, VEC_DB);
 	return false;
 }

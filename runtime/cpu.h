@@ -42,6 +42,12 @@ uint64_t cpu_features_default(void);
 /* Change *features as a list such as "+smap,-pae" says. False with one sentence in `why`: an unknown name, or the host lacks it. */
 bool cpu_features_parse(const char *list, uint64_t *features, char *why, size_t why_size);
 
+/* debug_registers.c: does an instruction breakpoint stop the instruction at EIP (v->fault is set then)? Which breakpoints does an access to
+ * data or to ports hit, as bits of DR6? Only while DR7 enables one. */
+bool debug_instruction_hit(struct vcpu *v);
+uint32_t debug_data_hits(const struct vcpu *v, gva_t gva, uint32_t size, bool write);
+uint32_t debug_port_hits(const struct vcpu *v, uint16_t port, uint32_t size);
+
 /* Hooks into the rest of the runtime, which owns the shadow and the devices. */
 void runtime_apic_base_changed(struct vcpu *v);          /* apic_base was written */
 void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4, pdpte, efer were written */

@@ -69,12 +69,13 @@ static bool read_handler(struct vcpu *v, const struct gate *g, uint32_t ext, str
 	return cpu_check_code(v, g->selector, d, cpl, g->offset, ext, cs);
 }
 
-/* RF in the pushed image makes a restarted instruction run past its own breakpoint; an instruction that is done has cleared it. */
+/* RF in the pushed image makes a restarted instruction run past its own breakpoint; an instruction that is done has cleared it. Between two
+ * iterations of a string instruction it is set (vol. 3, 17.3.1.1; callouts_string.c). */
 static uint32_t flags_image(const struct vcpu *v, const struct event *e)
 {
 	uint32_t flags = vcpu_eflags(v);
 	if (e->kind == EVENT_FAULT && e->vector != VEC_DB) return flags | EFL_RF;
-	return e->kind == EVENT_TRAP || e->kind == EVENT_SOFTWARE ? flags & ~EFL_RF : flags;
+	return e->kind == EVENT_SOFTWARE ? flags & ~EFL_RF : flags;
 }
 
 static bool push_frame(struct vcpu *v, const struct event *e, const struct gate *g, bool inner, const struct segment *ss, unsigned cpl,

@@ -2,24 +2,28 @@
 #include "base/abi.h"
 #include "runtime/cpu_private.h"
 
-/* Vol. 3, table 6-7: far pointers and table registers (4 and 6 bytes) want the alignment of their larger half at most. */
-static bool aligned(const struct vcpu *v, gva_t gva, uint32_t size)
+bool cpu_check_alignment(struct vcpu *v, gva_t gva, uint32_t alignment)
 {
-	if (!(v->mode & MODE_AC)) return true;
-	uint32_t mask = size == 2 ? 1 : size == 1 ? 0 : 3;
-	return (gva & mask) == 0;
+	return !(v->mode & MODE_AC) || !(gva & (alignment - 1)) || cpu_fail(v, VEC_AC, 0);
+}
+
+/* Vol. 3, table 6-7: a far pointer or a pair of bounds of 16 bits each want 2, what is larger wants 4. */
+static uint32_t alignment_of(uint32_t arg, uint32_t size)
+{
+	if (size <= 2) return size;
+	return size == 4 && CALLOUT_SIZE(arg) == 1 ? 2 : 4;
 }
 
 static bool locate(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t size, bool write, gva_t *gva)
 {
-	if (!cpu_linear(v, CALLOUT_SEG(arg), ea, size, write, gva)) return false;
-	return aligned(v, *gva, size) || cpu_fail(v, VEC_AC, 0);
+	return cpu_linear(v, CALLOUT_SEG(arg), ea, size, write, gva) && cpu_check_alignment(v, *gva, alignment_of(arg, size));
 }
 
 bool cpu_read_memory(struct vcpu *v, uint32_t arg, uint32_t ea, void *to, uint32_t size)
 {
 	gva_t gva;
 	if (!locate(v, arg, ea, size, false, &gva)) return false;
+	cpu_watch(v, gva, size, false);
 	return memory_read(v, gva, to, size, ACCESS_READ | memory_user(v));
 }
 
@@ -27,6 +31,7 @@ bool cpu_write_memory(struct vcpu *v, uint32_t arg, uint32_t ea, const void *fro
 {
 	gva_t gva;
 	if (!locate(v, arg, ea, size, true, &gva)) return false;
+	cpu_watch(v, gva, size, true);
 	return memory_write(v, gva, from, size, ACCESS_WRITE | memory_user(v));
 }
 

@@ -3,6 +3,7 @@
 #ifndef RUNTIME_CPU_PRIVATE_H
 #define RUNTIME_CPU_PRIVATE_H
 
+#include "base/abi.h"
 #include "runtime/cpu.h"
 #include "runtime/memory.h"
 
@@ -125,7 +126,19 @@ bool cpu_task_return(struct vcpu *v, uint32_t next_eip);
 bool cpu_read_operand(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t size, uint32_t *value);
 bool cpu_write_memory(struct vcpu *v, uint32_t arg, uint32_t ea, const void *from, uint32_t size);
 bool cpu_read_memory(struct vcpu *v, uint32_t arg, uint32_t ea, void *to, uint32_t size);
+/* #AC for an address that an operand of this alignment (a power of two) may not have. */
+bool cpu_check_alignment(struct vcpu *v, gva_t gva, uint32_t alignment);
 void cpu_write_gpr(struct vcpu *v, unsigned reg, uint32_t value, unsigned size);
+
+/* Data breakpoints on an access of a callout; the trap comes behind the instruction, if that does not fault. */
+static inline void cpu_watch(struct vcpu *v, gva_t gva, uint32_t size, bool write)
+{
+	if (v->mode & MODE_DR7) v->debug_hits |= debug_data_hits(v, gva, size, write);
+}
+static inline void cpu_watch_port(struct vcpu *v, uint16_t port, uint32_t size)
+{
+	if (v->mode & MODE_DR7) v->debug_hits |= debug_port_hits(v, port, size);
+}
 
 static inline void cpu_set_zf(struct vcpu *v, bool zf) { v->flags = (v->flags & ~EFL_ZF) | (zf ? EFL_ZF : 0); }
 static inline uint32_t cpu_next_eip(const struct vcpu *v, uint32_t arg) { return v->eip + CALLOUT_LEN(arg); }

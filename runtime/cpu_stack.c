@@ -15,6 +15,12 @@ static uint32_t stack_mask(const struct segment *ss)
 	return ss->ar & AR_DB ? 0xFFFFFFFFu : 0xFFFFu;
 }
 
+/* Data breakpoints on `count` words from `at`, which may wrap. */
+static void watch_stack(struct vcpu *v, const struct segment *ss, uint32_t at, unsigned count, unsigned size, bool write)
+{
+	for (unsigned i = 0; (v->mode & MODE_DR7) && i < count; i++) cpu_watch(v, ss->base + ((at + (i << size)) & stack_mask(ss)), 1u << size, write);
+}
+
 /* Word by word, for a frame that wraps at the end of its stack. */
 static bool push_wrapping(struct vcpu *v, const struct segment *ss, uint32_t esp, const uint32_t *words, unsigned count, unsigned size,
 	unsigned access)
@@ -66,6 +72,7 @@ bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uin
 	bool room = wraps ? push_room(ss, top, count, 1u << size) : cpu_within_limit(ss, bottom, total);
 	if (!room) return cpu_fail(v, VEC_SS, error);
 	if ((access & ACCESS_USER) && misaligned(v, ss->base + bottom, size)) return cpu_fail(v, VEC_AC, 0);
+	watch_stack(v, ss, top - total, count, size, true);
 	uint8_t frame[CPU_PUSH_MAX * 4];
 	lay_out_frame(frame, words, count, size);
 	bool ok = wraps ? push_wrapping(v, ss, top, words, count, size, access | ACCESS_WRITE)
@@ -82,6 +89,7 @@ bool cpu_read_stack(struct vcpu *v, uint32_t skip, uint32_t *words, unsigned cou
 	uint32_t total = count << size;
 	uint32_t at = (v->gpr[ESP] + skip) & stack_mask(ss);
 	if (misaligned(v, ss->base + at, size)) return cpu_fail(v, VEC_AC, 0);
+	watch_stack(v, ss, at, count, size, false);
 	if (size == 2 && at + total - 1 >= at && at + total - 1 <= stack_mask(ss)) {
 		if (!cpu_within_limit(ss, at, total)) return cpu_fail(v, VEC_SS, 0);
 		return memory_read(v, ss->base + at, words, total, ACCESS_READ | memory_user(v));

@@ -173,11 +173,6 @@ void forms_count(struct forms *f, const uint8_t *bytes, uint32_t length, uint32_
 /* The most frequent first. */
 void forms_write(struct forms *f, FILE *out);
 
-/* debug_registers.c: does an instruction breakpoint stop the instruction at EIP (v->fault is set then)? Which data breakpoints does an
- * access hit, as bits of DR6? */
-bool debug_instruction_hit(struct vcpu *v);
-uint32_t debug_data_hits(const struct vcpu *v, gva_t gva, uint32_t size, bool write);
-
 /* views.c: windows, tables and return stacks as host memory; the operations shadow/ calls. */
 struct shadow_ops host_ops(struct runtime *r);
 void return_stack_reset(struct runtime *r, struct shadow_view *view);

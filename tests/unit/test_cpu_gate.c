@@ -171,7 +171,7 @@ TEST(cpu_gate, single_step)
 {
 	set_up();
 	gate(VEC_DB, CODE0, INT32);
-	cpu.eflags |= EFL_TF | EFL_RF;
+	cpu.eflags |= EFL_TF;
 	cpu.dr[7] |= 0x2000;
 	cpu_update_mode(&cpu);
 	CHECK(cpu_deliver_debug_trap(&cpu, 0x4000));

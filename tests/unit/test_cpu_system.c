@@ -145,7 +145,7 @@ TEST(cpu_system, cr2_cr3_cr4)
 	CHECK_EQ(to_cr(4, CR4_PSE | CR4_OSFXSR), CALLOUT_LEAVE);
 	CHECK_EQ(paging_changes, 2);
 	/* What CPUID does not show is reserved. */
-	static const uint32_t reserved[] = { CR4_VME, CR4_PVI, CR4_DE, CR4_MCE, CR4_SMAP, 0x1000, 0x2000, 0x10000, 0x20000, 0x80000000 };
+	static const uint32_t reserved[] = { CR4_VME, CR4_PVI, CR4_MCE, CR4_SMAP, 0x1000, 0x2000, 0x10000, 0x20000, 0x80000000 };
 	for (unsigned i = 0; i < ARRAY_LEN(reserved); i++) {
 		cpu.gpr[EBX] = reserved[i];
 		CHECK_FAULTS(to_cr(4, reserved[i]), VEC_GP, 0);
@@ -174,8 +174,13 @@ TEST(cpu_system, debug_registers)
 	CHECK_EQ(cpu.gpr[ECX], 0xFFFF0401);
 	CHECK_EQ(to_dr(7, 0x2000), CALLOUT_LEAVE);
 	cpu.dr[6] = 0xFFFF0FF0;
-	CHECK_FAULTS(callout_mov_from_dr(&cpu, ARG_REG(mov_from_dr, 0, ECX, 2), 0, 0), VEC_DB, 0xFFFF);
+	CHECK_EQ(callout_mov_from_dr(&cpu, ARG_REG(mov_from_dr, 0, ECX, 2), 0, 0), CALLOUT_FAULT);
+	CHECK_EQ(fault_seen(), FAULT(VEC_DB, 0xFFFF));
 	CHECK_EQ(cpu.dr[6], 0xFFFF2FF0);
+	CHECK(cpu.eflags & EFL_RF);
+	CHECK_EQ(to_cr(4, CR4_DE), CALLOUT_NEXT);
+	CHECK_FAULTS(callout_mov_from_dr(&cpu, ARG_REG(mov_from_dr, 4, ECX, 2), 0, 0), VEC_UD, 0xFFFF);
+	CHECK_FAULTS(callout_mov_from_dr(&cpu, ARG_REG(mov_from_dr, 5, ECX, 2), 0, 0), VEC_UD, 0xFFFF);
 }
 
 TEST(cpu_system, tables)
@@ -356,7 +361,7 @@ TEST(cpu_system, cpuid_features)
 	CHECK_EQ((cpu.gpr[EAX] >> 4 & 15) | (cpu.gpr[EAX] >> 12 & 0xF0), 28);
 	CHECK_EQ(cpu.gpr[EAX] & 15, 10);
 	uint32_t edx = cpu.gpr[EDX], ecx = cpu.gpr[ECX];
-	static const uint8_t present[] = { 0, 3, 4, 5, 6, 8, 11, 13, 15, 16, 17, 23, 24, 25, 26 };
+	static const uint8_t present[] = { 0, 2, 3, 4, 5, 6, 8, 11, 13, 15, 16, 17, 23, 24, 25, 26 };
 	uint32_t want = 0;
 	for (unsigned i = 0; i < ARRAY_LEN(present); i++) want |= 1u << present[i];
 	CHECK_EQ(edx, want);
