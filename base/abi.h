@@ -66,7 +66,7 @@
 #define MODE_FPU_WAIT_NM 0x800u /* CR0.TS and MP: WAIT raises #NM */
 #define MODE_SSE_UD 0x1000u /* CR0.EM or not CR4.OSFXSR: SSE raises #UD */
 #define MODE_MMX_UD 0x2000u /* CR0.EM: MMX raises #UD */
-#define MODE_TSD 0x4000u   /* CR4.TSD and CPL > 0: RDTSC raises #GP */
+#define MODE_TSD 0x4000u   /* RDTSC is a callout: CR4.TSD and CPL > 0 (#GP), or the guest has set the counter */
 #define MODE_DR7 0x8000u   /* a breakpoint register is enabled */
 #define MODE_SEG_SHIFT 16  /* two bits a segment, in enum seg's order */
 #define MODE_THUNK 0x10000000u /* one instruction whose write goes to vcpu.completion_hva without a lookup */

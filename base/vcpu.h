@@ -42,6 +42,12 @@ struct jump_slot {
 #define SHADOW_STI 1
 #define SHADOW_SS 2
 
+/* Where the last x87 instruction was and what it worked on: offsets, and the bases they were for (vol. 1, 8.1.8). */
+struct x87_pointers {
+	uint32_t ip, ip_base, dp, dp_base;
+	uint16_t opcode;
+};
+
 struct vcpu {
 	/* First 128 bytes: what emitted code touches most, in reach of a one-byte displacement. */
 	uint32_t gpr[8];
@@ -96,6 +102,8 @@ struct vcpu {
 
 	uint64_t pdpte[4];    /* with PAE paging: as they were when CR3 was loaded */
 	uint32_t efer;
+	uint64_t tsc_offset;  /* the guest's time stamp is the host's plus this; not zero: RDTSC is a callout */
+	struct x87_pointers x87; /* as far as the host's registers cannot tell: see callouts_fpu.c */
 
 	struct stats *stats;
 	void *runtime; /* struct runtime, opaque here */

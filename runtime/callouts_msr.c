@@ -22,7 +22,7 @@ enum msr {
 static bool read_msr(struct vcpu *v, uint32_t number, uint64_t *value)
 {
 	switch (number) {
-	case MSR_TSC: *value = runtime_read_tsc(v); return true;
+	case MSR_TSC: *value = cpu_read_tsc(v); return true;
 	case MSR_APIC_BASE: *value = v->apic_base; return cpu_has(v, FEATURE_APIC);
 	case MSR_BIOS_SIGN_ID: *value = MICROCODE_REVISION; return true;
 	case MSR_SYSENTER_CS: *value = v->sysenter_cs; return true;
@@ -67,8 +67,8 @@ static bool write_msr(struct vcpu *v, uint32_t number, uint64_t value)
 {
 	switch (number) {
 	case MSR_TSC:
-		/* The time stamp counter follows the host's: a guest cannot set it. */
-		LOG(LOG_CPU, LOG_WARN, "write of %#llx to the time stamp counter ignored", (unsigned long long)value);
+		v->tsc_offset = value - runtime_read_tsc(v);
+		cpu_update_mode(v);
 		return true;
 	case MSR_APIC_BASE: return write_apic_base(v, value);
 	case MSR_BIOS_SIGN_ID: return true;
@@ -101,10 +101,11 @@ enum callout_result callout_rdmsr(struct vcpu *v, uint32_t arg, uint32_t ea, uin
 
 enum callout_result callout_wrmsr(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
-	(void)arg, (void)ea, (void)extra;
+	(void)ea, (void)extra;
+	uint32_t mode = v->mode;
 	uint64_t value = (uint64_t)v->gpr[EDX] << 32 | v->gpr[EAX];
 	if (v->cpl != 0) return cpu_raise_error(v, VEC_GP, 0);
-	if (write_msr(v, v->gpr[ECX], value)) return CALLOUT_NEXT;
+	if (write_msr(v, v->gpr[ECX], value)) return cpu_finish(v, arg, mode);
 	LOG(LOG_CPU, LOG_INFO, "WRMSR of %#llx to %#x: #GP", (unsigned long long)value, v->gpr[ECX]);
 	return cpu_raise_error(v, VEC_GP, 0);
 }

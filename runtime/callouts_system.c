@@ -326,8 +326,8 @@ enum callout_result callout_wbinvd(struct vcpu *v, uint32_t arg, uint32_t ea, ui
 enum callout_result callout_rdtsc(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
 	(void)arg, (void)ea, (void)extra;
-	if (v->mode & MODE_TSD) return cpu_raise_error(v, VEC_GP, 0);
-	uint64_t tsc = runtime_read_tsc(v);
+	if (v->cpl != 0 && (v->cr4 & CR4_TSD)) return cpu_raise_error(v, VEC_GP, 0);
+	uint64_t tsc = cpu_read_tsc(v);
 	v->gpr[EAX] = (uint32_t)tsc;
 	v->gpr[EDX] = (uint32_t)(tsc >> 32);
 	return CALLOUT_NEXT;

@@ -48,6 +48,9 @@ bool debug_instruction_hit(struct vcpu *v);
 uint32_t debug_data_hits(const struct vcpu *v, gva_t gva, uint32_t size, bool write);
 uint32_t debug_port_hits(const struct vcpu *v, uint16_t port, uint32_t size);
 
+/* An unmasked x87 exception is about to be reported: note which instruction it was, before its translation goes away. */
+void cpu_note_x87(struct vcpu *v);
+
 /* Hooks into the rest of the runtime, which owns the shadow and the devices. */
 void runtime_apic_base_changed(struct vcpu *v);          /* apic_base was written */
 void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4, pdpte, efer were written */
@@ -55,6 +58,10 @@ void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4, pdpte
 void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size);
 void runtime_invlpg(struct vcpu *v, gva_t gva);
 uint64_t runtime_read_tsc(struct vcpu *v);
+/* The EIP, and CS base, of the guest instruction whose translation is at this host PC (or one with this lower half); the linear address that the current view has this
+ * host address for. False, with nothing set, if there is none (any more). */
+bool runtime_guest_code(struct vcpu *v, host_pc_t pc, uint32_t *eip, uint32_t *base);
+bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva);
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size);  /* size 1, 2, 4 */
 void runtime_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t value);
 

@@ -140,6 +140,7 @@ static inline void cpu_watch_port(struct vcpu *v, uint16_t port, uint32_t size)
 	if (v->mode & MODE_DR7) v->debug_hits |= debug_port_hits(v, port, size);
 }
 
+static inline uint64_t cpu_read_tsc(struct vcpu *v) { return runtime_read_tsc(v) + v->tsc_offset; }
 static inline void cpu_set_zf(struct vcpu *v, bool zf) { v->flags = (v->flags & ~EFL_ZF) | (zf ? EFL_ZF : 0); }
 static inline uint32_t cpu_next_eip(const struct vcpu *v, uint32_t arg) { return v->eip + CALLOUT_LEN(arg); }
 

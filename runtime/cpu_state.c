@@ -52,6 +52,8 @@ void cpu_reset(struct vcpu *v, bool flat32)
 	v->misc_enable = MISC_ENABLE_FAST_STRINGS;
 	v->shadow_interrupts = v->halted = false;
 	v->debug_hits = 0;
+	v->tsc_offset = 0;
+	v->x87 = (struct x87_pointers){ 0 };
 	v->fault = (struct guest_fault){ 0 };
 	reset_segments(v, flat32);
 	cpu_update_mode(v);
@@ -124,7 +126,7 @@ void cpu_update_mode(struct vcpu *v)
 	mode |= bit_if(v->cr0 & CR0_PE, MODE_PE) | bit_if(eflags & EFL_VM, MODE_VM) | bit_if(eflags & EFL_TF, MODE_TF);
 	mode |= bit_if(cpl <= cpu_iopl(v), MODE_IOPL_OK);
 	mode |= bit_if(cpl == 3 && (eflags & EFL_AC) && (v->cr0 & CR0_AM), MODE_AC);
-	mode |= bit_if(cpl != 0 && (v->cr4 & CR4_TSD), MODE_TSD) | bit_if(v->dr[7] & 0xFFu, MODE_DR7);
+	mode |= bit_if((cpl != 0 && (v->cr4 & CR4_TSD)) || v->tsc_offset, MODE_TSD) | bit_if(v->dr[7] & 0xFFu, MODE_DR7);
 	v->mode = mode;
 	v->cpl = (uint8_t)cpl;
 }

@@ -299,7 +299,10 @@ host_pc_t fault_host(struct runtime *r)
 		return exception_from_host(r, row, VEC_GP, true);
 	case VEC_XM:
 		return exception_from_host(r, row, v->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD, false);
-	case VEC_DE: case VEC_UD: case VEC_MF:
+	case VEC_MF:
+		cpu_note_x87(v);
+		return exception_from_host(r, row, VEC_MF, false);
+	case VEC_DE: case VEC_UD:
 		return exception_from_host(r, row, (uint8_t)v->host_fault.trapno, false);
 	default:
 		return internal_error(r, "an unexpected host trap in translated code");

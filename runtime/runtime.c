@@ -356,6 +356,35 @@ uint64_t runtime_read_tsc(struct vcpu *v)
 	return __builtin_ia32_rdtsc();
 }
 
+bool runtime_guest_code(struct vcpu *v, host_pc_t pc, uint32_t *eip, uint32_t *base)
+{
+	struct cache *cache = runtime_of(v)->cache;
+	host_pc_t from, to;
+
+	cache_memory(cache, &from, &to);
+	if (pc <= UINT32_MAX)
+		pc = from + (uint32_t)(pc - from);
+	const struct block *b = cache_find_host(cache, pc);
+	const struct side_row *row = b ? cache_find_row(b, pc) : NULL;
+
+	if (!row)
+		return false;
+	*eip = row->eip;
+	*base = b->gva - b->eip;
+	return true;
+}
+
+bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva)
+{
+	struct runtime *r = runtime_of(v);
+	uint64_t offset = hva - (uint64_t)r->window;
+
+	if (!r->window || offset >= WINDOW_SIZE)
+		return shadow_find_address(r->shadow, r->view, hva, gva);
+	*gva = (gva_t)offset;
+	return true;
+}
+
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size)
 {
 	struct runtime *r = runtime_of(v);

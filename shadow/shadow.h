@@ -129,6 +129,9 @@ void shadow_trace_code(struct shadow *s, gfn_t gfn);
 void shadow_untrace_code(struct shadow *s, gfn_t gfn);
 bool shadow_is_code_traced(const struct shadow *s, gfn_t gfn);
 
+/* The linear address whose entry in this view's tables leads to this host address, if there is one. */
+bool shadow_find_address(const struct shadow *s, const struct shadow_view *view, uint64_t hva, gva_t *gva);
+
 /* A store to a traced frame was done: [gpa, gpa + length) within one frame. Brings views back in step. A bulk store
  * (length > 8) over a page table drops views and traces that depend on the frame. */
 void shadow_frame_written(struct shadow *s, gpa_t gpa, uint32_t length);

@@ -22,6 +22,23 @@ gfn_t tables_frame(const struct shadow *s, const struct view *v, uint32_t page)
 	return (gfn_t)((v->read[page] - (uint64_t)(uintptr_t)s->ram) >> PAGE_SHIFT) + page;
 }
 
+bool shadow_find_address(const struct shadow *s, const struct shadow_view *view, uint64_t hva, gva_t *gva)
+{
+	const uint64_t *read = (const uint64_t *)(const void *)(view->tables + ABI_READ_TABLE);
+	const uint64_t *filled = (const uint64_t *)(const void *)(view->tables + ABI_TABLES_SIZE);
+	uint64_t page_hva = hva & ~(uint64_t)PAGE_MASK;
+	if (hva - (uint64_t)(uintptr_t)s->ram >= s->config.ram_size) return false;
+	for (uint32_t word = 0; word < (1u << 20) / 64; word++) {
+		for (uint64_t bits = filled[word]; bits; bits &= bits - 1) {
+			uint32_t page = word * 64 + (uint32_t)__builtin_ctzll(bits);
+			if (read[page] + ((uint64_t)page << PAGE_SHIFT) != page_hva) continue;
+			*gva = page << PAGE_SHIFT | (gva_t)(hva & PAGE_MASK);
+			return true;
+		}
+	}
+	return false;
+}
+
 static uint64_t page_addend(const struct shadow *s, uint32_t page, gfn_t gfn)
 {
 	return (uint64_t)(uintptr_t)s->ram + ((uint64_t)gfn << PAGE_SHIFT) - ((uint64_t)page << PAGE_SHIFT);

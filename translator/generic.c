@@ -1,10 +1,27 @@
 /* Innocuous instructions: re-encoded from the decode, never copied, so that stray prefixes cannot change their meaning in 64-bit mode. */
 #include "translator/internal.h"
 
+static bool names_class(const struct insn *insn, ZydisRegisterClass wanted)
+{
+	for (unsigned i = 0; i < insn->d.operand_count; i++)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(insn->op[i].reg.value) == wanted)
+			return true;
+	return false;
+}
+
+/* Whose registers an instruction works on: the SSE extensions brought forms that name only MMX registers, and an x87 instruction. */
+static ZydisISAExt register_file(const struct insn *insn)
+{
+	if (insn->d.mnemonic == ZYDIS_MNEMONIC_FISTTP)
+		return ZYDIS_ISA_EXT_X87;
+	bool only_mmx = names_class(insn, ZYDIS_REGCLASS_MMX) && !names_class(insn, ZYDIS_REGCLASS_XMM);
+	return only_mmx ? ZYDIS_ISA_EXT_MMX : insn->d.meta.isa_ext;
+}
+
 /* x87, MMX and SSE by CR0.EM, TS and CR4.OSFXSR (vol. 3, 2.5 and 13.1); the vector to raise, or -1. */
 int fpu_trap(uint32_t mode, const struct insn *insn)
 {
-	switch (insn->d.meta.isa_ext) {
+	switch (register_file(insn)) {
 	case ZYDIS_ISA_EXT_X87:
 		if (insn->d.mnemonic == ZYDIS_MNEMONIC_FWAIT)
 			return mode & MODE_FPU_WAIT_NM ? VEC_NM : -1;

@@ -49,6 +49,12 @@ static void test_device_not_available(void)
 	WRITE_CR(4, READ_CR(4) & ~0x600u);
 	s = RUN(0x0F, 0x57, 0xC0);
 	check("xorps without OSFXSR: #UD", s.vector == 6);
+	s = RUN(0x0F, 0x2A, 0xC0);
+	check("cvtpi2ps without OSFXSR: #UD", s.vector == 6);
+	s = RUN(0x0F, 0xD4, 0xC0, 0x0F, 0x70, 0xC0, 0, 0x0F, 0xE0, 0xC0, 0x0F, 0x77);
+	check("MMX forms of SSE and SSE2 do not need it", s.vector == RUN_DONE);
+	s = RUN(0xD9, 0xE8, 0xDB, 0x0B);
+	check("nor does fisttp", s.vector == RUN_DONE);
 	WRITE_CR(4, READ_CR(4) | 0x600u);
 	s = RUN(0x0F, 0x57, 0xC0);
 	check("xorps with OSFXSR", s.vector == RUN_DONE);
@@ -212,6 +218,31 @@ static void test_exceptions(void)
 	check("emms empties the stack", s.vector == RUN_DONE);
 }
 
+/* Where the last x87 instruction was, and what it worked on: the guest's own addresses (vol. 1, 8.1.8). */
+static void test_pointers(void)
+{
+	static u32 image[27];
+	struct state s = RUN(0xDB, 0xE3, 0xD9, 0xE8, 0x90, 0xD9, 0x43, 0x40, 0x90, 0xD9, 0x33); /* fninit; fld1; fld [ebx+40h]; fnstenv */
+	check_equal("FIP", at(VA)[3], (u32)code_area + 5);
+	s = RUN(0xDB, 0xE3, 0xD9, 0x33);
+	check("FNINIT clears it", at(VA)[3] == 0 && at(VA)[5] == 0);
+	at(VA)[16] = 0;
+	*(volatile u16 *)(VA + 0x60) = 0x37E;
+	/* fninit; fldcw; fldz; fdiv [ebx+40h]; nop; wait */
+	s = RUN(0xDB, 0xE3, 0xD9, 0x6B, 0x60, 0xD9, 0xEE, 0xD8, 0x73, 0x40, 0x90, 0x9B);
+	check("an invalid operation: #MF", s.vector == 16 && s.eip == (u32)code_area + 11);
+	__asm__ volatile("fnsave %0" : "=m"(image));
+	check_equal("FIP of an exception", image[3], (u32)code_area + 7);
+	check_equal("FDP", image[5], VA + 0x40);
+	check_equal("the opcode", image[4] >> 16, 0x073);
+	/* Through FXSAVE and FXRSTOR, as a system switches processes. */
+	__asm__ volatile("frstor %2; fxsave %0; fninit; fxrstor %0; fnstenv %1" : "=m"(areas[0]), "=m"(areas[1]) : "m"(image));
+	check_equal("FXSAVE's FIP", *(u32 *)(areas[0] + 8), image[3]);
+	check_equal("FXRSTOR's FIP", ((u32 *)areas[1])[3], image[3]);
+	check_equal("FXRSTOR's FDP", ((u32 *)areas[1])[5], image[5]);
+	__asm__ volatile("fninit");
+}
+
 void guest_main(void)
 {
 	paging_enable();
@@ -222,4 +253,5 @@ void guest_main(void)
 	test_lazy_switching();
 	test_images();
 	test_exceptions();
+	test_pointers();
 }

@@ -52,6 +52,29 @@ static uint32_t fake_device(uint32_t at, uint32_t size, bool write, bool port, u
 	return value;
 }
 
+/* Which guest code and data a test's own x87 instructions stand for. */
+static struct {
+	uint64_t code, data;
+	uint32_t eip, eip_base;
+	gva_t gva;
+} fake_x87;
+
+bool runtime_guest_code(struct vcpu *v, host_pc_t pc, uint32_t *eip, uint32_t *base)
+{
+	(void)v;
+	if ((uint32_t)pc != (uint32_t)fake_x87.code) return false;
+	*eip = fake_x87.eip;
+	*base = fake_x87.eip_base;
+	return true;
+}
+
+bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva)
+{
+	(void)v;
+	*gva = fake_x87.gva;
+	return hva == fake_x87.data;
+}
+
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size)
 {
 	(void)v;

@@ -257,3 +257,109 @@ TEST(callouts_fpu, fldenv_in_16_bit_form)
 	CHECK_EQ(callout_fldenv(v, word_of(1), AREA, 0), CALLOUT_FAULT);
 	CHECK_EQ(v->fault.vector, VEC_NM);
 }
+
+/* 0 / [operand] with invalid operations unmasked: pending, and the processor knows where it was. Its guest code is D8 /6 at CS base + 1234h. */
+#define CODE_BASE 0x3000u
+static void divide_by_nothing(const uint8_t *code, size_t length)
+{
+	static const uint16_t unmasked = 0x37E;
+	static float zero;
+	uint64_t pc;
+	__asm__ volatile("fninit; fldcw %2; fldz; lea 1f(%%rip), %0; 1: fdivs %1" : "=r"(pc) : "m"(zero), "m"(unmasked));
+	fake_x87.code = pc;
+	fake_x87.data = (uint64_t)&zero;
+	fake_x87.eip = 0x234;
+	fake_x87.eip_base = CODE_BASE;
+	fake_x87.gva = 0x5678;
+	memcpy(fake_byte(CODE_BASE + 0x234), code, length);
+}
+#define DIVIDE(...) divide_by_nothing((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+
+TEST(callouts_fpu, pointers_are_the_guest_s_own)
+{
+	struct vcpu *v = reset();
+	DIVIDE(0x66, 0xD8, 0x35, 0x78, 0x56, 0, 0);
+	CHECK_EQ(callout_fxsave(v, word_of(2), AREA + 0x200, 0), CALLOUT_NEXT);
+	CHECK_EQ(fake_read32(AREA + 0x208), 0x234);
+	CHECK_EQ(fake_read32(AREA + 0x20C), 0); /* no selector */
+	CHECK_EQ(fake_read32(AREA + 0x210), 0x5678);
+	CHECK_EQ(read16(AREA + 0x206), 0x035);
+	CHECK_EQ(callout_fnsave(v, word_of(2), AREA, 0), CALLOUT_NEXT);
+	CHECK_EQ(fake_read32(AREA + 12), 0x234);
+	CHECK_EQ(fake_read32(AREA + 16), 0x035 << 16);
+	CHECK_EQ(fake_read32(AREA + 20), 0x5678);
+	CHECK_EQ(fake_read32(AREA + 24), 0xFFFF0000);
+	/* Now they are cleared; and loaded, they come back. */
+	CHECK_EQ(callout_fnstenv(v, word_of(2), AREA + 0x80, 0), CALLOUT_NEXT);
+	CHECK_EQ(fake_read32(AREA + 0x80 + 12), 0);
+	CHECK_EQ(fake_read32(AREA + 0x80 + 20), 0);
+	CHECK_EQ(callout_frstor(v, word_of(2), AREA, 0), CALLOUT_NEXT);
+	CHECK_EQ(callout_fnstenv(v, word_of(1), AREA + 0x80, 0), CALLOUT_NEXT);
+	CHECK_EQ(read16(AREA + 0x80 + 6), 0x234);
+	CHECK_EQ(read16(AREA + 0x80 + 8), 0);
+	CHECK_EQ(read16(AREA + 0x80 + 10), 0x5678);
+	clean();
+	CHECK_EQ(callout_fxrstor(v, word_of(2), AREA + 0x200, 0), CALLOUT_NEXT);
+	__asm__ volatile("fnclex");
+	CHECK_EQ(callout_fnstenv(v, word_of(2), AREA + 0x80, 0), CALLOUT_NEXT);
+	CHECK_EQ(fake_read32(AREA + 0x80 + 12), 0x234);
+	CHECK_EQ(fake_read32(AREA + 0x80 + 16), 0x035 << 16);
+	CHECK_EQ(fake_read32(AREA + 0x80 + 20), 0x5678);
+	clean();
+}
+
+/* The operand is an offset in its segment, which a prefix or the address form names. */
+TEST(callouts_fpu, operand_segments)
+{
+	static const struct { uint8_t code[5]; uint32_t dp; } cases[] = {
+		{{0xD8, 0x33}, 0x5678 - 0x1000}, {{0xD8, 0x75, 4}, 0x5678 - 0x2000}, {{0xD8, 0x74, 0x24, 4}, 0x5678 - 0x2000},
+		{{0x64, 0xD8, 0x75, 4}, 0x5678 - 0x3000}, {{0xD8, 0x35}, 0x5678 - 0x1000}, {{0x67, 0xD8, 0x32}, 0x5678 - 0x2000},
+		{{0x67, 0xD8, 0x36}, 0x5678 - 0x1000}, {{0x67, 0xD8, 0x35}, 0x5678 - 0x1000}, {{0xD8, 0x74, 0x2B, 4}, 0x5678 - 0x1000},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		struct vcpu *v = reset();
+		v->seg[SEG_DS].base = 0x1000;
+		v->seg[SEG_SS].base = 0x2000;
+		v->seg[SEG_FS].base = 0x3000;
+		divide_by_nothing(cases[i].code, sizeof cases[i].code);
+		cpu_note_x87(v);
+		CHECK_EQ(v->x87.dp, cases[i].dp);
+		clean();
+	}
+}
+
+TEST(callouts_fpu, real_mode_environments_hold_linear_addresses)
+{
+	struct vcpu *v = reset();
+	v->cr0 &= ~CR0_PE;
+	DIVIDE(0x26, 0xD8, 0x35, 0xDE, 0xBC);
+	fake_x87.gva = 0xABCDE;
+	v->seg[SEG_ES].base = 0xA0000;
+	CHECK_EQ(callout_fnsave(v, word_of(1), AREA, 0), CALLOUT_NEXT);
+	CHECK_EQ(read16(AREA + 6), 0x3234);
+	CHECK_EQ(read16(AREA + 8), 0x035);
+	CHECK_EQ(read16(AREA + 10), 0xBCDE);
+	CHECK_EQ(read16(AREA + 12), 0xA000);
+	CHECK_EQ(callout_frstor(v, word_of(1), AREA, 0), CALLOUT_NEXT);
+	CHECK_EQ(callout_fnsave(v, word_of(2), AREA, 0), CALLOUT_NEXT);
+	CHECK_EQ(fake_read32(AREA + 12), 0xFFFF3234);
+	CHECK_EQ(fake_read32(AREA + 16), 0x035);
+	CHECK_EQ(fake_read32(AREA + 20), 0xFFFFBCDE);
+	CHECK_EQ(fake_read32(AREA + 24), 0x0000A000);
+	clean();
+}
+
+/* A store that faults has changed nothing: the pointers are still there, and still not the host's. */
+TEST(callouts_fpu, pointers_survive_a_store_that_faults)
+{
+	struct vcpu *v = reset();
+	DIVIDE(0xD8, 0x35, 0x78, 0x56);
+	fake.pages[4].kind = FAKE_READ_ONLY;
+	CHECK_EQ(callout_fnsave(v, word_of(2), 0x4000, 0), CALLOUT_FAULT);
+	CHECK_EQ(status() & FSW_ES, FSW_ES);
+	fake_x87.code = 0; /* the translation is gone by now */
+	CHECK_EQ(callout_fnstenv(v, word_of(2), AREA, 0), CALLOUT_NEXT);
+	CHECK_EQ(fake_read32(AREA + 12), 0x234);
+	CHECK_EQ(fake_read32(AREA + 20), 0x5678);
+	clean();
+}

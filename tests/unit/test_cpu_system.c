@@ -500,6 +500,26 @@ TEST(cpu_system, time_stamp)
 	CHECK_FAULTS(callout_rdpmc(&cpu, 2 << 8, 0, 0), VEC_GP, 0);
 }
 
+/* A counter that was written goes on from there, and RDTSC no longer runs by itself. */
+TEST(cpu_system, time_stamp_written)
+{
+	set_up();
+	CHECK(!(cpu.mode & MODE_TSD));
+	CHECK_EQ(msr(0x10, 0x1000, true), CALLOUT_LEAVE);
+	CHECK(cpu.mode & MODE_TSD);
+	CHECK_EQ(msr(0x10, 0, false), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), 0x1000);
+	CHECK_EQ(callout_rdtsc(&cpu, 2 << 8, 0, 0), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), 0x1000);
+	for (unsigned i = 0; i < SEG_COUNT; i++) force_segment(i, i == SEG_CS ? CODE3 : DATA3);
+	cpu_update_mode(&cpu);
+	CHECK_EQ(callout_rdtsc(&cpu, 2 << 8, 0, 0), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), 0x1000);
+	set_up();
+	CHECK_EQ(msr(0x10, 0x1122334455667788, true), CALLOUT_NEXT); /* the host's own: inline again */
+	CHECK(!(cpu.mode & MODE_TSD));
+}
+
 TEST(cpu_system, interrupt_flag)
 {
 	const uint32_t one_byte = 1 << 8;
