@@ -170,12 +170,13 @@ void trap_handle(unsigned vector, trap_handler *handler)
 
 static void save_state(struct state *s, const struct trap_frame *f)
 {
-	bool from_user = (f->cs & 3) != 0;
+	bool v86 = (f->eflags & EFLAGS_VM) != 0, from_user = v86 || (f->cs & 3) != 0;
 	*s = (struct state){
 		.eax = f->eax, .ecx = f->ecx, .edx = f->edx, .ebx = f->ebx, .ebp = f->ebp, .esi = f->esi, .edi = f->edi,
 		.esp = from_user ? f->esp : (u32)&f->esp, .ss = from_user ? f->ss & 0xFFFF : DATA0,
 		.eip = f->eip, .eflags = f->eflags, .cs = f->cs & 0xFFFF,
-		.ds = f->ds & 0xFFFF, .es = f->es & 0xFFFF, .fs = f->fs & 0xFFFF, .gs = f->gs & 0xFFFF,
+		.ds = (v86 ? f->v86_ds : f->ds) & 0xFFFF, .es = (v86 ? f->v86_es : f->es) & 0xFFFF,
+		.fs = (v86 ? f->v86_fs : f->fs) & 0xFFFF, .gs = (v86 ? f->v86_gs : f->gs) & 0xFFFF,
 		.vector = f->vector, .error = f->error, .cr2 = READ_CR(2),
 	};
 }
@@ -203,6 +204,19 @@ struct state state_at(const void *code, unsigned cpl)
 		.eip = (u32)code, .eflags = 2, .cs = cpl ? CODE3 : CODE0, .ss = cpl ? DATA3 : DATA0,
 		.ds = cpl ? DATA3 : DATA0, .es = cpl ? DATA3 : DATA0, .fs = cpl ? DATA3 : DATA0, .gs = cpl ? DATA3 : DATA0,
 	};
+}
+
+struct state v86_state(const u8 *bytes, size_t length, u32 iopl)
+{
+	memcpy((void *)V86_CODE, bytes, length);
+	struct state s = state_at(0, 3);
+	s.eflags = EFLAGS_VM | iopl << 12 | 2;
+	s.cs = V86_CODE >> 4;
+	s.ds = s.es = V86_DATA >> 4;
+	s.fs = s.gs = (V86_DATA >> 4) + 0x100;
+	s.ss = V86_STACK >> 4;
+	s.esp = V86_SP;
+	return s;
 }
 
 void run(struct state *s)

@@ -43,6 +43,7 @@ struct trap_frame {
 	u32 edi, esi, ebp, esp_low, ebx, edx, ecx, eax;
 	u32 vector, error, eip, cs, eflags;
 	u32 esp, ss; /* from CPL 3 only */
+	u32 v86_es, v86_ds, v86_fs, v86_gs; /* from virtual-8086 mode only */
 };
 /* A handler that returns, for interrupts; NULL: the trap ends run_state, or fails the program. */
 typedef void trap_handler(struct trap_frame *f);
@@ -58,6 +59,14 @@ struct state {
 void run(struct state *s);
 /* A flat state at CPL 0 or 3 with recognisable register values. */
 struct state state_at(const void *code, unsigned cpl);
+/* Virtual-8086 mode: 16-bit code at V86_CODE, segments of 64 KiB there, at V86_DATA and at V86_STACK. */
+#define V86_CODE 0x20000u
+#define V86_DATA 0x30000u
+#define V86_STACK 0x40000u
+#define V86_SP 0x1000u
+#define EFLAGS_VM 0x20000u
+struct state v86_state(const u8 *bytes, size_t length, u32 iopl);
+#define V86_STATE(iopl, ...) v86_state((const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}), iopl)
 /* Run; report whether vector, error code, EIP (as an offset from s->eip) are as expected. */
 bool run_expect(const char *name, struct state *s, u32 vector, u32 error, u32 eip_offset);
 #define RUN_DONE 0x81 /* `int $0x81` ends run_state from any privilege */

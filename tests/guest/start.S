@@ -75,6 +75,8 @@ run_state:
 	pushl %edi
 	movl 20(%esp), %eax
 	movl %esp, run_esp
+	testl $0x20000, STATE_EFLAGS(%eax)
+	jnz 2f
 	movl STATE_ES(%eax), %ecx
 	movl %ecx, %es
 	movl STATE_FS(%eax), %ecx
@@ -97,6 +99,23 @@ run_state:
 	movl 28(%eax), %edi
 	movl 0(%eax), %eax
 	popl %ds
+	iretl
+2:	pushl STATE_GS(%eax)
+	pushl STATE_FS(%eax)
+	pushl STATE_DS(%eax)
+	pushl STATE_ES(%eax)
+	pushl STATE_SS(%eax)
+	pushl 16(%eax)
+	pushl STATE_EFLAGS(%eax)
+	pushl STATE_CS(%eax)
+	pushl STATE_EIP(%eax)
+	movl 4(%eax), %ecx
+	movl 8(%eax), %edx
+	movl 12(%eax), %ebx
+	movl 20(%eax), %ebp
+	movl 24(%eax), %esi
+	movl 28(%eax), %edi
+	movl 0(%eax), %eax
 	iretl
 1:	/* At CPL 0 ESP may be anything: flags first, then moves, which keep them. */
 	movl STATE_EIP(%eax), %ecx
