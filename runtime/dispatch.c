@@ -312,6 +312,7 @@ static bool boundary(struct runtime *r)
 {
 	struct vcpu *v = r->v;
 
+	r->device_read.done = false;
 	if (v->kick || r->kick_deferred)
 		answer_kick(r);
 	if (r->single_step || v->debug_hits)
@@ -453,10 +454,8 @@ static host_pc_t answer_interruption(struct runtime *r)
 		v->return_rsp -= 8;
 	} else if (cache_contains(r->cache, pc)) {
 		struct block *b = cache_find_host(r->cache, pc);
-		if (b->mode & MODE_THUNK) {
-			/* At most one instruction away from its exit. */
+		if (must_finish(r, b))
 			return pc;
-		}
 		row = cache_find_row(b, pc);
 	}
 	dispatch_stop(v, row);

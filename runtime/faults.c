@@ -117,14 +117,42 @@ static void gather(struct runtime *r, const struct completion *c, uint8_t *to)
 		piece_gather(r, c, 1, to + c->piece[0].length);
 }
 
+static bool reads_device(const struct completion *c)
+{
+	return c->piece[0].mmio || (c->pieces == 2 && c->piece[1].mmio);
+}
+
+/* A device is read once, though a write of the same instruction may start it over as a thunk. */
+static void gather_once(struct runtime *r, const struct completion *c, uint8_t *to)
+{
+	bool known = r->device_read.done && r->device_read.gva == c->gva && r->device_read.size == c->size;
+
+	if (!known) {
+		gather(r, c, to);
+		r->device_read.done = true;
+		r->device_read.gva = c->gva;
+		r->device_read.size = c->size;
+		memcpy(r->device_read.bytes, to, c->size);
+	}
+	memcpy(to, r->device_read.bytes, c->size);
+}
+
 /* A read: the data waits in a bounce buffer, the instruction goes on with R9 pointing there. It may be the first of two accesses of a
- * thunk, whose write has the other buffer. */
+ * thunk, whose write has the other buffer. An instruction that reads a device runs alone, so that nothing stops it half-way. */
 static host_pc_t complete_read(struct runtime *r, const struct completion *c, const struct block *b, const struct side_row *row)
 {
 	const struct side_row *end = b->rows + b->row_count;
 	uint8_t *from = bounce_at(r->v->read_bounce, c->gva);
 
-	gather(r, c, from);
+	if (!reads_device(c)) {
+		gather(r, c, from);
+	} else if (b->mode & (MODE_ONE | MODE_THUNK)) {
+		gather_once(r, c, from);
+	} else {
+		dispatch_stop(r->v, row);
+		r->v->shadow_interrupts |= SHADOW_STI;
+		return 0;
+	}
 	while (row < end && !(row->access & ROW_SOFT))
 		row++;
 	r->v->scratch[1] = (uint64_t)from;

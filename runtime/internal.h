@@ -111,7 +111,13 @@ struct runtime {
 	struct block *link_from;   /* the exit that the dispatcher may link to what it finds */
 	int link_slot;
 	struct completion completion;
-	bool kick_deferred;        /* a kick came while a thunk ran */
+	struct {                   /* what the running instruction has read from a device: it must come to its end, or find this again */
+		bool done;
+		gva_t gva;
+		uint32_t size;
+		uint8_t bytes[16];
+	} device_read;
+	bool kick_deferred;        /* a kick came while a block ran that has to finish */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
 	bool single_step;          /* the running block was entered with TF */
 	struct {                   /* the instruction that runs in a block of its own (MODE_ONE), and what its entry spent */
@@ -149,6 +155,12 @@ struct block *code_find(struct runtime *r, uint32_t extra);
 void code_make_soft(struct runtime *r, gva_t gva);
 
 /* dispatch.c */
+/* May a kick not stop this block? A thunk keeps host addresses in registers, and a device was read once. Its exit is at most one
+ * instruction away. */
+static inline bool must_finish(const struct runtime *r, const struct block *b)
+{
+	return (b->mode & MODE_THUNK) || ((b->mode & MODE_ONE) && r->device_read.done);
+}
 host_pc_t dispatch(struct runtime *r);
 void dispatch_end(struct runtime *r, enum runtime_end why);
 void dispatch_use_view(struct runtime *r);

@@ -73,10 +73,9 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 	__atomic_store_n(&r->v->kick, 1, __ATOMIC_SEQ_CST);
 	if (!r->running)
 		return;
-	/* A thunk keeps host addresses in registers; its exit is at most one instruction away and sees the flag. */
 	const struct block *b = cache_contains(r->cache, pc) ? cache_find_host(r->cache, pc) : NULL;
-	if (b && (b->mode & MODE_THUNK))
-		return;
+	if (b && must_finish(r, b))
+		return; /* its exit sees the flag */
 	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
 	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end))
 		leave_by(r, uc, entry_kick);
