@@ -379,7 +379,7 @@ TEST(cpu_system, cpuid_features)
 	CHECK_EQ(cpu.gpr[EDX], 1u << 20);
 	CHECK_EQ(cpu.gpr[ECX], 0);
 	cpuid(7);
-	CHECK_EQ(cpu.gpr[EBX], 1u << 7);
+	CHECK_EQ(cpu.gpr[EBX], 1u << 6 | 1u << 7 | 1u << 13);
 	CHECK_EQ(cpu.gpr[ECX], 1u << 2);
 	cpu.gpr[EAX] = 7, cpu.gpr[ECX] = 1;
 	callout_cpuid(&cpu, 2 << 8, 0, 0);
