@@ -69,29 +69,41 @@ static bool is_wanted(const struct sweep *s, const struct translator_insn *what)
 	return false;
 }
 
+struct line {
+	uint32_t address;
+	const char *section;
+	char where[80], text[192];
+};
+
+static void list_text(struct sweep *s, const struct line *line, const struct translator_insn *what)
+{
+	if (!s->listed) {
+		fprintf(s->out, "%-8s  %-32s %-36s %-18s %-10s %s\n", "address", "where", "instruction", "class", "privileged",
+			"what becomes of it");
+	}
+	fprintf(s->out, "%08" PRIx32 "  %-32s %-36s %-18s %-10s %s\n", line->address, line->where, line->text, class_name(what->sensitivity),
+		privileged(what), what->becomes);
+}
+
+static void list_json(struct sweep *s, const struct line *line, const struct translator_insn *what)
+{
+	fprintf(s->out, "%s\n  {\"address\": %" PRIu32 ", \"section\": ", s->listed ? "," : "", line->address);
+	inspect_json(s->out, line->section);
+	fprintf(s->out, ", \"where\": ");
+	inspect_json(s->out, line->where);
+	fprintf(s->out, ", \"instruction\": ");
+	inspect_json(s->out, line->text);
+	fprintf(s->out, ", \"name\": \"%s\", \"class\": \"%s\", \"privileged\": \"%s\", \"becomes\": \"%s\"}", what->name,
+		class_name(what->sensitivity), privileged(what), what->becomes);
+}
+
 static void list(struct sweep *s, uint32_t section, uint32_t at, const struct translator_insn *what)
 {
 	const struct binary_section *code = &s->b->sections[section];
-	char symbol[80], text[192];
-	disasm_text(s->disasm[code->bits == 32], code->bytes + at, what->length, code->address + at, text, sizeof(text));
-	inspect_place(s->b, section, at, symbol, sizeof(symbol));
-	if (!s->o->json) {
-		if (!s->listed) {
-			fprintf(s->out, "%-8s  %-32s %-36s %-18s %-10s %s\n", "address", "where", "instruction", "class", "privileged",
-				"what becomes of it");
-		}
-		fprintf(s->out, "%08" PRIx32 "  %-32s %-36s %-18s %-10s %s\n", code->address + at, symbol, text,
-			class_name(what->sensitivity), privileged(what), what->becomes);
-	} else {
-		fprintf(s->out, "%s\n  {\"address\": %" PRIu32 ", \"section\": ", s->listed ? "," : "", code->address + at);
-		inspect_json(s->out, code->name);
-		fprintf(s->out, ", \"where\": ");
-		inspect_json(s->out, symbol);
-		fprintf(s->out, ", \"instruction\": ");
-		inspect_json(s->out, text);
-		fprintf(s->out, ", \"name\": \"%s\", \"class\": \"%s\", \"privileged\": \"%s\", \"becomes\": \"%s\"}", what->name,
-			class_name(what->sensitivity), privileged(what), what->becomes);
-	}
+	struct line line = { .address = code->address + at, .section = code->name };
+	disasm_text(s->disasm[code->bits == 32], code->bytes + at, what->length, line.address, line.text, sizeof(line.text));
+	inspect_place(s->b, section, at, line.where, sizeof(line.where));
+	(s->o->json ? list_json : list_text)(s, &line, what);
 	s->listed = true;
 }
 
