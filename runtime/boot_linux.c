@@ -9,7 +9,7 @@
 
 #define SECTOR 512u
 #define HEADER_OFFSET 0x1F1u
-#define HEADER_LIMIT 0x290u /* where setup_header's room in the zero page ends */
+#define HEADER_LIMIT BOOT_LINUX_HEADER_LIMIT
 #define HDRS_MAGIC 0x53726448u
 #define DEFAULT_INITRD_MAX 0x37FFFFFFu
 #define DEFAULT_CMDLINE_SIZE 255u
@@ -33,18 +33,30 @@ struct linux_plan {
 	uint64_t initrd_at;
 };
 
-bool boot_linux_probe(const struct boot_load *b)
+bool boot_linux_magic(const uint8_t *head, size_t size)
 {
 	/* The version field closes what every version has. */
-	return b->head_size >= 0x208 && !memcmp(b->head + 0x202, "HdrS", 4) && b->head[0x1FE] == 0x55 && b->head[0x1FF] == 0xAA;
+	return size >= 0x208 && !memcmp(head + 0x202, "HdrS", 4) && head[0x1FE] == 0x55 && head[0x1FF] == 0xAA;
+}
+
+bool boot_linux_probe(const struct boot_load *b)
+{
+	return boot_linux_magic(b->head, b->head_size);
+}
+
+uint32_t boot_linux_header(const uint8_t *head, struct setup_header *h)
+{
+	uint32_t end = 0x202u + head[0x201];
+	if (end > HEADER_LIMIT) end = HEADER_LIMIT;
+	size_t size = end - HEADER_OFFSET;
+	memset(h, 0, sizeof(*h));
+	memcpy(h, head + HEADER_OFFSET, size < sizeof(*h) ? size : sizeof(*h));
+	return end;
 }
 
 static int read_header(struct boot_load *b, struct linux_plan *p)
 {
-	p->header_end = 0x202u + b->head[0x201];
-	if (p->header_end > HEADER_LIMIT) p->header_end = HEADER_LIMIT;
-	uint64_t size = p->header_end - HEADER_OFFSET;
-	memcpy(&p->hdr, b->head + HEADER_OFFSET, size < sizeof(p->hdr) ? size : sizeof(p->hdr));
+	p->header_end = boot_linux_header(b->head, &p->hdr);
 	if (p->hdr.version < 0x203) {
 		return boot_fail_kernel(b, ENOEXEC,
 			"speaks Linux boot protocol %u.%02u, but 2.03 or later is needed: give a newer kernel", p->hdr.version >> 8,

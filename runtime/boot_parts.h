@@ -76,6 +76,12 @@ void boot_write_gdt(uint8_t *at);
 /* Compare a bzImage of `size` bytes with the checksum at its end, if its version (a string at this offset) says that it has one. */
 int boot_check_crc(struct boot_load *b, uint64_t version_offset, uint64_t size);
 
+#define BOOT_LINUX_HEADER_LIMIT 0x290u /* where setup_header's room in the zero page ends */
+struct setup_header;
+/* Do these bytes begin like a bzImage? */
+bool boot_linux_magic(const uint8_t *head, size_t size);
+/* A bzImage's header from its first BOOT_LINUX_HEADER_LIMIT bytes, with zeroes where it ends earlier. Returns where it ends. */
+uint32_t boot_linux_header(const uint8_t *head, struct setup_header *h);
 bool boot_linux_probe(const struct boot_load *b);
 int boot_linux(struct boot_load *b);
 

@@ -8,8 +8,6 @@
 #include "runtime/inspect_binary.h"
 #include "runtime/inspect_payload.h"
 
-#define HEADER_OFFSET 0x1F1u
-#define HEADER_LIMIT 0x290u
 #define SECTOR 512u
 
 struct image {
@@ -23,7 +21,7 @@ struct image {
 
 bool binary_is_linux(const uint8_t *bytes, size_t size)
 {
-	return size >= HEADER_LIMIT && !memcmp(bytes + 0x202, "HdrS", 4) && bytes[0x1FE] == 0x55 && bytes[0x1FF] == 0xAA;
+	return size >= BOOT_LINUX_HEADER_LIMIT && boot_linux_magic(bytes, size);
 }
 
 /* Empty sections are left out. */
@@ -36,14 +34,12 @@ static int add(struct image *i, const char *name, size_t start, size_t end, uint
 
 static int read_header(struct image *i)
 {
-	size_t end = 0x202u + i->bytes[0x201];
-	if (end > HEADER_LIMIT) end = HEADER_LIMIT;
-	memcpy(&i->header, i->bytes + HEADER_OFFSET, end - HEADER_OFFSET);
+	uint32_t end = boot_linux_header(i->bytes, &i->header);
 	i->setup_end = ((i->header.setup_sects ? i->header.setup_sects : 4u) + 1) * SECTOR;
 	if (i->setup_end >= i->size) return binary_fail(i->b, "the file '%s' is truncated: it ends within its setup; fetch it again", i->name);
 	if (i->header.version >= 0x20C && (i->header.xloadflags & XLF_KERNEL_64))
 		return binary_fail(i->b, "the file '%s' is a 64-bit (x86-64) kernel: give a 32-bit (i386) one", i->name);
-	return add(i, "setup", end, i->setup_end, (uint32_t)end, 16);
+	return add(i, "setup", end, i->setup_end, end, 16);
 }
 
 /* Unpack it and add what is in it; or note why not. */
