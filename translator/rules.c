@@ -90,7 +90,7 @@ static bool is_register(const ZydisDecodedOperand *op, ZydisRegisterClass c)
 /* MOV to and from segment, control and debug registers. */
 static const struct rule *mov_rule(const ZydisDecodedOperand *op)
 {
-	static const struct rule to_seg = CALLOUT_TO(mov_to_seg), from_seg = CALLOUT_VIA(emit_mov_from_seg, mov_from_seg),
+	static const struct rule to_seg = CALLOUT_VIA(emit_mov_to_seg, mov_to_seg), from_seg = CALLOUT_VIA(emit_mov_from_seg, mov_from_seg),
 				 from_cr = CALLOUT_TO(mov_from_cr), to_cr = CALLOUT_ENDS(mov_to_cr), from_dr = CALLOUT_TO(mov_from_dr),
 				 to_dr = CALLOUT_ENDS(mov_to_dr);
 
@@ -113,7 +113,7 @@ static const struct rule *mov_rule(const ZydisDecodedOperand *op)
 static const struct rule *special_form(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode)
 {
 	static const struct rule call_far = CALLOUT_ENDS(call_far), jmp_far = CALLOUT_ENDS(jmp_far), ret_far = CALLOUT_ENDS(ret_far),
-				 push_seg = {.emit = emit_push_seg, .callout = CALLOUT_push_seg, .defers_esp = true}, pop_seg = CALLOUT_TO(pop_seg), bt_mem = AS(emit_bt_mem),
+				 push_seg = {.emit = emit_push_seg, .callout = CALLOUT_push_seg, .defers_esp = true}, pop_seg = CALLOUT_VIA(emit_pop_seg, pop_seg), bt_mem = AS(emit_bt_mem),
 				 add_esp = WITH_ESP(emit_add_esp),
 				 movs = CALLOUT_VIA(emit_movs, movs), cmps = CALLOUT_VIA(emit_cmps, cmps);
 	bool is_far = d->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;

@@ -217,3 +217,52 @@ bool emit_mov_from_seg(struct translation *t, const struct insn *insn)
 					 .mem = vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment))});
 	return false;
 }
+
+/* In real mode and V86 a load is the selector and its base: all else stays, with a limit below 4 GiB the class as well. That of SS is C's
+ * business: no interrupt comes behind it. */
+static bool loads_inline(const struct translation *t, unsigned seg)
+{
+	return !MODE_IS_PROTECTED(t->in->mode) && seg != SEG_SS && MODE_SEG(t->in->mode, seg) >= MODE_SEG_GENERAL;
+}
+
+/* The selector is R10D. The base comes last: what begins anew before reads through the old one. */
+static void load_segment_inline(struct translation *t, unsigned seg)
+{
+	size_t segment = offsetof(struct vcpu, seg) + seg * sizeof(struct segment);
+
+	emit_store(&t->e, vcpu_field(segment + offsetof(struct segment, selector)), R10, 2);
+	emit_lea(&t->e, R9, mem_sum(R10, R10, 1, 0));
+	emit_lea(&t->e, R9, mem_sum(NO_REG, R9, 8, 0));
+	emit_store(&t->e, vcpu_field(segment + offsetof(struct segment, base)), R9, 4);
+}
+
+bool emit_mov_to_seg(struct translation *t, const struct insn *insn)
+{
+	unsigned seg = (unsigned)(insn->op[0].reg.value - ZYDIS_REGISTER_ES);
+
+	if (!loads_inline(t, seg))
+		return emit_callout(t, insn);
+	if (insn->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R10, .rm = (uint8_t)host_gpr(gpr_of(insn->op[1].reg.value))});
+	} else {
+		struct guest_mem m = access_of(insn, &insn->op[1]);
+		m.size = 2;
+		emit_load(&t->e, R10, access_emit(t, insn, &m, false), 2);
+	}
+	load_segment_inline(t, seg);
+	return false;
+}
+
+bool emit_pop_seg(struct translation *t, const struct insn *insn)
+{
+	unsigned seg = (unsigned)(insn->op[0].reg.value - ZYDIS_REGISTER_ES), size = insn->d.operand_width == 16 ? 2 : 4;
+	struct guest_mem m = stack_top(t, 0, size, false);
+
+	if (!loads_inline(t, seg))
+		return emit_callout(t, insn);
+	emit_load(&t->e, R10, access_emit(t, insn, &m, false), size);
+	emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R10, .rm = R10});
+	load_segment_inline(t, seg);
+	esp_add(t, insn->eip + insn->length, (int32_t)size);
+	return false;
+}

@@ -341,6 +341,22 @@ low_end:
 	movl %fs, %edx
 	DONE
 
+	snippet s_loads
+	movw $0x3800, %bx
+	movw %bx, %ds
+	movw 0x20, %ax
+	movw $0x3000, 0x30
+	movw 0x30, %ds /* through DS itself */
+	movw 0x20, %cx
+	pushw %bx
+	popw %fs
+	movw %fs:0x22, %dx
+	pushl %ebx
+	popl %gs
+	movw %gs:0x24, %si
+	movw %gs, %di
+	DONE
+
 	snippet s_rewrites
 	movb $3, %cl
 1:	movw $0x1111, %ax

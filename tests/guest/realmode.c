@@ -25,7 +25,7 @@ extern u8 low_begin[], low_end[], low_vectors[];
 #define SNIPPETS(S) \
 	S(registers) S(memory) S(code_write) S(word_at_limit) S(dword_at_limit) S(dword_below_limit) S(stack_at_limit) S(wide_address) \
 	S(call_near) S(call_far) S(loops) S(strings) S(string_at_limit) S(rep_at_limit) S(interrupt) S(interrupt_handler) S(flags) S(stack) \
-	S(stack_wraps) S(divide) S(bound) S(into) S(tables) S(pointers) S(rewrites) S(where) S(jump_to_end) S(jump_beyond) S(call_beyond) \
+	S(stack_wraps) S(divide) S(bound) S(into) S(tables) S(pointers) S(loads) S(rewrites) S(where) S(jump_to_end) S(jump_beyond) S(call_beyond) \
 	S(unreal) S(xlat) S(environment) S(wide_environment) S(single_step) S(timer) \
 	S(timer_handler) S(sysenter) S(count)
 #define DECLARE(name) extern u8 s_##name[];
@@ -291,6 +291,13 @@ static void test_system(void)
 	check_equal("lfs of 32 bits", s.ecx, 0x93929190);
 	check_equal("mov edx, fs", s.edx, 0x9594);
 	check_equal("mov to memory", *word_at(DATA_AT + 0x50), 0x9594);
+	s = run_code(s_loads);
+	check_equal("mov ds, bx", s.eax, 0xA0A12120);
+	check_equal("mov ds, [m] through DS", s.ecx, 0xC0C1A1A0);
+	check_equal("pop fs", s.edx, 0xD0D12322);
+	check_equal("pop gs of 32 bits", s.esi, 0x50512524);
+	check_equal("selectors", (s.edi & 0xFFFF) | (u32)s.fs << 16, 0x38003800);
+	check_equal("the stack behind them", s.esp, 0x77770000 | SP);
 	s = state_of(s_unreal);
 	s.protected_fs = DATA0;
 	s.fs = 0;
