@@ -102,7 +102,12 @@ static bool shadow_is_simple(const struct translation *t, const struct insn *ins
 {
 	const struct insn *next = insn + 1;
 
-	return next < t->insns + t->count && next->rule->emit == emit_generic && !access_is_soft(t, next);
+	if (next >= t->insns + t->count || next->rule->emit != emit_generic || access_is_soft(t, next))
+		return false;
+	for (unsigned i = 0; i < next->d.operand_count; i++)
+		if (next->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, access_of(next, &next->op[i]).seg) >= MODE_SEG_GENERAL)
+			return false;
+	return true;
 }
 
 bool emit_sti(struct translation *t, const struct insn *insn)
