@@ -328,14 +328,3 @@ void machine_destroy(struct machine *m)
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }
-
-void machine_install_tables(struct machine *m)
-{
-	uint8_t *ram = m->config.ram;
-	acpi_write_tables(ram);
-	smbios_write_tables(ram);
-	/* BIOS data area: where COM1 is, how many serial ports there are, KiB of conventional memory. */
-	ram[0x400] = 0xF8, ram[0x401] = 0x03;
-	ram[0x410] = 0x02, ram[0x411] = 0x02;
-	ram[0x413] = 640 & 0xFF, ram[0x414] = 640 >> 8;
-}

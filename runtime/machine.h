@@ -65,7 +65,8 @@ enum machine_end machine_ended(struct machine *m, uint32_t *value);
 /* End the run from the runtime. */
 void machine_end_run(struct machine *m, enum machine_end why, uint32_t value);
 
-/* Write the ACPI tables and whatever else firmware leaves in guest RAM (RSDP in 0xE0000-0xFFFFF or the EBDA: that range must be readable RAM for it). */
+/* Write the ACPI tables and whatever else firmware leaves in guest RAM (RSDP in 0xE0000-0xFFFFF or the EBDA: that range must be readable RAM for it);
+ * with the test device also a timer that ticks, with handlers for real mode. */
 void machine_install_tables(struct machine *m);
 
 #endif

@@ -194,7 +194,7 @@ static void start_timer(struct apic *a, int64_t now)
 static uint32_t current_count(const struct apic *a)
 {
 	int64_t passed = board_now(a->board) - a->started, whole = period(a);
-	if (!a->initial_count)
+	if (a->timer.deadline == TIMER_NEVER)
 		return 0;
 	if (a->lvt[LVT_TIMER] & LVT_PERIODIC)
 		passed %= whole;
@@ -210,6 +210,27 @@ static void fire(void *ctx, int64_t now)
 		a->timer.deadline = next > now + SHORTEST_PERIOD_NS ? next : now + SHORTEST_PERIOD_NS;
 	}
 	signal_local(a, LVT_TIMER);
+}
+
+/* The count goes on from where it is, at another rate. */
+static void write_divide(struct apic *a, uint32_t value)
+{
+	uint32_t left = current_count(a);
+	a->divide = value & 0xB;
+	if (a->timer.deadline == TIMER_NEVER)
+		return;
+	a->started = board_now(a->board) - ((int64_t)(a->initial_count - left) << divide_shift(a));
+	a->timer.deadline = a->started + period(a);
+}
+
+/* A count that is over has its end in the mode that it ran in. */
+static void settle_timer(struct apic *a)
+{
+	int64_t now = board_now(a->board);
+	if (a->timer.deadline > now)
+		return;
+	a->timer.deadline = TIMER_NEVER;
+	fire(a, now);
 }
 
 bool apic_timer_can_wake(const struct apic *a)
@@ -275,6 +296,8 @@ static void write_spurious(struct apic *a, uint32_t value)
 
 static void write_lvt(struct apic *a, enum apic_lvt entry, uint32_t value)
 {
+	if (entry == LVT_TIMER)
+		settle_timer(a);
 	a->lvt[entry] = value & lvt_writable[entry];
 	if (!(a->spurious & SPURIOUS_ENABLE))
 		a->lvt[entry] |= LVT_MASKED;
@@ -296,7 +319,7 @@ static void write_register(struct apic *a, unsigned reg, uint32_t value)
 	case REG_ICR: a->command[0] = value & ICR_WRITABLE & ~ICR_BUSY, send_command(a); break;
 	case REG_ICR_HIGH: a->command[1] = value & 0xFF000000u; break;
 	case REG_INITIAL: a->initial_count = value, start_timer(a, board_now(a->board)); break;
-	case REG_DIVIDE: a->divide = value & 0xB, start_timer(a, board_now(a->board)); break;
+	case REG_DIVIDE: write_divide(a, value); break;
 	case REG_ID: case REG_VERSION: case REG_CURRENT: break; /* read-only */
 	default: note_error(a, ERROR_REGISTER);
 	}

@@ -258,6 +258,35 @@ TEST(devices_apic, one_shot_timer)
 	stop(s);
 }
 
+TEST(devices_apic, timer_changes_on_its_way)
+{
+	struct apics *s = start();
+	wr(s, TIMER, 0x45), wr(s, DIVIDE, 0xB);
+	wr(s, INITIAL, 100000);
+	bench_advance(s->t, 60000);
+	wr(s, DIVIDE, 0x0); /* 2 */
+	CHECK_EQ(rd(s, CURRENT), 40000);
+	bench_advance(s->t, 20000);
+	CHECK_EQ(rd(s, CURRENT), 30000);
+	wr(s, TIMER, 0x20045);
+	CHECK_EQ(rd(s, CURRENT), 30000);
+	bench_advance(s->t, 59999);
+	CHECK(!s->t->intr);
+	bench_advance(s->t, 1);
+	CHECK_EQ(apic_acknowledge(&s->apic), 0x45);
+	wr(s, EOI, 0);
+	CHECK_EQ(rd(s, CURRENT), 100000);
+	/* Back to one shot: this period ends, and no other begins; nor does it with a periodic mode set behind its end. */
+	wr(s, TIMER, 0x45);
+	s->t->now += 300000; /* nobody has looked yet */
+	wr(s, TIMER, 0x20045);
+	CHECK_EQ(apic_acknowledge(&s->apic), 0x45);
+	CHECK_EQ(rd(s, CURRENT), 0);
+	bench_advance(s->t, 1000000);
+	CHECK(!s->t->intr);
+	stop(s);
+}
+
 TEST(devices_apic, periodic_timer_keeps_its_phase_and_spares_the_host)
 {
 	struct apics *s = start();
