@@ -112,6 +112,29 @@ TEST(devices_machine, periodic_timer_wakes_at_its_rate)
 	machine_destroy(m);
 }
 
+TEST(devices_machine, a_bios_left_the_timer_running)
+{
+	uint8_t *ram = calloc(1, MIB(1));
+	struct machine *m = create((struct machine_config) { .serial = SERIAL_NONE, .ram = ram, .testdev = true });
+	REQUIRE(m && !machine_start(m));
+	machine_install_tables(m);
+	int64_t before = now();
+	for (int i = 0; i < 3; i++) {
+		CHECK(machine_halt(m, true));
+		CHECK_EQ(machine_acknowledge(m), 8);
+		out(m, 0x20, 0x20);
+	}
+	CHECK(now() - before > 100000000); /* 55 ms each, the first one's beginning aside */
+	CHECK_EQ(in(m, 0xA1), 0xFF);
+	/* Vector 8: F000:FEA5; any other: one that only returns. */
+	CHECK_EQ(ram[32] | ram[33] << 8 | ram[34] << 16 | (uint32_t)ram[35] << 24, 0xF000FEA5u);
+	CHECK_EQ(ram[0xFFEA5 + 6], 0xCF);
+	CHECK_EQ(ram[4 * 0x73] | ram[4 * 0x73 + 1] << 8, 0xFF53);
+	CHECK_EQ(ram[0xFFF53], 0xCF);
+	machine_destroy(m);
+	free(ram);
+}
+
 TEST(devices_machine, running_vcpu_is_kicked)
 {
 	struct machine *m = create((struct machine_config) { .serial = SERIAL_NONE });
