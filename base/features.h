@@ -14,5 +14,6 @@ enum feature {
 _Static_assert(FEATURE_COUNT <= 64, "a bit each");
 
 #define FEATURE_BIT(feature) (UINT64_C(1) << (feature))
+#define FEATURES_ALL UINT64_MAX
 
 #endif

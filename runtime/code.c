@@ -163,6 +163,7 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 		.bytes = r->ram + ((gpa_t)gfn << PAGE_SHIFT) + (gva & PAGE_MASK),
 		.length = before_limit(v, PAGE_SIZE - (gva & PAGE_MASK)),
 		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .cs_end = v->seg[SEG_CS].limit + 1, .mode = mode,
+		.features = v->features,
 		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
 		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};

@@ -11,6 +11,7 @@
 #define SIGNATURE 0x000106CAu
 
 #define ID_HYPERVISOR (1u << 31) /* leaf 1, ECX */
+#define FLUSH_LINE (8u << 8)     /* leaf 1, EBX: what CLFLUSH flushes, in units of 8 bytes */
 
 /* Leaf 2: L1 data 32 KiB, L1 instructions 32 KiB, L2 2 MiB; one iteration tells all. */
 #define CACHE_DESCRIPTORS 0x7D302C01u
@@ -155,6 +156,7 @@ void cpu_cpuid(struct vcpu *v)
 	uint64_t features = v->apic_base & APIC_BASE_ENABLE ? v->features : v->features & ~FEATURE_BIT(FEATURE_APIC);
 	/* Leaf 7 has no subleaf but the first. */
 	if (number != 7 || subleaf == 0) show_features(&leaf, number, features);
+	if (number == 1 && (v->features & FEATURE_BIT(FEATURE_CLFLUSH))) leaf.ebx |= FLUSH_LINE;
 	v->gpr[EAX] = leaf.eax;
 	v->gpr[EBX] = leaf.ebx;
 	v->gpr[ECX] = leaf.ecx;

@@ -5,18 +5,20 @@
 #include <string.h>
 
 /* Instructions that CPUID does not show must decode as what they are without the extension: F3 BSF, NOPs instead of MPX and CET. */
-static void decoder_init(ZydisDecoder *decoder, uint32_t mode)
+static void decoder_init(ZydisDecoder *decoder, uint32_t mode, uint64_t features)
 {
-	static const ZydisDecoderMode off[] = {
-		ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-		ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_KNC,
+	static const struct { ZydisDecoderMode mode; uint64_t unless; } off[] = {
+		{ZYDIS_DECODER_MODE_MPX, 0}, {ZYDIS_DECODER_MODE_CET, 0}, {ZYDIS_DECODER_MODE_LZCNT, FEATURE_BIT(FEATURE_LZCNT)},
+		{ZYDIS_DECODER_MODE_TZCNT, FEATURE_BIT(FEATURE_BMI1)}, {ZYDIS_DECODER_MODE_WBNOINVD, 0}, {ZYDIS_DECODER_MODE_CLDEMOTE, 0},
+		{ZYDIS_DECODER_MODE_KNC, 0},
 	};
 	bool cs32 = mode & MODE_CS32;
 
 	ZydisDecoderInit(decoder, cs32 ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16,
 			 mode & MODE_SS32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
 	for (size_t i = 0; i < ARRAY_LEN(off); i++)
-		ZydisDecoderEnableMode(decoder, off[i], ZYAN_FALSE);
+		if (!(features & off[i].unless))
+			ZydisDecoderEnableMode(decoder, off[i].mode, ZYAN_FALSE);
 }
 
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn)
@@ -24,7 +26,7 @@ int decode_insn(const struct translator_input *in, uint32_t offset, struct insn 
 	ZydisDecoder decoder;
 	uint32_t left = in->length - offset;
 
-	decoder_init(&decoder, in->mode);
+	decoder_init(&decoder, in->mode, in->features);
 	insn->eip = in->eip + offset;
 	insn->bytes = in->bytes + offset;
 	ZyanStatus status = ZydisDecoderDecodeFull(&decoder, insn->bytes, left, &insn->d, insn->op);
@@ -38,13 +40,13 @@ int decode_insn(const struct translator_input *in, uint32_t offset, struct insn 
 		return -EILSEQ;
 	}
 	insn->length = insn->d.length;
-	insn->rule = rule_find(&insn->d, insn->op, in->mode);
+	insn->rule = rule_find(&insn->d, insn->op, in->mode, in->features);
 	return 0;
 }
 
 uint32_t translator_length(const uint8_t *bytes, uint32_t length, uint32_t mode)
 {
-	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode};
+	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode, .features = FEATURES_ALL};
 	struct insn insn;
 
 	return decode_insn(&in, 0, &insn) == 0 ? insn.length : 0;
@@ -74,7 +76,7 @@ static const char *operand_kind(const ZydisDecodedOperand *op)
 
 void translator_form(const uint8_t *bytes, uint32_t length, uint32_t mode, char *name, size_t size)
 {
-	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode};
+	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode, .features = FEATURES_ALL};
 	struct insn insn;
 	size_t used;
 

@@ -80,16 +80,20 @@ static void emit_imm(struct emitter *e, const struct host_op *op)
 		emit_byte(e, (uint8_t)(op->imm >> (8 * i)));
 }
 
-void emit_op(struct emitter *e, const struct host_op *op)
+/* The three-byte form (vol. 2, 2.3.5): R, X and B inverted as they would be in REX, the opcode map, W, vvvv inverted, pp. */
+static void emit_vex(struct emitter *e, const struct host_op *op)
+{
+	uint8_t rex = rex_bits(op), pp = op->rep == 0x66 ? 1 : op->rep == 0xF3 ? 2 : op->rep == 0xF2 ? 3 : 0;
+
+	emit_byte(e, 0xC4);
+	emit_byte(e, (uint8_t)((~rex & 7) << 5 | (op->map - MAP_0F + 1)));
+	emit_byte(e, (uint8_t)((op->w ? 0x80 : 0) | (~op->vvvv & 15) << 3 | pp));
+}
+
+static void emit_legacy_prefixes(struct emitter *e, const struct host_op *op)
 {
 	uint8_t rex = rex_bits(op);
 
-	if (op->lock)
-		emit_byte(e, 0xF0);
-	if (!op->no_modrm && op->rm == NO_REG && op->mem.window) {
-		emit_byte(e, 0x65);
-		emit_byte(e, 0x67);
-	}
 	if (op->p66)
 		emit_byte(e, 0x66);
 	if (op->rep)
@@ -102,6 +106,20 @@ void emit_op(struct emitter *e, const struct host_op *op)
 		emit_byte(e, 0x38);
 	if (op->map == MAP_0F3A)
 		emit_byte(e, 0x3A);
+}
+
+void emit_op(struct emitter *e, const struct host_op *op)
+{
+	if (op->lock)
+		emit_byte(e, 0xF0);
+	if (!op->no_modrm && op->rm == NO_REG && op->mem.window) {
+		emit_byte(e, 0x65);
+		emit_byte(e, 0x67);
+	}
+	if (op->vex)
+		emit_vex(e, op);
+	else
+		emit_legacy_prefixes(e, op);
 	emit_byte(e, op->opcode_reg ? (uint8_t)((op->opcode & 0xF8) | (op->rm & 7)) : op->opcode);
 	if (!op->no_modrm) {
 		if (op->rm != NO_REG)
@@ -155,35 +173,19 @@ void emit_store_imm(struct emitter *e, struct host_mem m, uint32_t imm, unsigned
 				     .imm_size = (uint8_t)size, .imm = imm});
 }
 
-/* VEX-encoded BMI2 in its three-byte form (vol. 2, 2.3.5); `pp` 1 = 66, 2 = F3, 3 = F2. */
-static void emit_vex(struct emitter *e, unsigned map, unsigned pp, bool w, uint8_t opcode, unsigned reg, unsigned vvvv, unsigned rm)
+static void bmi2_rr(struct emitter *e, uint8_t opcode, uint8_t pp, unsigned reg, unsigned vvvv, unsigned rm)
 {
-	emit_byte(e, 0xC4);
-	emit_byte(e, (uint8_t)((reg < 8 ? 0x80 : 0) | 0x40 | (rm < 8 ? 0x20 : 0) | map));
-	emit_byte(e, (uint8_t)((w ? 0x80 : 0) | (~vvvv & 15) << 3 | pp));
-	emit_byte(e, opcode);
-	emit_byte(e, (uint8_t)(0xC0 | (reg & 7) << 3 | (rm & 7)));
+	emit_op(e, &(struct host_op){.opcode = opcode, .map = MAP_0F38, .vex = true, .rep = pp, .reg = (uint8_t)reg, .vvvv = (uint8_t)vvvv, .rm = (uint8_t)rm});
 }
 
-void emit_shrx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count)
-{
-	emit_vex(e, 2, 3, false, 0xF7, to, count, from);
-}
-
-void emit_sarx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count)
-{
-	emit_vex(e, 2, 2, false, 0xF7, to, count, from);
-}
-
-void emit_pext(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg mask)
-{
-	emit_vex(e, 2, 2, false, 0xF5, to, from, mask);
-}
+void emit_shrx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count) { bmi2_rr(e, 0xF7, 0xF2, to, count, from); }
+void emit_sarx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count) { bmi2_rr(e, 0xF7, 0xF3, to, count, from); }
+void emit_pext(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg mask) { bmi2_rr(e, 0xF5, 0xF3, to, from, mask); }
 
 void emit_rorx(struct emitter *e, enum host_reg to, enum host_reg from, unsigned count, bool wide)
 {
-	emit_vex(e, 3, 3, wide, 0xF0, to, 0, from);
-	emit_byte(e, (uint8_t)count);
+	emit_op(e, &(struct host_op){.opcode = 0xF0, .map = MAP_0F3A, .vex = true, .rep = 0xF2, .w = wide, .reg = (uint8_t)to, .rm = (uint8_t)from,
+				     .imm_size = 1, .imm = count});
 }
 
 void emit_alu_imm(struct emitter *e, unsigned extension, enum host_reg to, uint32_t imm)

@@ -29,7 +29,9 @@ struct host_op {
 	uint8_t map;         /* enum opcode_map */
 	bool w;              /* REX.W */
 	bool p66, lock;
-	uint8_t rep;         /* 0, 0xF2 or 0xF3: a mandatory prefix */
+	bool vex;            /* VEX.128 with W = 0 or `w`, `rep` as its pp, and a third register */
+	uint8_t vvvv;
+	uint8_t rep;         /* 0, 0xF2 or 0xF3: a mandatory prefix (0x66 too for VEX) */
 	bool no_modrm;       /* the opcode stands alone; its low three bits are `rm` if opcode_reg */
 	bool opcode_reg;
 	uint8_t reg;         /* ModRM.reg: register or opcode extension */

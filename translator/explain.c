@@ -91,6 +91,7 @@ static const struct way {
 } ways[] = {
 	{emit_generic, false, "as itself", NULL},
 	{emit_nothing, false, "nothing", "a hint: nothing is emitted"},
+	{emit_flush, false, "inline, as a load", "a flush is a load that changes nothing: its faults are what a guest can see"},
 	{emit_lea_insn, false, "as itself", NULL},
 	{emit_xlat, false, "inline, as a load", "[EBX + AL] as a plain load"},
 	{emit_bt_mem, false, "inline", "the bit offset reaches far: address arithmetic made explicit"},
@@ -181,7 +182,7 @@ static bool has_forms(ZydisMnemonic mnemonic)
 /* The class depends on no mode. What no rule names is sensitive if it is privileged; to the guest it is no instruction. */
 static void set_class(const struct insn *insn, struct translator_insn *out)
 {
-	const struct rule *rule = rule_find(&insn->d, insn->op, MODE_CS32 | MODE_SS32 | MODE_PE);
+	const struct rule *rule = rule_find(&insn->d, insn->op, MODE_CS32 | MODE_SS32 | MODE_PE, FEATURES_ALL);
 	const struct way *way = way_of(rule);
 	const struct meaning *meaning = meaning_of(rule);
 
@@ -269,7 +270,7 @@ static void set_reason(const struct insn *insn, uint32_t mode, struct translator
 
 bool translator_classify(const uint8_t *bytes, uint32_t length, uint32_t mode, struct translator_insn *out)
 {
-	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode};
+	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode, .features = FEATURES_ALL};
 	struct insn insn;
 
 	*out = (struct translator_insn){0};

@@ -1,40 +1,43 @@
 /* Innocuous instructions: re-encoded from the decode, never copied, so that stray prefixes cannot change their meaning in 64-bit mode. */
 #include "translator/internal.h"
 
-static bool names_class(const struct insn *insn, ZydisRegisterClass wanted)
+/* Whose exception conditions an instruction has. */
+enum unit { UNIT_NONE, UNIT_WAIT, UNIT_X87, UNIT_MMX, UNIT_SSE };
+
+/* By its registers: what uses an XMM register needs OSFXSR, what uses MMX registers alone does not, whichever extension it came with (vol. 3,
+ * 24.25.3); fences, prefetches and what works on general registers obey none of CR0.EM, TS and OSFXSR. */
+static enum unit unit_of(const struct insn *insn)
 {
-	for (unsigned i = 0; i < insn->d.operand_count; i++)
-		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(insn->op[i].reg.value) == wanted)
-			return true;
-	return false;
+	enum unit unit = UNIT_NONE;
+
+	if (insn->d.mnemonic == ZYDIS_MNEMONIC_FWAIT)
+		return UNIT_WAIT;
+	if (insn->d.meta.isa_ext == ZYDIS_ISA_EXT_X87 || insn->d.mnemonic == ZYDIS_MNEMONIC_FISTTP)
+		return UNIT_X87;
+	if (insn->d.mnemonic == ZYDIS_MNEMONIC_LDMXCSR || insn->d.mnemonic == ZYDIS_MNEMONIC_STMXCSR)
+		return UNIT_SSE;
+	if (insn->d.mnemonic == ZYDIS_MNEMONIC_EMMS)
+		return UNIT_MMX;
+	for (unsigned i = 0; i < insn->d.operand_count; i++) {
+		if (insn->op[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+			continue;
+		if (ZydisRegisterGetClass(insn->op[i].reg.value) == ZYDIS_REGCLASS_XMM)
+			return UNIT_SSE;
+		if (ZydisRegisterGetClass(insn->op[i].reg.value) == ZYDIS_REGCLASS_MMX)
+			unit = UNIT_MMX;
+	}
+	return unit;
 }
 
-/* Whose registers an instruction works on: the SSE extensions brought forms that name only MMX registers, and an x87 instruction. */
-static ZydisISAExt register_file(const struct insn *insn)
-{
-	if (insn->d.mnemonic == ZYDIS_MNEMONIC_FISTTP)
-		return ZYDIS_ISA_EXT_X87;
-	bool only_mmx = names_class(insn, ZYDIS_REGCLASS_MMX) && !names_class(insn, ZYDIS_REGCLASS_XMM);
-	return only_mmx ? ZYDIS_ISA_EXT_MMX : insn->d.meta.isa_ext;
-}
-
-/* x87, MMX and SSE by CR0.EM, TS and CR4.OSFXSR (vol. 3, 2.5 and 13.1); the vector to raise, or -1. */
+/* What CR0.EM, TS and CR4.OSFXSR say (vol. 3, 2.5 and 13.1); the vector to raise, or -1. */
 int fpu_trap(uint32_t mode, const struct insn *insn)
 {
-	switch (register_file(insn)) {
-	case ZYDIS_ISA_EXT_X87:
-		if (insn->d.mnemonic == ZYDIS_MNEMONIC_FWAIT)
-			return mode & MODE_FPU_WAIT_NM ? VEC_NM : -1;
-		return mode & MODE_FPU_NM ? VEC_NM : -1;
-	case ZYDIS_ISA_EXT_MMX:
-		return mode & MODE_MMX_UD ? VEC_UD : mode & MODE_FPU_NM ? VEC_NM : -1;
-	case ZYDIS_ISA_EXT_SSE: case ZYDIS_ISA_EXT_SSE2: case ZYDIS_ISA_EXT_SSE3: case ZYDIS_ISA_EXT_SSSE3:
-		if (insn->d.mnemonic == ZYDIS_MNEMONIC_SFENCE || insn->d.mnemonic == ZYDIS_MNEMONIC_LFENCE ||
-		    insn->d.mnemonic == ZYDIS_MNEMONIC_MFENCE || insn->d.mnemonic == ZYDIS_MNEMONIC_MOVNTI)
-			return -1;
-		return mode & MODE_SSE_UD ? VEC_UD : mode & MODE_FPU_NM ? VEC_NM : -1;
-	default:
-		return -1;
+	switch (unit_of(insn)) {
+	case UNIT_WAIT: return mode & MODE_FPU_WAIT_NM ? VEC_NM : -1;
+	case UNIT_X87: return mode & MODE_FPU_NM ? VEC_NM : -1;
+	case UNIT_MMX: return mode & MODE_MMX_UD ? VEC_UD : mode & MODE_FPU_NM ? VEC_NM : -1;
+	case UNIT_SSE: return mode & MODE_SSE_UD ? VEC_UD : mode & MODE_FPU_NM ? VEC_NM : -1;
+	default: return -1;
 	}
 }
 
@@ -77,21 +80,10 @@ static uint8_t map_of(const struct insn *insn)
 	}
 }
 
-static bool is_fpu(const struct insn *insn)
-{
-	switch (insn->d.meta.isa_ext) {
-	case ZYDIS_ISA_EXT_X87: case ZYDIS_ISA_EXT_MMX: case ZYDIS_ISA_EXT_SSE: case ZYDIS_ISA_EXT_SSE2: case ZYDIS_ISA_EXT_SSE3:
-	case ZYDIS_ISA_EXT_SSSE3:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Is 16 the size of an operand, so that the opcode needs the prefix here? In 16-bit code that is so without one. */
 static bool has_word_operand(const struct insn *insn)
 {
-	if (insn->d.operand_width != 16 || is_fpu(insn))
+	if (insn->d.operand_width != 16 || unit_of(insn) != UNIT_NONE)
 		return false;
 	for (unsigned i = 0; i < insn->d.operand_count; i++)
 		if (insn->op[i].size == 16)
@@ -115,6 +107,14 @@ static void take_prefixes(struct host_op *op, const struct insn *insn)
 	op->lock = (insn->d.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
 }
 
+static void take_vex(struct host_op *op, const struct insn *insn)
+{
+	static const uint8_t mandatory[] = {0, 0x66, 0xF3, 0xF2};
+
+	op->vex = true;
+	op->rep = mandatory[insn->d.raw.vex.pp];
+}
+
 static void take_immediate(struct host_op *op, const struct insn *insn)
 {
 	op->imm_size = insn->d.raw.imm[0].size / 8;
@@ -129,7 +129,10 @@ static struct host_op host_form(const struct insn *insn, const ZydisDecodedOpera
 	const ZydisDecodedInstruction *d = &insn->d;
 	struct host_op op = {.opcode = d->opcode, .map = map_of(insn), .no_modrm = !(d->attributes & ZYDIS_ATTRIB_HAS_MODRM), .rm = NO_REG};
 
-	take_prefixes(&op, insn);
+	if (d->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+		take_vex(&op, insn);
+	else
+		take_prefixes(&op, insn);
 	take_immediate(&op, insn);
 	if (!op.no_modrm) {
 		op.reg = d->raw.modrm.reg;
@@ -149,6 +152,8 @@ static struct host_op host_form(const struct insn *insn, const ZydisDecodedOpera
 			op.reg = register_number(o);
 		else if (o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
 			op.rm = register_number(o);
+		else if (o->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD)
+			op.vvvv = register_number(o);
 		else if (o->encoding == ZYDIS_OPERAND_ENCODING_OPCODE) {
 			op.opcode_reg = true;
 			op.rm = register_number(o);
@@ -238,6 +243,16 @@ bool emit_nothing(struct translation *t, const struct insn *insn)
 {
 	(void)t;
 	(void)insn;
+	return false;
+}
+
+/* CLFLUSH, CLFLUSHOPT, CLWB: to be seen of a cache there is nothing, but the access faults as a load of a byte does (vol. 2, CLFLUSH). */
+bool emit_flush(struct translation *t, const struct insn *insn)
+{
+	struct guest_mem m = access_of(insn, &insn->op[0]);
+
+	m.size = 1;
+	emit_load(&t->e, R10, access_emit(t, insn, &m, false), 1);
 	return false;
 }
 

@@ -15,11 +15,13 @@ struct insn;
 /* How a class of instructions is emitted. Returns true if the block ends here. */
 typedef bool emit_fn(struct translation *t, const struct insn *insn);
 
+#define NEEDS(feature) (FEATURE_##feature + 1)
 struct rule {
 	emit_fn *emit;
 	uint8_t callout;  /* enum callout_id, for emit_callout */
 	bool ends;        /* nothing behind this instruction belongs to the block */
 	bool leaves;      /* comes to C, always or at times: a basic block ends with it */
+	uint8_t needs;    /* NEEDS(feature): #UD for a guest that does not have it; 0: every guest has it */
 	bool defers_esp;  /* emitted code knows of translation.esp: R12 need not be brought up to date before */
 };
 
@@ -61,9 +63,9 @@ struct translation {
 /* decode.c: fill one insn. Returns 0, -ENODATA if it is not whole within the bytes, or -EILSEQ if it is no instruction. */
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn);
 /* rules.c: which class; never NULL. */
-const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode);
-/* rules_simd.c: is it an x87, MMX or SSE instruction that runs as itself? */
-bool rules_simd_list(const ZydisDecodedInstruction *d);
+const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode, uint64_t features);
+/* rules_simd.c: what an x87, MMX or SSE instruction that runs as itself needs, as rule.needs; 0: it is none of these. */
+uint8_t rules_simd_find(const ZydisDecodedInstruction *d);
 extern const struct rule rule_undefined, rule_too_long;
 /* explain.c: are there words for this rule? */
 bool rule_is_explained(const struct rule *rule);
@@ -106,7 +108,7 @@ static inline enum host_reg host_gpr(unsigned gpr) { return gpr == ESP ? REG_GUE
 static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterGetId(r); }
 
 /* Emitters of the classes. */
-emit_fn emit_generic, emit_nothing, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
+emit_fn emit_generic, emit_nothing, emit_flush, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
 /* The vector that an x87, MMX or SSE instruction raises in this mode, or -1. */
 int fpu_trap(uint32_t mode, const struct insn *insn);
 emit_fn emit_push, emit_pop, emit_leave, emit_add_esp;                                                              /* stack.c */

@@ -2,6 +2,8 @@
 #include "translator/internal.h"
 
 #define INNOCUOUS {.emit = emit_generic, .defers_esp = true}
+#define INNOCUOUS_OF(extension) {.emit = emit_generic, .defers_esp = true, .needs = NEEDS(extension)}
+#define FLUSH_OF(extension) {.emit = emit_flush, .defers_esp = true, .needs = NEEDS(extension)}
 #define AS(function) {.emit = function}
 /* ... where translation.esp is taken care of. */
 #define WITH_ESP(function) {.emit = function, .defers_esp = true}
@@ -24,18 +26,28 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(BTS) = INNOCUOUS,
 	M(CBW) = INNOCUOUS, M(CDQ) = INNOCUOUS, M(CWD) = INNOCUOUS, M(CWDE) = INNOCUOUS,
 	M(CLC) = INNOCUOUS, M(CMC) = INNOCUOUS, M(STC) = INNOCUOUS, M(LAHF) = INNOCUOUS, M(SAHF) = INNOCUOUS,
-	M(CMOVB) = INNOCUOUS, M(CMOVBE) = INNOCUOUS, M(CMOVL) = INNOCUOUS, M(CMOVLE) = INNOCUOUS, M(CMOVNB) = INNOCUOUS,
-	M(CMOVNBE) = INNOCUOUS, M(CMOVNL) = INNOCUOUS, M(CMOVNLE) = INNOCUOUS, M(CMOVNO) = INNOCUOUS, M(CMOVNP) = INNOCUOUS,
-	M(CMOVNS) = INNOCUOUS, M(CMOVNZ) = INNOCUOUS, M(CMOVO) = INNOCUOUS, M(CMOVP) = INNOCUOUS, M(CMOVS) = INNOCUOUS,
-	M(CMOVZ) = INNOCUOUS,
+	M(CMOVB) = INNOCUOUS_OF(CMOV), M(CMOVBE) = INNOCUOUS_OF(CMOV), M(CMOVL) = INNOCUOUS_OF(CMOV), M(CMOVLE) = INNOCUOUS_OF(CMOV), M(CMOVNB) = INNOCUOUS_OF(CMOV),
+	M(CMOVNBE) = INNOCUOUS_OF(CMOV), M(CMOVNL) = INNOCUOUS_OF(CMOV), M(CMOVNLE) = INNOCUOUS_OF(CMOV), M(CMOVNO) = INNOCUOUS_OF(CMOV), M(CMOVNP) = INNOCUOUS_OF(CMOV),
+	M(CMOVNS) = INNOCUOUS_OF(CMOV), M(CMOVNZ) = INNOCUOUS_OF(CMOV), M(CMOVO) = INNOCUOUS_OF(CMOV), M(CMOVP) = INNOCUOUS_OF(CMOV), M(CMOVS) = INNOCUOUS_OF(CMOV),
+	M(CMOVZ) = INNOCUOUS_OF(CMOV),
 	M(SETB) = INNOCUOUS, M(SETBE) = INNOCUOUS, M(SETL) = INNOCUOUS, M(SETLE) = INNOCUOUS, M(SETNB) = INNOCUOUS,
 	M(SETNBE) = INNOCUOUS, M(SETNL) = INNOCUOUS, M(SETNLE) = INNOCUOUS, M(SETNO) = INNOCUOUS, M(SETNP) = INNOCUOUS,
 	M(SETNS) = INNOCUOUS, M(SETNZ) = INNOCUOUS, M(SETO) = INNOCUOUS, M(SETP) = INNOCUOUS, M(SETS) = INNOCUOUS, M(SETZ) = INNOCUOUS,
-	M(CMPXCHG) = INNOCUOUS, M(CMPXCHG8B) = INNOCUOUS, M(MOV) = INNOCUOUS, M(MOVSX) = INNOCUOUS, M(MOVZX) = INNOCUOUS,
+	M(CMPXCHG) = INNOCUOUS, M(CMPXCHG8B) = INNOCUOUS_OF(CX8), M(MOV) = INNOCUOUS, M(MOVSX) = INNOCUOUS, M(MOVZX) = INNOCUOUS,
 	M(XADD) = INNOCUOUS, M(XCHG) = INNOCUOUS, M(PAUSE) = INNOCUOUS,
 	M(LEA) = WITH_ESP(emit_lea_insn), M(NOP) = WITH_ESP(emit_nothing), M(XLAT) = WITH_ESP(emit_xlat), M(SALC) = WITH_ESP(emit_salc),
 	M(PREFETCHNTA) = WITH_ESP(emit_nothing), M(PREFETCHT0) = WITH_ESP(emit_nothing), M(PREFETCHT1) = WITH_ESP(emit_nothing), M(PREFETCHT2) = WITH_ESP(emit_nothing),
 	M(ENDBR32) = WITH_ESP(emit_nothing), M(ENDBR64) = WITH_ESP(emit_nothing),
+	M(PREFETCH) = WITH_ESP(emit_nothing), M(PREFETCHW) = WITH_ESP(emit_nothing), M(PREFETCHWT1) = WITH_ESP(emit_nothing),
+
+	/* Extensions on general registers. */
+	M(CRC32) = INNOCUOUS_OF(SSE42), M(POPCNT) = INNOCUOUS_OF(POPCNT), M(MOVBE) = INNOCUOUS_OF(MOVBE), M(LZCNT) = INNOCUOUS_OF(LZCNT),
+	M(RDRAND) = INNOCUOUS_OF(RDRAND), M(RDSEED) = INNOCUOUS_OF(RDSEED), M(ADCX) = INNOCUOUS_OF(ADX), M(ADOX) = INNOCUOUS_OF(ADX),
+	M(TZCNT) = INNOCUOUS_OF(BMI1), M(ANDN) = INNOCUOUS_OF(BMI1), M(BEXTR) = INNOCUOUS_OF(BMI1), M(BLSI) = INNOCUOUS_OF(BMI1),
+	M(BLSMSK) = INNOCUOUS_OF(BMI1), M(BLSR) = INNOCUOUS_OF(BMI1),
+	M(BZHI) = INNOCUOUS_OF(BMI2), M(MULX) = INNOCUOUS_OF(BMI2), M(PDEP) = INNOCUOUS_OF(BMI2), M(PEXT) = INNOCUOUS_OF(BMI2),
+	M(RORX) = INNOCUOUS_OF(BMI2), M(SARX) = INNOCUOUS_OF(BMI2), M(SHLX) = INNOCUOUS_OF(BMI2), M(SHRX) = INNOCUOUS_OF(BMI2),
+	M(CLFLUSH) = FLUSH_OF(CLFLUSH), M(CLFLUSHOPT) = FLUSH_OF(CLFLUSHOPT), M(CLWB) = FLUSH_OF(CLWB),
 
 	/* Stack. */
 	M(PUSH) = WITH_ESP(emit_push), M(POP) = WITH_ESP(emit_pop), M(LEAVE) = WITH_ESP(emit_leave),
@@ -79,7 +91,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(AAD) = CALLOUT_TO(bcd),
 	M(FXSAVE) = CALLOUT_TO(fxsave), M(FXRSTOR) = CALLOUT_TO(fxrstor), M(FNSAVE) = CALLOUT_TO(fnsave), M(FRSTOR) = CALLOUT_TO(frstor),
 	M(FNSTENV) = CALLOUT_TO(fnstenv), M(FLDENV) = CALLOUT_TO(fldenv),
-	M(MASKMOVQ) = AS(emit_maskmov), M(MASKMOVDQU) = AS(emit_maskmov),
+	M(MASKMOVQ) = {.emit = emit_maskmov, .needs = NEEDS(SSE)}, M(MASKMOVDQU) = {.emit = emit_maskmov, .needs = NEEDS(SSE2)},
 };
 
 static bool is_register(const ZydisDecodedOperand *op, ZydisRegisterClass c)
@@ -139,16 +151,31 @@ static const struct rule *special_form(const ZydisDecodedInstruction *d, const Z
 
 static const struct rule simd_rule = INNOCUOUS;
 
-const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode)
+/* BMI is VEX-encoded, which protected mode alone has (vol. 2, 2.3.1 and 2.5); of VEX and the rest there is nothing else. */
+static bool encoding_allowed(const ZydisDecodedInstruction *d, uint32_t mode)
 {
-	const struct rule *special;
+	bool bmi = d->meta.isa_ext == ZYDIS_ISA_EXT_BMI1 || d->meta.isa_ext == ZYDIS_ISA_EXT_BMI2;
 
-	if (d->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+	if (d->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+		return bmi && (mode & MODE_PE) && !(mode & MODE_VM);
+	return d->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+}
+
+static bool has(uint64_t features, uint8_t needs)
+{
+	return !needs || (features & FEATURE_BIT(needs - 1));
+}
+
+const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode, uint64_t features)
+{
+	const struct rule *special, *rule = &rules[d->mnemonic];
+
+	if (!encoding_allowed(d, mode))
 		return &rule_undefined;
 	special = special_form(d, op, mode);
 	if (special)
 		return special;
-	if (rules[d->mnemonic].emit)
-		return &rules[d->mnemonic];
-	return rules_simd_list(d) ? &simd_rule : &rule_undefined;
+	if (!rule->emit && rules_simd_find(d))
+		return has(features, rules_simd_find(d)) ? &simd_rule : &rule_undefined;
+	return rule->emit && has(features, rule->needs) ? rule : &rule_undefined;
 }

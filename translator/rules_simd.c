@@ -2,9 +2,12 @@
  * these reaches memory but through its ModRM operand, none shows or changes anything but the guest's registers. */
 #include "translator/internal.h"
 
-#define S(name) [ZYDIS_MNEMONIC_##name] = true,
+#define OF(extension, name) [ZYDIS_MNEMONIC_##name] = NEEDS(extension),
+/* x87 to SSE2 are told apart by their registers, not by their names. */
+#define NEEDS_BY_EXTENSION 0xFF
+#define S(name) [ZYDIS_MNEMONIC_##name] = NEEDS_BY_EXTENSION,
 
-static const bool listed[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+static const uint8_t listed[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	/* x87. Whole states and environments are callouts (rules.c). */
 	S(F2XM1) S(FABS) S(FADD) S(FADDP) S(FBLD) S(FBSTP) S(FCHS) S(FCMOVB) S(FCMOVBE) S(FCMOVE) S(FCMOVNB)
 	S(FCMOVNBE) S(FCMOVNE) S(FCMOVNU) S(FCMOVU) S(FCOM) S(FCOMI) S(FCOMIP) S(FCOMP) S(FCOMPP) S(FCOS) S(FDECSTP)
@@ -35,23 +38,47 @@ static const bool listed[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	S(MOVNTI) S(MOVNTPD) S(MOVQ2DQ) S(MOVSD) S(MOVUPD) S(MULPD) S(MULSD) S(ORPD) S(PADDQ) S(PMULUDQ) S(PSHUFD)
 	S(PSHUFHW) S(PSHUFLW) S(PSLLDQ) S(PSRLDQ) S(PSUBQ) S(PUNPCKHQDQ) S(PUNPCKLQDQ) S(SHUFPD) S(SQRTPD) S(SQRTSD)
 	S(SUBPD) S(SUBSD) S(UCOMISD) S(UNPCKHPD) S(UNPCKLPD) S(XORPD)
+#undef S
 	/* SSE3; MONITOR and MWAIT are none of it. */
+#define S(name) OF(SSE3, name)
 	S(ADDSUBPD) S(ADDSUBPS) S(FISTTP) S(HADDPD) S(HADDPS) S(HSUBPD) S(HSUBPS) S(LDDQU) S(MOVDDUP) S(MOVSHDUP)
 	S(MOVSLDUP)
-	/* SSSE3. */
+#undef S
+#define S(name) OF(SSSE3, name)
 	S(PABSB) S(PABSD) S(PABSW) S(PALIGNR) S(PHADDD) S(PHADDSW) S(PHADDW) S(PHSUBD) S(PHSUBSW) S(PHSUBW)
 	S(PMADDUBSW) S(PMULHRSW) S(PSHUFB) S(PSIGNB) S(PSIGND) S(PSIGNW)
+#undef S
+#define S(name) OF(SSE41, name)
+	S(BLENDPD) S(BLENDPS) S(BLENDVPD) S(BLENDVPS) S(DPPD) S(DPPS) S(EXTRACTPS) S(INSERTPS) S(MOVNTDQA) S(MPSADBW)
+	S(PACKUSDW) S(PBLENDVB) S(PBLENDW) S(PCMPEQQ) S(PEXTRB) S(PEXTRD) S(PHMINPOSUW) S(PINSRB) S(PINSRD) S(PMAXSB)
+	S(PMAXSD) S(PMAXUD) S(PMAXUW) S(PMINSB) S(PMINSD) S(PMINUD) S(PMINUW) S(PMOVSXBD) S(PMOVSXBQ) S(PMOVSXBW)
+	S(PMOVSXDQ) S(PMOVSXWD) S(PMOVSXWQ) S(PMOVZXBD) S(PMOVZXBQ) S(PMOVZXBW) S(PMOVZXDQ) S(PMOVZXWD) S(PMOVZXWQ) S(PMULDQ)
+	S(PMULLD) S(PTEST) S(ROUNDPD) S(ROUNDPS) S(ROUNDSD) S(ROUNDSS)
+#undef S
+#define S(name) OF(SSE42, name)
+	S(PCMPESTRI) S(PCMPESTRM) S(PCMPGTQ) S(PCMPISTRI) S(PCMPISTRM)
+#undef S
+#define S(name) OF(AES, name)
+	S(AESDEC) S(AESDECLAST) S(AESENC) S(AESENCLAST) S(AESIMC) S(AESKEYGENASSIST)
+#undef S
+#define S(name) OF(SHA, name)
+	S(SHA1MSG1) S(SHA1MSG2) S(SHA1NEXTE) S(SHA1RNDS4) S(SHA256MSG1) S(SHA256MSG2) S(SHA256RNDS2)
+#undef S
+	OF(PCLMULQDQ, PCLMULQDQ)
 };
 
-bool rules_simd_list(const ZydisDecodedInstruction *d)
+uint8_t rules_simd_find(const ZydisDecodedInstruction *d)
 {
-	if (!listed[d->mnemonic] || d->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
-		return false;
+	uint8_t needs = d->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ? listed[d->mnemonic] : 0;
+
+	if (needs != NEEDS_BY_EXTENSION)
+		return needs;
 	switch (d->meta.isa_ext) {
-	case ZYDIS_ISA_EXT_X87: case ZYDIS_ISA_EXT_MMX: case ZYDIS_ISA_EXT_SSE: case ZYDIS_ISA_EXT_SSE2: case ZYDIS_ISA_EXT_SSE3:
-	case ZYDIS_ISA_EXT_SSSE3:
-		return true;
-	default:
-		return false; /* SSE4 gave some names (PEXTRW) more forms */
+	case ZYDIS_ISA_EXT_X87: return NEEDS(FPU);
+	case ZYDIS_ISA_EXT_MMX: return NEEDS(MMX);
+	case ZYDIS_ISA_EXT_SSE: return NEEDS(SSE);
+	case ZYDIS_ISA_EXT_SSE2: return NEEDS(SSE2);
+	case ZYDIS_ISA_EXT_SSE4: return NEEDS(SSE41); /* PEXTRW to memory */
+	default: return 0;
 	}
 }

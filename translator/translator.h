@@ -3,6 +3,7 @@
 #ifndef TRANSLATOR_TRANSLATOR_H
 #define TRANSLATOR_TRANSLATOR_H
 
+#include "base/features.h"
 #include "base/side_table.h"
 #include "base/types.h"
 
@@ -22,6 +23,7 @@ struct translator_input {
 	uint32_t cs_base;
 	uint32_t cs_end;       /* CS limit + 1, or 0: 4 GiB. Branches to there and beyond raise #GP; the caller clips `length` */
 	uint32_t mode;         /* MODE_* */
+	uint64_t features;     /* a FEATURE_BIT for each extension that the guest has */
 	uint32_t max_instructions;
 	bool basic_blocks;     /* end at every branch and callout; else only where control never falls through */
 	/* Instructions to be emitted in soft form whatever the mode says: a bit for each byte of the page that `bytes` begins in, or NULL. */

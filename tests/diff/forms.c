@@ -33,6 +33,19 @@ static void put_modrm(struct maker *m)
 	maker_put(m, m->disp, m->disp_size);
 }
 
+/* The second and third byte of a VEX prefix. VEX.vvvv has four bits, and 32-bit mode no registers for the upper one: it is not looked at. */
+static void put_vex(struct maker *m, const char *token)
+{
+	static const char *const mandatory[] = {"np", "66", "f3", "f2"};
+	unsigned pp = 0, vvvv = maker_below(m, 16);
+
+	while (strcmp(mandatory[pp], token + 5)) pp++;
+	if (token[3] == '3') /* RORX has no third register */
+		vvvv = 15;
+	maker_put(m, 0xE0u | (unsigned)(token[3] - '0'), 1);
+	maker_put(m, vvvv << 3 | pp, 1);
+}
+
 static void put_token(struct maker *m, const char *token)
 {
 	if (token[0] == '/')
@@ -45,6 +58,8 @@ static void put_token(struct maker *m, const char *token)
 		maker_put(m, setup_is(m, "return") || setup_is(m, "enter") ? maker_below(m, 256) : maker_next(m), 2);
 	else if (!strcmp(token, "iv"))
 		maker_put(m, maker_interesting(m), m->word ? 2 : 4);
+	else if (!strncmp(token, "vex", 3))
+		put_vex(m, token);
 	else if (!strcmp(token, "o32"))
 		maker_put(m, m->linear - maker_segment_base(m, maker_data_segment(m)), m->a16 ? 2 : 4);
 	else if (!strcmp(token, "far"))
@@ -118,6 +133,21 @@ static void setup_target(struct maker *m)
 	else
 		maker_settle(m, m->rm, target);
 	settle_data(m, ESP, SEG_SS);
+}
+
+/* Strings of few different characters, with an end somewhere; lengths near 16, of either sign. */
+static void setup_text(struct maker *m)
+{
+	for (unsigned i = 0; m->has_memory && i < 16; i += 4) {
+		uint32_t x = maker_next(m);
+		maker_put_data(m, m->linear + i, x & 0x03030303u & (maker_below(m, 4) ? ~0u : x >> 8));
+	}
+	for (unsigned i = 0; i < sizeof(m->c->in.xmm) && !m->block; i++)
+		m->c->in.xmm[i / 16][i % 16] = (uint8_t)(maker_below(m, 12) ? 1 + maker_below(m, 3) : 0);
+	for (unsigned reg = EAX; reg <= EDX; reg += EDX - EAX) {
+		if (maker_is_free(m, reg) && maker_below(m, 4))
+			maker_settle(m, reg, maker_below(m, 40) - 20);
+	}
 }
 
 static void setup_divide(struct maker *m)
@@ -267,6 +297,7 @@ static void apply_setup(struct maker *m)
 		{"leave", setup_leave}, {"popf", setup_popf}, {"xlat", setup_xlat}, {"count", setup_count}, {"divide", setup_divide},
 		{"cmpxchg", setup_compare}, {"bound", setup_bound}, {"maskmov", setup_maskmov}, {"fldcw", setup_fldcw}, {"ldmxcsr", setup_ldmxcsr},
 		{"selector", setup_selector}, {"far code", setup_far_code}, {"far return", setup_far_return}, {"far data", setup_far_data},
+		{"text", setup_text},
 	};
 
 	for (size_t i = 0; i < sizeof(setups) / sizeof(*setups); i++) {
@@ -277,7 +308,7 @@ static void apply_setup(struct maker *m)
 
 static bool needs_fpu(const struct maker *m)
 {
-	return setup_is(m, "fpu") || setup_is(m, "maskmov") || setup_is(m, "fldcw") || setup_is(m, "ldmxcsr");
+	return setup_is(m, "fpu") || setup_is(m, "maskmov") || setup_is(m, "fldcw") || setup_is(m, "ldmxcsr") || setup_is(m, "text");
 }
 
 /* Before anything of the instruction is written: in a block, registers are settled by instructions. */

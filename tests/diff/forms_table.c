@@ -1,5 +1,6 @@
 /* The instruction forms, as templates. Tokens: hex bytes; rN = a register in the low bits of the byte before; /r /0../7 = ModRM with any
- * operand, followed by m or r where only memory or a register will do; ib iw id iv = immediate, v by operand size; o32 = a memory offset.
+ * operand, followed by m or r where only memory or a register will do; ib iw id iv = immediate, v by operand size; o32 = a memory offset;
+ * vexM.P = the rest of a VEX prefix with map M and P for a mandatory prefix, which holds a third register.
  * Options behind '|': o = also with an operand-size prefix, l = also with LOCK, a = often with an address-size prefix, which every other
  * form has now and then; and one of the set-ups in forms.c. */
 #include "forms.h"
@@ -34,6 +35,12 @@
 #define SSE2X(op) {"sse ps " #op, "0F " #op " /r", "|fpu"}, {"sse pd " #op, "66 0F " #op " /r", "|fpu"}
 #define SSEM(op) {"sse ps " #op " m", "0F " #op " /rm", "|fpu"}, {"sse pd " #op " m", "66 0F " #op " /rm", "|fpu"}
 #define SSSE3(op) {"ssse3 " #op, "0F 38 " #op " /r", "|fpu"}, {"ssse3 xmm " #op, "66 0F 38 " #op " /r", "|fpu"}
+#define SSE41(op) {"sse4.1 " #op, "66 0F 38 " #op " /r", "|fpu"}
+#define SSE41I(op) {"sse4.1 ib " #op, "66 0F 3A " #op " /r ib", "|fpu"}
+#define AES(op) {"aes " #op, "66 0F 38 " #op " /r", "|fpu"}
+#define SHA(op) {"sha " #op, "0F 38 " #op " /r", "|fpu"}
+#define PCMPSTR(op) {"pcmpstr " #op, "66 0F 3A " #op " /r ib", "|text"}
+#define BMI(name, op, pp) {name, "C4 vex2." pp " " #op " /r", ""}
 #define FMEM(op, n) {"x87 " #op " /" #n " m", #op " /" #n "m", "|fpu"}
 #define FREG(op, n) {"x87 " #op " /" #n " st", #op " /" #n "r", "|fpu"}
 #define FALL(op) \
@@ -138,5 +145,20 @@ const struct form_template form_templates[] = {
 	{"haddps", "F2 0F 7C /r", "|fpu"}, {"hsubpd", "66 0F 7D /r", "|fpu"}, {"hsubps", "F2 0F 7D /r", "|fpu"},
 	SSSE3(00), SSSE3(01), SSSE3(02), SSSE3(03), SSSE3(04), SSSE3(05), SSSE3(06), SSSE3(07), SSSE3(08), SSSE3(09), SSSE3(0A), SSSE3(0B), SSSE3(1C), SSSE3(1D),
 	SSSE3(1E), {"palignr", "0F 3A 0F /r ib", "|fpu"}, {"palignr x", "66 0F 3A 0F /r ib", "|fpu"},
+	SSE41(10), SSE41(14), SSE41(15), SSE41(17), SSE41(20), SSE41(21), SSE41(22), SSE41(23), SSE41(24), SSE41(25), SSE41(28), SSE41(29),
+	{"movntdqa", "66 0F 38 2A /rm", "|fpu"}, SSE41(2B), SSE41(30), SSE41(31), SSE41(32), SSE41(33), SSE41(34), SSE41(35), SSE41(37), SSE41(38), SSE41(39),
+	SSE41(3A), SSE41(3B), SSE41(3C), SSE41(3D), SSE41(3E), SSE41(3F), SSE41(40), SSE41(41),
+	SSE41I(08), SSE41I(09), SSE41I(0A), SSE41I(0B), SSE41I(0C), SSE41I(0D), SSE41I(0E), SSE41I(14), SSE41I(15), SSE41I(16), SSE41I(17), SSE41I(20),
+	SSE41I(21), SSE41I(22), SSE41I(40), SSE41I(41), SSE41I(42), {"pclmulqdq", "66 0F 3A 44 /r ib", "|fpu"},
+	PCMPSTR(60), PCMPSTR(61), PCMPSTR(62), PCMPSTR(63),
+	AES(DB), AES(DC), AES(DD), AES(DE), AES(DF), {"aeskeygenassist", "66 0F 3A DF /r ib", "|fpu"},
+	SHA(C8), SHA(C9), SHA(CA), SHA(CB), SHA(CC), SHA(CD), {"sha1rnds4", "0F 3A CC /r ib", "|fpu"},
+	{"crc32 r,rm8", "F2 0F 38 F0 /r", "o"}, {"crc32 r,rm", "F2 0F 38 F1 /r", "o"}, {"popcnt", "F3 0F B8 /r", "o"}, {"tzcnt", "F3 0F BC /r", "o"},
+	{"lzcnt", "F3 0F BD /r", "o"}, {"movbe r,m", "0F 38 F0 /rm", "o"}, {"movbe m,r", "0F 38 F1 /rm", "o"},
+	{"adcx", "66 0F 38 F6 /r", ""}, {"adox", "F3 0F 38 F6 /r", ""},
+	BMI("andn", F2, "np"), BMI("bextr", F7, "np"), BMI("bzhi", F5, "np"), BMI("mulx", F6, "f2"), BMI("pdep", F5, "f2"), BMI("pext", F5, "f3"),
+	BMI("sarx", F7, "f3"), BMI("shlx", F7, "66"), BMI("shrx", F7, "f2"), {"blsr", "C4 vex2.np F3 /1", ""}, {"blsmsk", "C4 vex2.np F3 /2", ""},
+	{"blsi", "C4 vex2.np F3 /3", ""}, {"rorx", "C4 vex3.f2 F0 /r ib", ""},
+	{"clflush", "0F AE /7m", ""}, {"clflushopt", "66 0F AE /7m", ""}, {"clwb", "66 0F AE /6m", ""}, {"prefetchw", "0F 0D /1m", ""},
 };
 const unsigned form_template_count = sizeof(form_templates) / sizeof(*form_templates);

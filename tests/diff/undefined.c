@@ -25,6 +25,9 @@ static const struct undefined table[] = {
 	{"bt", OF | SF | AF | PF},                              /* BT, BTS, BTR, BTC: "The OF, SF, AF, and PF flags are undefined." */
 	{"lock bt", OF | SF | AF | PF},
 	{"bsf", CF | OF | SF | AF | PF}, {"bsr", CF | OF | SF | AF | PF}, /* BSF, BSR: all but ZF */
+	{"tzcnt", OF | SF | AF | PF}, {"lzcnt", OF | SF | AF | PF}, /* TZCNT, LZCNT: "OF, SF, PF, and AF flags are undefined." */
+	{"bextr", SF | AF | PF},                                /* BEXTR: "AF, SF, and PF are undefined." */
+	{"andn", AF | PF}, {"bls", AF | PF}, {"bzhi", AF | PF}, /* ANDN, BLSI, BLSMSK, BLSR, BZHI: "AF and PF flags are undefined." */
 	{"daa", OF}, {"das", OF},                               /* DAA, DAS: "The OF flag is undefined." */
 	{"aaa", OF | SF | ZF | PF}, {"aas", OF | SF | ZF | PF}, /* AAA, AAS: "The OF, SF, ZF, and PF flags are undefined." */
 	{"aam", OF | AF | CF}, {"aad", OF | AF | CF},           /* AAM, AAD: "The OF, AF, and CF flags are undefined." */

@@ -101,7 +101,18 @@ static inline bool host_base_allowed(ZydisMnemonic m)
 	A(STC) A(SUB) A(TEST) A(XADD) A(XCHG) A(XOR)
 	A(CMOVB) A(CMOVBE) A(CMOVL) A(CMOVLE) A(CMOVNB) A(CMOVNBE) A(CMOVNL) A(CMOVNLE) A(CMOVNO) A(CMOVNP) A(CMOVNS) A(CMOVNZ) A(CMOVO)
 	A(CMOVP) A(CMOVS) A(CMOVZ)
-	A(RORX) A(SHRX) A(SARX) A(PEXT)
+	A(LZCNT) A(TZCNT) A(MOVBE) A(RDRAND) A(RDSEED) A(ADCX) A(ADOX)
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* BMI on general registers; nothing else is VEX-encoded. */
+static inline bool host_vex_allowed(ZydisMnemonic m)
+{
+	switch (m) {
+	A(ANDN) A(BEXTR) A(BLSI) A(BLSMSK) A(BLSR) A(BZHI) A(MULX) A(PDEP) A(PEXT) A(RORX) A(SARX) A(SHLX) A(SHRX)
 		return true;
 	default:
 		return false;
@@ -132,14 +143,13 @@ static inline bool host_repeats(const struct host_insn *i)
 
 static inline bool host_mnemonic_allowed(const struct host_insn *i)
 {
-	bool vex = i->d.mnemonic == ZYDIS_MNEMONIC_RORX || i->d.mnemonic == ZYDIS_MNEMONIC_SHRX || i->d.mnemonic == ZYDIS_MNEMONIC_SARX ||
-		   i->d.mnemonic == ZYDIS_MNEMONIC_PEXT;
-
-	if (i->d.encoding != (vex ? ZYDIS_INSTRUCTION_ENCODING_VEX : ZYDIS_INSTRUCTION_ENCODING_LEGACY))
+	if (i->d.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+		return host_vex_allowed(i->d.mnemonic);
+	if (i->d.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
 		return false;
 	switch (i->d.meta.isa_ext) {
 	case ZYDIS_ISA_EXT_X87: case ZYDIS_ISA_EXT_MMX: case ZYDIS_ISA_EXT_SSE: case ZYDIS_ISA_EXT_SSE2: case ZYDIS_ISA_EXT_SSE3:
-	case ZYDIS_ISA_EXT_SSSE3:
+	case ZYDIS_ISA_EXT_SSSE3: case ZYDIS_ISA_EXT_SSE4: case ZYDIS_ISA_EXT_AES: case ZYDIS_ISA_EXT_PCLMULQDQ: case ZYDIS_ISA_EXT_SHA:
 		return host_simd_allowed(i->d.mnemonic);
 	default:
 		return host_base_allowed(i->d.mnemonic) || host_repeats(i);

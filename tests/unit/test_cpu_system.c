@@ -1,4 +1,7 @@
 /* System registers, the mode word, MSRs, CPUID, ports, interrupt flag: against vol. 2 and vol. 3 ch. 2. */
+#include <cpuid.h>
+
+#include "base/features.h"
 #include "tests/unit/cpu_fixture.h"
 
 static enum callout_result to_cr(unsigned reg, uint32_t value)
@@ -352,10 +355,20 @@ TEST(cpu_system, cpuid_identity)
 	CHECK_EQ(cpu.gpr[EAX], 32 << 8 | 36);
 }
 
+/* Instruction-set extensions: shown where the host has them. */
+static const struct { enum feature feature; uint32_t leaf, gpr, bit; } places[] = {
+	{ FEATURE_SSE3, 1, ECX, 0 }, { FEATURE_PCLMULQDQ, 1, ECX, 1 }, { FEATURE_SSSE3, 1, ECX, 9 }, { FEATURE_SSE41, 1, ECX, 19 },
+	{ FEATURE_SSE42, 1, ECX, 20 }, { FEATURE_MOVBE, 1, ECX, 22 }, { FEATURE_POPCNT, 1, ECX, 23 }, { FEATURE_AES, 1, ECX, 25 },
+	{ FEATURE_RDRAND, 1, ECX, 30 }, { FEATURE_CLFLUSH, 1, EDX, 19 }, { FEATURE_BMI1, 7, EBX, 3 }, { FEATURE_BMI2, 7, EBX, 8 },
+	{ FEATURE_RDSEED, 7, EBX, 18 }, { FEATURE_ADX, 7, EBX, 19 }, { FEATURE_CLFLUSHOPT, 7, EBX, 23 }, { FEATURE_CLWB, 7, EBX, 24 },
+	{ FEATURE_SHA, 7, EBX, 29 }, { FEATURE_LZCNT, 0x80000001, ECX, 5 }, { FEATURE_PREFETCHW, 0x80000001, ECX, 8 },
+};
+
 /* What a kernel concludes from CPUID must hold: no feature whose registers or instructions are absent. */
 TEST(cpu_system, cpuid_features)
 {
 	set_up();
+	for (unsigned i = 0; i < ARRAY_LEN(places); i++) cpu.features &= ~FEATURE_BIT(places[i].feature);
 	cpuid(1);
 	CHECK_EQ(cpu.gpr[EAX] >> 8 & 15, 6);
 	CHECK_EQ((cpu.gpr[EAX] >> 4 & 15) | (cpu.gpr[EAX] >> 12 & 0xF0), 28);
@@ -365,7 +378,7 @@ TEST(cpu_system, cpuid_features)
 	uint32_t want = 0;
 	for (unsigned i = 0; i < ARRAY_LEN(present); i++) want |= 1u << present[i];
 	CHECK_EQ(edx, want);
-	CHECK_EQ(ecx, 1u << 0 | 1u << 9 | 1u << 31);
+	CHECK_EQ(ecx, 1u << 31);
 	CHECK(!(edx & 1u << 9));
 	/* CR4 and MSRs agree. */
 	CHECK_EQ((edx >> 6 & 1) != 0, to_cr(4, CR4_PAE) != CALLOUT_FAULT);
@@ -486,6 +499,36 @@ TEST(cpu_system, features_follow_the_list)
 	}
 	char tiny[8];
 	CHECK(!cpu_features_parse("bad", &cpu.features, tiny, sizeof(tiny)));
+}
+
+static uint32_t cpuid_register(uint32_t leaf, unsigned gpr)
+{
+	cpuid(leaf);
+	return cpu.gpr[gpr];
+}
+
+/* Each extension has its bit, alone; and shown are those that the host's own CPUID shows there. */
+TEST(cpu_system, cpuid_extensions)
+{
+	uint64_t shown = cpu_features_default();
+	uint32_t words[4];
+	set_up();
+	for (unsigned i = 0; i < ARRAY_LEN(places); i++) {
+		cpu.features = 0;
+		uint32_t without = cpuid_register(places[i].leaf, places[i].gpr);
+		cpu.features = FEATURE_BIT(places[i].feature);
+		CHECK_EQ(cpuid_register(places[i].leaf, places[i].gpr), without | 1u << places[i].bit);
+		CHECK(!(without >> places[i].bit & 1));
+		__cpuid_count(places[i].leaf, 0, words[0], words[3], words[1], words[2]); /* by enum gpr */
+		CHECK_EQ(shown >> places[i].feature & 1, words[places[i].gpr] >> places[i].bit & 1);
+	}
+	/* What goes with them: the line that CLFLUSH flushes, and nothing in another subleaf of 7. */
+	cpu.features = FEATURES_ALL;
+	CHECK_EQ(cpuid_register(1, EBX) >> 8 & 255, 8);
+	cpu.gpr[EAX] = 7;
+	cpu.gpr[ECX] = 1;
+	callout_cpuid(&cpu, 2 << 8, 0, 0);
+	CHECK_EQ(cpu.gpr[EBX], 0);
 }
 
 TEST(cpu_system, time_stamp)

@@ -30,7 +30,7 @@ static const struct translator_stubs fixture_stubs = {
 static inline struct translator_input fixture_input(const uint8_t *bytes, uint32_t length, uint32_t mode)
 {
 	return (struct translator_input){
-		.bytes = bytes, .length = length, .eip = 0x1000, .mode = mode, .max_instructions = 1, .gfn2 = GFN_NONE, .stubs = fixture_stubs,
+		.bytes = bytes, .length = length, .eip = 0x1000, .mode = mode, .features = FEATURES_ALL, .max_instructions = 1, .gfn2 = GFN_NONE, .stubs = fixture_stubs,
 		.code = fixture_code, .code_pc = FIXTURE_CODE_PC, .capacity = TRANSLATOR_MAX_BYTES,
 	};
 }
