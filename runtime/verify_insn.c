@@ -99,6 +99,18 @@ static bool is_defined(const struct verify_insn *insn)
 	return !((op == 0xFE && kind > 1) || (op == 0xFF && kind == 7) || ((op == 0xC6 || op == 0xC7 || op == 0x8F) && kind != 0));
 }
 
+/* Instruction-set extensions that Unicorn's processor does not have, or not as the guest's: POPCNT, RDRAND, TZCNT, LZCNT, VEX, and the three-byte
+ * opcodes beyond SSSE3. */
+static bool is_extension(const struct verify_insn *insn, bool repeats)
+{
+	uint32_t op = insn->opcode;
+
+	if (op >= 0x200)
+		return !is_defined(insn);
+	return op == 0x1B8 || (repeats && (op == 0x1BC || op == 0x1BD)) || (op == 0x1C7 && insn->modrm >= 0xF0) ||
+	       (op == 0xC4 && insn->modrm >= 0xC0);
+}
+
 static void classify_one_byte(struct verify_insn *insn, const struct vcpu *v)
 {
 	uint32_t reg = insn->modrm >> 3 & 7, rm = insn->modrm >> 6 == 3 ? BIT(insn->modrm & 7) : 0;
@@ -215,8 +227,7 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 	/* Unicorn does not survive the translation of some undefined instructions. */
 	if ((insn->lock && !may_lock(insn)) || !is_defined(insn))
 		stop(insn, 0, false);
-	/* TZCNT and LZCNT in Unicorn, BSF and BSR here. */
-	if (repeats && (insn->opcode == 0x1BC || insn->opcode == 0x1BD))
+	if (is_extension(insn, repeats))
 		stop(insn, 0xFF, true);
 	insn->transfers = is_transfer(insn->opcode, insn->modrm);
 	insn->branches = is_branch(insn->opcode, insn->modrm);
