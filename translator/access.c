@@ -164,8 +164,11 @@ static bool is_forbidden(const struct translation *t, const struct guest_mem *m)
 static void add_segment(struct translation *t, const struct insn *insn, const struct guest_mem *m)
 {
 	unsigned seg_class = MODE_SEG(t->in->mode, m->seg);
+	bool may_flush = m->flush && m->seg == SEG_CS && seg_class == MODE_SEG_GENERAL;
 
-	if (seg_class == MODE_SEG_GENERAL || is_forbidden(t, m))
+	if (may_flush)
+		check_limit(t, insn, m);
+	else if (seg_class == MODE_SEG_GENERAL || is_forbidden(t, m))
 		emit_callout_word(t, insn->eip, CALLOUT_ARG(CALLOUT_check_segment, insn->length, m->write, row_size(m->size) >> ROW_SIZE_SHIFT,
 							    m->seg, 0, 0, 1, 0));
 	else if (seg_class == MODE_SEG_LIMIT)

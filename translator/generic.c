@@ -252,6 +252,7 @@ bool emit_flush(struct translation *t, const struct insn *insn)
 	struct guest_mem m = access_of(insn, &insn->op[0]);
 
 	m.size = 1;
+	m.flush = true;
 	emit_load(&t->e, R10, access_emit(t, insn, &m, false), 1);
 	return false;
 }

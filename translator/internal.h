@@ -84,6 +84,7 @@ struct guest_mem {
 	int32_t disp;
 	uint8_t size;         /* bytes */
 	bool write;           /* or read and write */
+	bool flush;           /* as a read, but code that can only run may be flushed (vol. 2, CLFLUSH) */
 };
 struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op);
 /* The effective address (offset in the segment) into R8D. */

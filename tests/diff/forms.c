@@ -147,6 +147,9 @@ static void setup_text(struct maker *m)
 	for (unsigned reg = EAX; reg <= EDX; reg += EDX - EAX) {
 		if (maker_is_free(m, reg) && maker_below(m, 4))
 			maker_settle(m, reg, maker_below(m, 40) - 20);
+		/* A length that has no absolute value ends Unicorn's process. */
+		if (m->c->in.gpr[reg] == 0x80000000)
+			m->c->defined = false;
 	}
 }
 

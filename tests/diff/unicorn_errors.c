@@ -215,7 +215,9 @@ const struct unicorn_error unicorn_errors[] = {
 	{"ssse3 1D", PART_TOP | PART_X87 | PART_UPPER, "TOP is not set to 0; registers differ with TOP; bits 64-79 of a written register are not set to ones"},
 	{"ssse3 1E", PART_TOP | PART_X87 | PART_UPPER, "TOP is not set to 0; registers differ with TOP; bits 64-79 of a written register are not set to ones"},
 	{"palignr", PART_TOP | PART_X87 | PART_UPPER, "TOP is not set to 0; registers differ with TOP; bits 64-79 of a written register are not set to ones"},
-	/* Extensions. */
+	/* Extensions. The alignment of operands is checked nowhere. */
+	{"pclmulqdq", PART_EXCEPTION, "no #GP for an operand that is not aligned"}, {"movntdqa", PART_EXCEPTION, "no #GP for an operand that is not aligned"},
+	{"sse4.1 *", PART_EXCEPTION, "no #GP for an operand that is not aligned"}, {"aes*", PART_EXCEPTION, "no #GP for an operand that is not aligned"},
 	{"popcnt", PART_EXCEPTION, "#UD: its processor has none"}, {"movbe *", PART_EXCEPTION, "#UD: its processor has none"},
 	{"sha*", PART_EXCEPTION, "#UD: its processor has none"}, {"clflushopt", PART_EXCEPTION, "#UD: its processor has none"},
 	{"clwb", PART_EXCEPTION, "#UD: its processor has none"},
