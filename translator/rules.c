@@ -9,6 +9,8 @@
 #define WITH_ESP(function) {.emit = function, .defers_esp = true}
 #define CALLOUT_TO(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true}
 #define CALLOUT_VIA(function, id) {.emit = function, .callout = CALLOUT_##id, .leaves = true}
+#define CALLOUT_OF(extension, id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .needs = NEEDS(extension)}
+#define CALLOUT_ENDS_OF(extension, id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .ends = true, .needs = NEEDS(extension)}
 #define CALLOUT_ENDS(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .ends = true}
 #define M(name) [ZYDIS_MNEMONIC_##name]
 
@@ -83,13 +85,13 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(LGDT) = CALLOUT_TO(lgdt), M(LIDT) = CALLOUT_TO(lidt), M(LLDT) = CALLOUT_TO(lldt), M(LTR) = CALLOUT_TO(ltr),
 	M(LMSW) = CALLOUT_ENDS(lmsw), M(CLTS) = CALLOUT_ENDS(clts),
 	M(LAR) = CALLOUT_TO(lar), M(LSL) = CALLOUT_TO(lsl), M(VERR) = CALLOUT_TO(verr), M(VERW) = CALLOUT_TO(verw), M(ARPL) = CALLOUT_TO(arpl),
-	M(STAC) = CALLOUT_TO(stac), M(CLAC) = CALLOUT_TO(clac), M(INVLPG) = CALLOUT_ENDS(invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
-	M(RDMSR) = CALLOUT_TO(rdmsr), M(WRMSR) = CALLOUT_ENDS(wrmsr), M(RDPMC) = CALLOUT_TO(rdpmc), M(CPUID) = CALLOUT_TO(cpuid),
-	M(RDTSC) = CALLOUT_VIA(emit_rdtsc, rdtsc), M(SYSENTER) = CALLOUT_ENDS(sysenter), M(SYSEXIT) = CALLOUT_ENDS(sysexit),
+	M(STAC) = CALLOUT_OF(SMAP, stac), M(CLAC) = CALLOUT_OF(SMAP, clac), M(INVLPG) = CALLOUT_ENDS(invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
+	M(RDMSR) = CALLOUT_OF(MSR, rdmsr), M(WRMSR) = CALLOUT_ENDS_OF(MSR, wrmsr), M(RDPMC) = CALLOUT_TO(rdpmc), M(CPUID) = CALLOUT_TO(cpuid),
+	M(RDTSC) = {.emit = emit_rdtsc, .callout = CALLOUT_rdtsc, .leaves = true, .needs = NEEDS(TSC)}, M(SYSENTER) = CALLOUT_ENDS_OF(SEP, sysenter), M(SYSEXIT) = CALLOUT_ENDS_OF(SEP, sysexit),
 	M(IN) = CALLOUT_TO(in), M(OUT) = CALLOUT_TO(out), M(BOUND) = CALLOUT_TO(bound),
 	M(AAA) = CALLOUT_TO(bcd), M(AAS) = CALLOUT_TO(bcd), M(DAA) = CALLOUT_TO(bcd), M(DAS) = CALLOUT_TO(bcd), M(AAM) = CALLOUT_TO(bcd),
 	M(AAD) = CALLOUT_TO(bcd),
-	M(FXSAVE) = CALLOUT_TO(fxsave), M(FXRSTOR) = CALLOUT_TO(fxrstor), M(FNSAVE) = CALLOUT_TO(fnsave), M(FRSTOR) = CALLOUT_TO(frstor),
+	M(FXSAVE) = CALLOUT_OF(FXSR, fxsave), M(FXRSTOR) = CALLOUT_OF(FXSR, fxrstor), M(FNSAVE) = CALLOUT_TO(fnsave), M(FRSTOR) = CALLOUT_TO(frstor),
 	M(FNSTENV) = CALLOUT_TO(fnstenv), M(FLDENV) = CALLOUT_TO(fldenv),
 	M(MASKMOVQ) = {.emit = emit_maskmov, .needs = NEEDS(SSE)}, M(MASKMOVDQU) = {.emit = emit_maskmov, .needs = NEEDS(SSE2)},
 };

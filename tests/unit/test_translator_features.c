@@ -23,6 +23,9 @@ static const struct {
 	{"movntq", FEATURE_MMX, MMX, {0x0F, 0xE7, 0x00}}, {"maskmovq", FEATURE_SSE, MMX, {0x0F, 0xF7, 0xC1}},
 	{"cvtpi2ps", FEATURE_SSE, SSE, {0x0F, 0x2A, 0xC1}}, {"movdq2q", FEATURE_SSE2, SSE, {0xF2, 0x0F, 0xD6, 0xC1}},
 	{"ldmxcsr", FEATURE_SSE, SSE, {0x0F, 0xAE, 0x10}}, {"movnti", FEATURE_SSE2, GENERAL, {0x0F, 0xC3, 0x00}},
+	{"rdtsc", FEATURE_TSC, GENERAL, {0x0F, 0x31}}, {"rdmsr", FEATURE_MSR, GENERAL, {0x0F, 0x32}}, {"wrmsr", FEATURE_MSR, GENERAL, {0x0F, 0x30}},
+	{"sysenter", FEATURE_SEP, GENERAL, {0x0F, 0x34}}, {"sysexit", FEATURE_SEP, GENERAL, {0x0F, 0x35}},
+	{"fxsave", FEATURE_FXSR, GENERAL, {0x0F, 0xAE, 0x00}}, /* what forbids it is its callout's business */
 	{"cmovz", FEATURE_CMOV, GENERAL, {0x0F, 0x44, 0xC1}}, {"cmpxchg8b", FEATURE_CX8, GENERAL, {0x0F, 0xC7, 0x08}},
 	{"mfence", FEATURE_SSE2, GENERAL, {0x0F, 0xAE, 0xF0}},
 	{"fadd", FEATURE_FPU, X87, {0xD8, 0xC1}},
