@@ -159,6 +159,7 @@ const struct form_template form_templates[] = {
 	BMI("andn", F2, "np"), BMI("bextr", F7, "np"), BMI("bzhi", F5, "np"), BMI("mulx", F6, "f2"), BMI("pdep", F5, "f2"), BMI("pext", F5, "f3"),
 	BMI("sarx", F7, "f3"), BMI("shlx", F7, "66"), BMI("shrx", F7, "f2"), {"blsr", "C4 vex2.np F3 /1", ""}, {"blsmsk", "C4 vex2.np F3 /2", ""},
 	{"blsi", "C4 vex2.np F3 /3", ""}, {"rorx", "C4 vex3.f2 F0 /r ib", ""},
-	{"clflush", "0F AE /7m", ""}, {"clflushopt", "66 0F AE /7m", ""}, {"clwb", "66 0F AE /6m", ""}, {"prefetchw", "0F 0D /1m", ""},
+	{"clflush", "0F AE /7m", ""}, {"clflushopt", "66 0F AE /7m", ""}, {"clwb", "66 0F AE /6m", ""}, {"prefetch", "0F 0D /0m", ""}, {"prefetchw", "0F 0D /1m", ""},
+	{"prefetchwt1", "0F 0D /2m", ""},
 };
 const unsigned form_template_count = sizeof(form_templates) / sizeof(*form_templates);
