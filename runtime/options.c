@@ -256,12 +256,17 @@ static const struct option_rule run_options[] = {
 };
 _Static_assert(ARRAY_LEN(run_options) <= 8 * sizeof(((struct parser *)0)->seen), "a bit for each option");
 
-static int find_option(const struct parser *p, const char *word, size_t length)
+static int find_rule(const struct option_rule *rules, size_t count, const char *word, size_t length)
 {
-	for (size_t i = 0; i < p->rule_count; i++) {
-		if (strlen(p->rules[i].name) == length && !memcmp(p->rules[i].name, word, length)) return (int)i;
+	for (size_t i = 0; i < count; i++) {
+		if (strlen(rules[i].name) == length && !memcmp(rules[i].name, word, length)) return (int)i;
 	}
 	return -1;
+}
+
+static int find_option(const struct parser *p, const char *word, size_t length)
+{
+	return find_rule(p->rules, p->rule_count, word, length);
 }
 
 static bool is_help(const char *word)
@@ -287,6 +292,14 @@ static const char *command_name(enum command command)
 	return "";
 }
 
+/* There is no such option, or it is one of other commands. */
+static int refuse_option(struct parser *p, const char *word, size_t length)
+{
+	if (find_rule(run_options, ARRAY_LEN(run_options), word, length) >= 0 || find_rule(options_inspect, options_inspect_count, word, length) >= 0)
+		return options_refuse(p, "bt-vmm %s takes no option %.*s", command_name(p->o->command), (int)length, word);
+	return options_refuse(p, "the option '%.*s' is unknown: bt-vmm --help lists them", (int)length, word);
+}
+
 static int check_rule(struct parser *p, const struct option_rule *rule, uint64_t bit)
 {
 	if (!(rule->commands & 1u << p->o->command))
@@ -306,7 +319,7 @@ static int parse_option(struct parser *p, int argc, char **argv, int *used)
 	if (word[0] != '-')
 		return options_refuse(p, "'%s' is no option: a kernel is given by --kernel FILE, and an optional value behind '=' (--stats=json)", word);
 	int index = find_option(p, word, length);
-	if (index < 0) return options_refuse(p, "the option '%.*s' is unknown: bt-vmm --help lists them", (int)length, word);
+	if (index < 0) return refuse_option(p, word, length);
 	const struct option_rule *rule = &p->rules[index];
 	int error = check_rule(p, rule, 1ull << index);
 	if (error) return error;

@@ -108,7 +108,7 @@ USAGE_ROWS = [
     ("kernel without its option", ["run", "good"], ["'good'", "--kernel"]),
     ("option without its value", ["run", "--kernel"], ["--kernel"]),
     ("option instead of a value", ["run", "--kernel", "--no-reboot"], ["--kernel"]),
-    ("unknown option", ["run", "--kernel", "good", "--color"], ["'--color'"]),
+    ("unknown option", ["run", "--kernel", "good", "--colour"], ["'--colour'"]),
     ("unknown option of check", ["check", "--kernel", "good"], ["--kernel"]),
     ("value where none belongs", ["run", "--kernel", "good", "--no-reboot=1"], ["--no-reboot"]),
     ("option twice", ["run", "--kernel", "good", "--memory=64M", "--memory=64M"], ["--memory", "twice"]),

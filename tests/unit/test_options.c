@@ -274,8 +274,10 @@ TEST(options, classify_and_translate)
 	REFUSED(PARSE("classify", "a", "--bits=32"), "--raw");
 	REFUSED(PARSE("classify", "a", "--raw", "--bits=64"), "--bits '64'");
 	REFUSED(PARSE("classify", "a", "--raw", "--base=-1"), "--base '-1'");
+	REFUSED(PARSE("run", "--summary"), "bt-vmm run takes no option --summary");
+	REFUSED(PARSE("classify", "a", "--kernel=k"), "bt-vmm classify takes no option --kernel");
 	REFUSED(PARSE("classify", "a", "--soft"), "bt-vmm classify takes no option --soft");
-	REFUSED(PARSE("classify", "a", "--memory=8M"), "'--memory' is unknown");
+	REFUSED(PARSE("classify", "a", "--memory=8M"), "bt-vmm classify takes no option --memory");
 	REFUSED(PARSE("classify", "a", "--summary", "--all"), "--summary");
 	REFUSED(PARSE("classify", "a", "--all", "--only=cli"), "contradict");
 	REFUSED(PARSE("translate", "a", "--json"), "bt-vmm translate takes no option --json");
@@ -285,7 +287,7 @@ TEST(options, classify_and_translate)
 	REFUSED(PARSE("translate", "a", "--mode=1", "--soft"), "--mode");
 	REFUSED(PARSE("translate", "a", "--mode=x"), "--mode 'x'");
 	REFUSED(PARSE("translate", "a", "--color=red"), "--color 'red'");
-	REFUSED(PARSE("run", "--kernel=k", "--json"), "'--json' is unknown");
+	REFUSED(PARSE("run", "--kernel=k", "--json"), "bt-vmm run takes no option --json");
 }
 
 TEST(options, sentence_is_cut_not_overrun)
