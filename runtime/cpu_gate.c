@@ -63,6 +63,7 @@ static bool read_handler(struct vcpu *v, const struct gate *g, uint32_t ext, str
 	uint32_t ar = descriptor_ar(d);
 	unsigned dpl = descriptor_dpl(d);
 	if ((ar & (AR_S | AR_CODE)) != (AR_S | AR_CODE) || dpl > v->cpl) return cpu_fail(v, VEC_GP, error);
+	if (!descriptor_present(d)) return cpu_fail(v, VEC_NP, error);
 	/* Out of virtual-8086 mode only to level 0. */
 	if ((v->eflags & EFL_VM) && (dpl != 0 || (ar & AR_CONFORMING))) return cpu_fail(v, VEC_GP, error);
 	unsigned cpl = ar & AR_CONFORMING ? v->cpl : dpl;
@@ -186,6 +187,8 @@ bool cpu_deliver_fault(struct vcpu *v)
 		LOG(LOG_CPU, LOG_DEBUG, "exception %u (error %#x) while delivering exception %u", second, v->fault.error, f.vector);
 		if (second == VEC_PF) v->cr2 = v->fault.cr2;
 		if (f.vector == VEC_DF) return false;
+		/* A frame misaligned at CPL 3: a processor tries for ever, out of reach of interrupts. Here the instruction starts over. */
+		if (f.vector == VEC_AC && second == VEC_AC) return true;
 		if (makes_double_fault(f.vector, second)) v->fault = (struct guest_fault){ .vector = VEC_DF, .has_error = true };
 	}
 }

@@ -37,13 +37,9 @@ static inline bool cpu_has(const struct vcpu *v, enum feature feature) { return 
 /* The bits of CR4 that may be set. */
 uint32_t cpu_cr4_bits(const struct vcpu *v);
 
-/* The flags that an image in memory may set, where all may be. RF matters to instruction breakpoints alone, and nothing would clear it
- * again where there are none. */
-static inline uint32_t cpu_loadable_flags(const struct vcpu *v)
-{
-	uint32_t flags = EFL_ARITH | EFL_TF | EFL_IF | EFL_DF | EFL_IOPL | EFL_NT | EFL_VM | EFL_AC | EFL_VIF | EFL_VIP | EFL_ID;
-	return flags | (v->dr[7] & 0xFFu ? EFL_RF : 0);
-}
+/* The flags that an image in memory may set, where all may be. */
+#define CPU_LOADABLE_FLAGS \
+	(EFL_ARITH | EFL_TF | EFL_IF | EFL_DF | EFL_IOPL | EFL_NT | EFL_RF | EFL_VM | EFL_AC | EFL_VIF | EFL_VIP | EFL_ID)
 static inline unsigned cpu_iopl(const struct vcpu *v) { return (v->eflags & EFL_IOPL) >> EFL_IOPL_SHIFT; }
 
 /* Virtual-8086 code below IOPL 3: CLI, STI, PUSHF, POPF, INT n and IRET are #GP(0). The virtual interrupt flag of VME is not built. */

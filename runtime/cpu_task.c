@@ -141,6 +141,7 @@ static bool commit(struct vcpu *v, const struct task_switch *how, const struct t
 	if (how->kind == TASK_NEST) state->eflags |= EFL_NT;
 	v->tr = to->s;
 	v->tr.ar |= TSS_BUSY;
+	v->stats->task_switches++;
 	return true;
 }
 
@@ -155,7 +156,7 @@ static bool load_registers(struct vcpu *v, const struct task_state *state)
 		good = cpu_load_cr3(v, state->cr3);
 	memcpy(v->gpr, state->gpr, sizeof(v->gpr));
 	v->eip = state->eip;
-	vcpu_set_eflags(v, state->eflags, cpu_loadable_flags(v));
+	vcpu_set_eflags(v, state->eflags, CPU_LOADABLE_FLAGS);
 	v->ldtr = (struct segment){ .selector = state->ldt, .ar = AR_UNUSABLE };
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		v->seg[i] = (struct segment){ .selector = state->selector[i], .ar = AR_UNUSABLE | cpl << AR_DPL_SHIFT };

@@ -223,7 +223,7 @@ static uint32_t iret_flags_mask(const struct vcpu *v, unsigned size)
 	if (v->cpl <= cpu_iopl(v)) mask |= EFL_IF;
 	if (v->cpl == 0) mask |= EFL_IOPL;
 	if (size == 2) mask |= EFL_AC | EFL_ID | EFL_RF | (v->cpl == 0 && cpu_protected(v) ? EFL_VIF | EFL_VIP : 0);
-	return mask & cpu_loadable_flags(v);
+	return mask;
 }
 
 /* Real-address mode, and within virtual-8086 mode. */
@@ -245,7 +245,7 @@ static bool return_to_v86(struct vcpu *v)
 	uint32_t words[9];
 	if (!cpu_read_stack(v, 0, words, 9, 2)) return false;
 	if (words[0] > 0xFFFFu) return cpu_fail(v, VEC_GP, 0);
-	vcpu_set_eflags(v, words[2], cpu_loadable_flags(v));
+	vcpu_set_eflags(v, words[2], CPU_LOADABLE_FLAGS);
 	cpu_load_v86(v, SEG_CS, (uint16_t)words[1]);
 	cpu_load_v86(v, SEG_SS, (uint16_t)words[4]);
 	for (unsigned i = 0; i < ARRAY_LEN(data_segments); i++) cpu_load_v86(v, data_segments[i], (uint16_t)words[5 + i]);

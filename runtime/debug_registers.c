@@ -19,11 +19,9 @@ bool debug_instruction_hit(struct vcpu *v)
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
 	uint32_t hits = 0;
 
-	/* RF lets the instruction behind a breakpoint's handler run; it holds for one. */
-	if (v->eflags & EFL_RF) {
-		v->eflags &= ~EFL_RF;
+	/* RF lets the instruction behind a breakpoint's handler run. */
+	if (v->eflags & EFL_RF)
 		return false;
-	}
 	for (unsigned i = 0; i < 4; i++)
 		if (enabled(v, i) && kind_of(v, i) == WATCH_EXECUTE && v->dr[i] == gva)
 			hits |= 1u << i;

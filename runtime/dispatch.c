@@ -231,7 +231,7 @@ static void take_nmi(struct runtime *r)
 {
 	__atomic_store_n(&r->v->nmi, 0, __ATOMIC_SEQ_CST);
 	r->v->halted = false;
-	r->stats.interrupts++;
+	r->stats.nmis++;
 	LOG(LOG_CPU, LOG_DEBUG, "NMI at %08x", r->v->eip);
 	deliver(r, cpu_deliver_nmi(r->v));
 }
@@ -307,6 +307,12 @@ static void trap_debug(struct runtime *r)
 	deliver(r, cpu_deliver_debug_trap(v, dr6));
 }
 
+/* An event may have led to a task that wants a trap before its first instruction. */
+static bool trap_is_due(const struct vcpu *v)
+{
+	return v->debug_hits && !(v->shadow_interrupts & SHADOW_SS);
+}
+
 /* Events at an instruction boundary, by vol. 3, table 6-2. False if there is nothing to run, now or ever: look again, or see r->ended. */
 static bool boundary(struct runtime *r)
 {
@@ -321,18 +327,22 @@ static bool boundary(struct runtime *r)
 		return false;
 	if (nmi_waits(v))
 		take_nmi(r);
-	if (interrupt_waits(v))
+	if (interrupt_waits(v) && !trap_is_due(v))
 		take_interrupt(r);
+	if (trap_is_due(v))
+		return false;
 	if (v->halted) {
 		r->link_from = NULL;
 		halt(r);
 		return false;
 	}
-	r->alone.resume_flag = v->mode & MODE_DR7 ? v->eflags & EFL_RF : 0;
 	if ((v->mode & MODE_DR7) && !(v->shadow_interrupts & SHADOW_SS) && debug_instruction_hit(v)) {
 		deliver_fault(r);
 		return false;
 	}
+	/* RF holds for one instruction, breakpoints or not: what comes before that one is shown with it. */
+	r->alone.resume_flag = v->eflags & EFL_RF;
+	v->eflags &= ~EFL_RF;
 	return !r->ended;
 }
 

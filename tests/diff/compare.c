@@ -29,10 +29,12 @@ static bool segments_equal(const struct diff_state *a, const struct diff_state *
 	return true;
 }
 
-/* RF in what a trap between two iterations pushes: set, says the manual (vol. 3, 17.3.1.1); AMD's processors leave it clear. */
-static uint32_t flags_apart(const struct diff_state *a, const struct diff_state *b)
+/* RF in what a trap between two iterations pushes, which is to start the instruction over: set, says the manual (vol. 3, 17.3.1.1); AMD's
+ * processors leave it clear. */
+static uint32_t flags_apart(const struct diff_case *c, const struct diff_state *a, const struct diff_state *b)
 {
-	return (a->eflags ^ b->eflags) & EFLAGS_COMPARED & ~(a->vector == VEC_DB && b->vector == VEC_DB ? EFL_RF : 0);
+	bool between = a->vector == VEC_DB && b->vector == VEC_DB && a->eip == c->in.eip && b->eip == c->in.eip;
+	return (a->eflags ^ b->eflags) & EFLAGS_COMPARED & ~(between ? EFL_RF : 0);
 }
 
 bool diff_equal(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
@@ -40,7 +42,7 @@ bool diff_equal(const struct diff_case *c, const struct diff_result *ours, const
 	const struct diff_state *a = &ours->out, *b = &theirs->out;
 
 	return !memcmp(a->gpr, b->gpr, sizeof(a->gpr)) && segments_equal(a, b) && exception_equal(a, b) &&
-	       !(flags_apart(a, b) & ~c->flags_ignored) && (!c->fpu || fpu_equal(a, b)) &&
+	       !(flags_apart(c, a, b) & ~c->flags_ignored) && (!c->fpu || fpu_equal(a, b)) &&
 	       !memcmp(ours->data, theirs->data, DATA_SIZE);
 }
 
@@ -55,7 +57,7 @@ static void print_bytes(FILE *out, const char *name, unsigned number, const uint
 	fputc('\n', out);
 }
 
-static void print_registers(FILE *out, const struct diff_state *a, const char *who, const struct diff_state *b)
+static void print_registers(FILE *out, const struct diff_case *c, const struct diff_state *a, const char *who, const struct diff_state *b)
 {
 	for (unsigned i = 0; i < 8; i++)
 		if (a->gpr[i] != b->gpr[i])
@@ -66,7 +68,7 @@ static void print_registers(FILE *out, const struct diff_state *a, const char *w
 	if (!exception_equal(a, b))
 		fprintf(out, "#   vector %u error %x cr2 %08x eip %08x, %s vector %u error %x cr2 %08x eip %08x\n", a->vector, a->error, a->cr2, a->eip,
 			who, b->vector, b->error, b->cr2, b->eip);
-	if (flags_apart(a, b))
+	if (flags_apart(c, a, b))
 		fprintf(out, "#   eflags %08x, %s %08x\n", a->eflags, who, b->eflags);
 }
 
@@ -107,7 +109,7 @@ static void print_code(FILE *out, const struct diff_case *c)
 void diff_print_difference(FILE *out, const struct diff_case *c, const struct diff_result *ours, const char *who, const struct diff_result *theirs)
 {
 	fprintf(out, "#   bt-vmm, %s:\n", who);
-	print_registers(out, &ours->out, who, &theirs->out);
+	print_registers(out, c, &ours->out, who, &theirs->out);
 	if (c->fpu)
 		print_fpu(out, &ours->out, who, &theirs->out);
 	print_memory(out, c, ours, who, theirs);

@@ -259,6 +259,32 @@ static void test_segments(void)
 	check_equal("DR6.BT", dr6 & 0xE000, 0x8000);
 }
 
+/* IRQ 0 through a task gate: the trap comes before the task's first instruction there too. */
+static void test_trap_behind_interrupt(void)
+{
+	u32 dr6;
+	prepare(body);
+	task.eip = (u32)code_put(0x800, (const u8[]){0x40, CODE_DONE}, 3); /* inc eax */
+	task.trap = 1;
+	idt_set(GATE_VECTOR, 0, TASK, 0x85);
+	static const u8 pic[] = {0x11, GATE_VECTOR, 4, 1};
+	for (unsigned i = 0; i < sizeof pic; i++) out8(i ? 0x21 : 0x20, pic[i]);
+	out8(0x21, 0xFE);
+	__asm__ volatile("mov %0, %%dr6" : : "r"(0));
+	struct state s = state_at(CODE(0xEB, 0xFE), 0);
+	s.eflags = 0x202;
+	out8(0x43, 0x30); /* one tick */
+	out8(0x40, 0);
+	out8(0x40, 1);
+	run(&s);
+	out8(0x21, 0xFF);
+	out8(0x20, 0x20);
+	__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
+	check("the T flag of an interrupt's task", s.vector == 1 && s.eip == task.eip && s.eax == 0 && (dr6 & 0xE000) == 0x8000);
+	restore_task_register();
+	gdt_set(TASK_INDEX, (u32)&task, 0x67, 0x89, 0);
+}
+
 static void test_address_space(void)
 {
 	u32 *directory = (u32 *)frame_alloc(), *table = (u32 *)frame_alloc();
@@ -321,6 +347,7 @@ void guest_main(void)
 	test_events();
 	test_refusals();
 	test_segments();
+	test_trap_behind_interrupt();
 	test_address_space();
 	test_16bit();
 }

@@ -29,6 +29,7 @@ static uint8_t rights[RAM_SIZE / PAGE_SIZE];
 static unsigned paging_changes, invlpg_count, apic_base_changes;
 static gva_t invlpg_last;
 static struct vcpu cpu;
+static struct stats stats;
 
 static bool page_allows(struct vcpu *v, gva_t gva, unsigned access)
 {
@@ -158,6 +159,7 @@ static inline void set_up(void)
 	memset(ram, 0, sizeof(ram));
 	memset(rights, PAGE_ALL, sizeof(rights));
 	memset(&cpu, 0, sizeof(cpu));
+	cpu.stats = &stats;
 	paging_changes = invlpg_count = 0;
 	cpu.features = cpu_features_default();
 	fill_gdt();

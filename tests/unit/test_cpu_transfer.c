@@ -320,7 +320,7 @@ TEST(cpu_transfer, iret_flags)
 		if (c->size == 2) STACK(TARGET, code[c->cpl], 0xFFFFFFFF & ~vm);
 		else STACK(0x1000u | (uint32_t)code[c->cpl] << 16, 0xFFFF);
 		CHECK_EQ(iret(c->size), CALLOUT_LEAVE);
-		CHECK_EQ(vcpu_eflags(&cpu), c->iret | kept | 2);
+		CHECK_EQ(vcpu_eflags(&cpu), c->iret | kept | (c->size == 2 ? EFL_RF : 0) | 2);
 		CHECK_EQ((cpu.mode & MODE_TF) != 0, true);
 		/* And an image of zeros clears the same. */
 		uint32_t full = 0x3C7FD5 & ~0x4000u & ~0x3000u; /* no NT: that would be a task return */
