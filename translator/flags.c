@@ -104,8 +104,9 @@ static bool shadow_is_simple(const struct translation *t, const struct insn *ins
 
 	if (next >= t->insns + t->count || next->rule->emit != emit_generic || access_is_soft(t, next))
 		return false;
+	/* A limit check and a rotated register have rows that know of no shadow. */
 	for (unsigned i = 0; i < next->d.operand_count; i++)
-		if (next->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, access_of(next, &next->op[i]).seg) >= MODE_SEG_GENERAL)
+		if (is_high_byte(&next->op[i]) || (next->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, access_of(next, &next->op[i]).seg) >= MODE_SEG_GENERAL))
 			return false;
 	return true;
 }

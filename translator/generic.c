@@ -49,7 +49,7 @@ static bool is_gpr(const ZydisDecodedOperand *op)
 	return c == ZYDIS_REGCLASS_GPR8 || c == ZYDIS_REGCLASS_GPR16 || c == ZYDIS_REGCLASS_GPR32;
 }
 
-static bool is_high_byte(const ZydisDecodedOperand *op)
+bool is_high_byte(const ZydisDecodedOperand *op)
 {
 	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH;
 }

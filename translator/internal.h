@@ -108,6 +108,9 @@ static inline enum host_reg host_gpr(unsigned gpr) { return gpr == ESP ? REG_GUE
 /* The GPR number of a Zydis 16- or 32-bit general register. */
 static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterGetId(r); }
 
+/* generic.c: AH, CH, DH or BH. */
+bool is_high_byte(const ZydisDecodedOperand *op);
+
 /* Emitters of the classes. */
 emit_fn emit_generic, emit_nothing, emit_flush, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
 /* The vector that an x87, MMX or SSE instruction raises in this mode, or -1. */

@@ -48,7 +48,7 @@ void esp_add(struct translation *t, uint32_t next, int32_t by)
 		return;
 	}
 	/* The memory that was pushed from or popped to may have overlapped the stack's word: no beginning anew. */
-	if (is_narrow(t) || by == 2 || by == -2)
+	if (by == 2 || by == -2 || by == 4 || by == -4)
 		row_add(t, by < 0 ? UNDO_PUSH : UNDO_POP, next, row_size((unsigned)(by < 0 ? -by : by)));
 	esp_set(t, REG_GUEST_ESP, by);
 }

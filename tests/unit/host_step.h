@@ -19,7 +19,7 @@
 #define STEP_RAM_AT 0x200000u  /* guest address */
 #define STEP_CODE_AT 0x100800u /* guest address of the instructions: only the exec table knows it */
 #define STEP_CODE_GFN 7u
-#define STEP_MAX 400u
+#define STEP_MAX 1000u
 
 struct step_regs {
 	uint64_t r[16]; /* by enum host_reg */

@@ -13,7 +13,7 @@
 #include "translator_fixture.h"
 
 #define GUEST_MAX 64u
-#define BOUNDARIES_MAX 16u
+#define BOUNDARIES_MAX 24u
 
 /* What the guest can see. */
 struct guest_state {
@@ -338,7 +338,7 @@ static void check_in_all_forms(struct subject *s, unsigned times)
 
 struct sample {
 	const char *name;
-	uint8_t bytes[12];
+	uint8_t bytes[24];
 	uint8_t length, instructions;
 };
 
@@ -352,6 +352,8 @@ static const struct sample samples[] = {
 	{"push [esp]", {0xFF, 0x34, 0x24}, 3, 1},
 	{"push [esp - 4]", {0xFF, 0x74, 0x24, 0xFC}, 4, 1},
 	{"push [esp - 2], which its store overlaps", {0xFF, 0x74, 0x24, 0xFE}, 4, 1},
+	{"16 pushes, as many as wait; push [esp - 2], which its store overlaps",
+	 {0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0x50, 0xFF, 0x74, 0x24, 0xFE}, 20, 17},
 	{"push word [esp - 1], which its store overlaps", {0x66, 0xFF, 0x74, 0x24, 0xFF}, 5, 1},
 	{"push ds", {0x1E}, 1, 1},
 	{"push gs, 16 bits", {0x66, 0x0F, 0xA8}, 3, 1},
