@@ -233,10 +233,12 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 		row_add(t, UNDO_NONE, next_of(insn), 0);
 		emit_patch(e, not_zf);
 	}
-	if (counts)
+	if (counts) {
 		emit_exit(t, next_of(insn));
-	else
+	} else {
+		row_add(t, UNDO_NONE, insn->eip, 0); /* raising an exception takes R10 */
 		branch_to(t, insn, target_of(insn));
+	}
 	return true;
 }
 
