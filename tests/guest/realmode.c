@@ -1,8 +1,7 @@
 /* Real-address mode: 16-bit code, 64 KiB segments, the vector table, and the way there and back. */
 #include "guest.h"
+#include "real.h"
 
-#define LOW 0x8000u
-#define STATE (LOW + 0x3000)
 #define ORIGIN 0x100u
 #define CODE_AT 0x20000u
 #define DATA_AT 0x30000u
@@ -11,17 +10,6 @@
 #define SP 0x1000u
 #define UNREAL_AT 0x1800000u
 
-struct real_state {
-	u32 eax, ecx, edx, ebx, esp, ebp, esi, edi;
-	u16 ip, cs;
-	u32 eflags;
-	u16 ss, ds, es, fs, gs, vector, protected_fs;
-	u16 idt_limit;
-	u32 idt_base;
-} __attribute__((packed));
-
-extern void real_run(void);
-extern u8 low_begin[], low_end[], low_vectors[];
 #define SNIPPETS(S) \
 	S(registers) S(memory) S(code_write) S(word_at_limit) S(dword_at_limit) S(dword_below_limit) S(stack_at_limit) S(wide_address) \
 	S(call_near) S(call_far) S(loops) S(strings) S(string_at_limit) S(rep_at_limit) S(interrupt) S(interrupt_handler) S(flags) S(stack) \
@@ -35,20 +23,6 @@ static volatile u8 *byte_at(u32 at) { return (volatile u8 *)at; }
 static volatile u16 *word_at(u32 at) { return (volatile u16 *)at; }
 static volatile u32 *dword_at(u32 at) { return (volatile u32 *)at; }
 
-static void vector_set(unsigned vector, u16 segment, u16 offset)
-{
-	*dword_at(4 * vector) = (u32)segment << 16 | offset;
-}
-
-static void real_init(void)
-{
-	gdt_set(6, LOW, 0xFFFF, 0x9B, 0);
-	gdt_set(7, 0, 0xFFFF, 0x93, 0);
-	memcpy((void *)LOW, low_begin, (size_t)(low_end - low_begin));
-	for (unsigned i = 0; i < 256; i++)
-		vector_set(i, LOW >> 4, (u16)(low_vectors - low_begin + 6 * i));
-}
-
 static struct real_state state_of(const u8 *code)
 {
 	memcpy((void *)(CODE_AT + ORIGIN), code, 192);
@@ -61,13 +35,6 @@ static struct real_state state_of(const u8 *code)
 		.esi = 0x50515253, .edi = 0xD1D2D3D4, .ip = ORIGIN, .cs = CODE_AT >> 4, .eflags = 2, .ss = STACK_AT >> 4, .ds = DATA_AT >> 4,
 		.es = EXTRA_AT >> 4, .fs = 0x1234, .gs = 0x5678, .protected_fs = 0x38, .idt_limit = 0x3FF,
 	};
-}
-
-static void go(struct real_state *s)
-{
-	memcpy((void *)STATE, s, sizeof *s);
-	real_run();
-	memcpy(s, (void *)STATE, sizeof *s);
 }
 
 static struct real_state run_code(const u8 *code)
