@@ -8,6 +8,7 @@
 /* FXSAVE's image (vol. 1, 10.5.1). */
 #define FX_BYTES 512u
 #define FX_LEGACY_BYTES 288u /* what a processor without XMM8-15 stores; the rest stays as it is */
+#define FX_CONTROL 0
 #define FX_STATUS 2
 #define FX_OPCODE 6
 #define FX_IP 8
@@ -22,7 +23,9 @@
 #define ENV_BYTES 28u
 #define ENV16_BYTES 14u
 #define STACK_BYTES 80u
+#define FSW_FLAGS 0x3Fu
 #define FSW_ES 0x80u
+#define FSW_BUSY 0x8000u /* a copy of ES */
 
 struct x87_image {
 	uint32_t env[ENV_WORDS];
@@ -118,14 +121,50 @@ static enum callout_result check_usable(struct vcpu *v)
 	return v->cr0 & (CR0_EM | CR0_TS) ? cpu_raise(v, VEC_NM) : CALLOUT_NEXT;
 }
 
+bool cpu_x87_pending(void)
+{
+	uint16_t status;
+	__asm__ volatile("fnstsw %0" : "=a"(status));
+	return status & FSW_ES;
+}
+
+/* Exchange the exception flags that are unmasked and set for these; ES follows. The pointers stay: the image has them whole. */
+static uint8_t exchange_unmasked(uint8_t flags)
+{
+	_Alignas(16) uint8_t image[FX_BYTES];
+	uint16_t control, status;
+	__asm__ volatile("fxsave64 %0" : "=m"(image));
+	memcpy(&control, image + FX_CONTROL, sizeof control);
+	memcpy(&status, image + FX_STATUS, sizeof status);
+	uint8_t was = (uint8_t)(status & ~control & FSW_FLAGS);
+	status = (uint16_t)((status & ~(was | FSW_ES | FSW_BUSY)) | flags);
+	if (status & ~control & FSW_FLAGS) status |= FSW_ES | FSW_BUSY;
+	memcpy(image + FX_STATUS, &status, sizeof status);
+	__asm__ volatile("fxrstor64 %0"
+	                 :
+	                 : "m"(image)
+	                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+	                   "xmm13", "xmm14", "xmm15");
+	return was;
+}
+
+void cpu_hide_x87(struct vcpu *v) { v->x87_hidden = exchange_unmasked(0); }
+
+/* Beside those that the instruction raised itself. */
+void cpu_show_x87(struct vcpu *v)
+{
+	uint8_t raised = exchange_unmasked(0);
+	exchange_unmasked(raised | v->x87_hidden);
+	v->x87_hidden = 0;
+}
+
 /* FRSTOR and FLDENV are waiting instructions. */
 static enum callout_result check_pending(struct vcpu *v)
 {
 	enum callout_result result = check_usable(v);
-	if (result != CALLOUT_NEXT) return result;
-	uint16_t status;
-	__asm__ volatile("fnstsw %0" : "=a"(status));
-	return status & FSW_ES ? cpu_raise(v, VEC_MF) : CALLOUT_NEXT;
+	if (result != CALLOUT_NEXT || !cpu_x87_pending()) return result;
+	if (v->cr0 & CR0_NE) return cpu_raise(v, VEC_MF);
+	return runtime_x87_error(v) ? CALLOUT_AGAIN : CALLOUT_NEXT;
 }
 
 /* The operand of FXSAVE and FXRSTOR: 16-byte aligned. */
@@ -218,6 +257,7 @@ static void read_env(struct vcpu *v, struct x87_image *image, unsigned size, con
 		v->x87.opcode = words[4] >> 16 & 0x7FFu;
 	}
 	put_pointers(image, &v->x87);
+	v->x87_hidden = 0; /* the new status word is whole */
 }
 
 /* An environment or state: aligned to its words (vol. 3, table 6-7). */
@@ -280,7 +320,8 @@ enum callout_result callout_frstor(struct vcpu *v, uint32_t arg, uint32_t ea, ui
 	(void)extra;
 	struct x87_image image;
 	uint8_t in[ENV_BYTES + STACK_BYTES];
-	if (check_pending(v) != CALLOUT_NEXT) return CALLOUT_FAULT;
+	enum callout_result result = check_pending(v);
+	if (result != CALLOUT_NEXT) return result;
 	if (!load_image(v, arg, ea, in, env_bytes(CALLOUT_SIZE(arg)) + STACK_BYTES)) return CALLOUT_FAULT;
 	read_env(v, &image, CALLOUT_SIZE(arg), in);
 	memcpy(image.stack, in + env_bytes(CALLOUT_SIZE(arg)), STACK_BYTES);
@@ -293,7 +334,8 @@ enum callout_result callout_fldenv(struct vcpu *v, uint32_t arg, uint32_t ea, ui
 	(void)extra;
 	struct x87_image image;
 	uint8_t in[ENV_BYTES];
-	if (check_pending(v) != CALLOUT_NEXT) return CALLOUT_FAULT;
+	enum callout_result result = check_pending(v);
+	if (result != CALLOUT_NEXT) return result;
 	if (!load_image(v, arg, ea, in, env_bytes(CALLOUT_SIZE(arg)))) return CALLOUT_FAULT;
 	read_env(v, &image, CALLOUT_SIZE(arg), in);
 	__asm__ volatile("fldenv %0" : : "m"(image.env));

@@ -51,6 +51,12 @@ uint32_t debug_port_hits(const struct vcpu *v, uint16_t port, uint32_t size);
 /* An unmasked x87 exception is about to be reported: note which instruction it was, before its translation goes away. */
 void cpu_note_x87(struct vcpu *v);
 
+/* Is an unmasked x87 exception pending? */
+bool cpu_x87_pending(void);
+/* What is pending is not, until it is shown again: for a waiting instruction that is to ignore it. */
+void cpu_hide_x87(struct vcpu *v);
+void cpu_show_x87(struct vcpu *v);
+
 /* Hooks into the rest of the runtime, which owns the shadow and the devices. */
 void runtime_apic_base_changed(struct vcpu *v);          /* apic_base was written */
 void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4, pdpte, efer were written */
@@ -62,6 +68,9 @@ uint64_t runtime_read_tsc(struct vcpu *v);
  * host address for. False, with nothing set, if there is none (any more). */
 bool runtime_guest_code(struct vcpu *v, host_pc_t pc, uint32_t *eip, uint32_t *base);
 bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva);
+/* A waiting x87 instruction met an unmasked exception while CR0.NE is clear. True: the processor stops before it. False: it is to
+ * ignore the exception, which is hidden now. */
+bool runtime_x87_error(struct vcpu *v);
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size);  /* size 1, 2, 4 */
 void runtime_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t value);
 

@@ -54,6 +54,7 @@ void cpu_reset(struct vcpu *v, bool flat32)
 	v->debug_hits = 0;
 	v->tsc_offset = 0;
 	v->x87 = (struct x87_pointers){ 0 };
+	v->x87_hidden = 0;
 	v->fault = (struct guest_fault){ 0 };
 	reset_segments(v, flat32);
 	cpu_update_mode(v);

@@ -321,6 +321,8 @@ static bool boundary(struct runtime *r)
 	r->device_read.done = false;
 	if (v->kick || r->kick_deferred)
 		answer_kick(r);
+	if (r->ignne)
+		x87_errors_look(r);
 	if (r->single_step || v->debug_hits)
 		trap_debug(r);
 	if (r->ended)
@@ -404,7 +406,7 @@ host_pc_t dispatch(struct runtime *r)
 		if (r->ended)
 			return 0;
 		match_context(r, block_mode(r));
-		bool one = v->shadow_interrupts || (v->mode & (MODE_TF | MODE_DR7));
+		bool one = v->shadow_interrupts || r->ignne || (v->mode & (MODE_TF | MODE_DR7));
 		r->alone.running = false;
 		pc = one ? 0 : known_target(r);
 		if (!pc)

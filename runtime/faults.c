@@ -309,6 +309,22 @@ static host_pc_t exception_from_host(struct runtime *r, const struct side_row *r
 	return raise_fault(r, (struct guest_fault){.vector = vector, .has_error = has_error});
 }
 
+/* vol. 3, 2.5, CR0.NE: the exception is the board's business if that is clear. */
+static host_pc_t x87_exception(struct runtime *r, const struct side_row *row)
+{
+	struct vcpu *v = r->v;
+
+	cpu_note_x87(v);
+	if (v->cr0 & CR0_NE)
+		return exception_from_host(r, row, VEC_MF, false);
+	if (!runtime_x87_error(v))
+		return v->resume_pc;
+	dispatch_stop(v, row);
+	v->shadow_interrupts = 0;
+	r->completion.active = false;
+	return 0;
+}
+
 host_pc_t fault_host(struct runtime *r)
 {
 	struct vcpu *v = r->v;
@@ -328,8 +344,7 @@ host_pc_t fault_host(struct runtime *r)
 	case VEC_XM:
 		return exception_from_host(r, row, v->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD, false);
 	case VEC_MF:
-		cpu_note_x87(v);
-		return exception_from_host(r, row, VEC_MF, false);
+		return x87_exception(r, row);
 	case VEC_DE: case VEC_UD:
 		return exception_from_host(r, row, (uint8_t)v->host_fault.trapno, false);
 	default:

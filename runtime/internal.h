@@ -117,6 +117,7 @@ struct runtime {
 		uint32_t size;
 		uint8_t bytes[16];
 	} device_read;
+	bool ignne;                /* the board asserts IGNNE#: see x87_errors.c */
 	bool kick_deferred;        /* a kick came while a block ran that has to finish */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
 	bool single_step;          /* the running block was entered with TF */
@@ -201,6 +202,9 @@ void sanity_check(struct runtime *r);
 /* fence_watch.c: ditto for the host's memory beside the guest's, and after the run once more. */
 void fence_watch_look(struct runtime *r);
 void fence_watch_end(struct runtime *r);
+
+/* x87_errors.c: between two instructions while IGNNE# is asserted. */
+void x87_errors_look(struct runtime *r);
 
 /* signals.c */
 int signals_install(struct runtime *r);

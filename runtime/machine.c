@@ -80,6 +80,13 @@ static void raise_nmi(void *ctx)
 	attract_vcpu(m);
 }
 
+static void set_ignne(void *ctx, bool asserted)
+{
+	struct machine *m = ctx;
+	if (m->config.set_ignne)
+		m->config.set_ignne(m->config.ctx, asserted);
+}
+
 /* The test device drives any input; those above 15 belong to the I/O APIC alone. */
 static void set_any_line(void *ctx, unsigned irq, bool level)
 {
@@ -170,6 +177,13 @@ void machine_set_apic_base(struct machine *m, uint64_t value)
 	pthread_mutex_unlock(&m->lock);
 }
 
+void machine_set_ferr(struct machine *m, bool asserted)
+{
+	pthread_mutex_lock(&m->lock);
+	fpu_error_set(&m->fpu_error, asserted);
+	pthread_mutex_unlock(&m->lock);
+}
+
 int machine_acknowledge(struct machine *m)
 {
 	pthread_mutex_lock(&m->lock);
@@ -241,6 +255,7 @@ static void init_devices(struct machine *m)
 	rtc_init(&m->rtc, b, m->config.ram_size);
 	i8042_init(&m->i8042, b);
 	system_control_init(&m->system_control, b);
+	fpu_error_init(&m->fpu_error, b, set_ignne, m);
 	pci_init(&m->pci, b);
 	acpi_init(&m->acpi, b);
 	dma_init(&m->dma, b);
@@ -261,6 +276,7 @@ void machine_reset(struct machine *m)
 	rtc_reset(&m->rtc);
 	i8042_reset(&m->i8042);
 	system_control_reset(&m->system_control);
+	fpu_error_reset(&m->fpu_error);
 	pci_reset(&m->pci);
 	acpi_reset(&m->acpi);
 	dma_reset(&m->dma);

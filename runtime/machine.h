@@ -27,6 +27,7 @@ struct machine_config {
 	void *ctx;
 	void (*set_intr)(void *ctx, bool asserted);  /* the processor's INTR input changed */
 	void (*set_nmi)(void *ctx);                  /* a non-maskable interrupt came */
+	void (*set_ignne)(void *ctx, bool asserted); /* the processor's IGNNE# input changed; from the vCPU's thread */
 	void (*kick)(void *ctx);                     /* the vCPU should look (INTR rose, an NMI came, the run ends) */
 	void (*forget)(void *ctx);                   /* from the vCPU's thread: drop what was derived from guest memory */
 };
@@ -53,6 +54,9 @@ void machine_mmio_write(struct machine *m, gpa_t gpa, unsigned size, uint64_t va
 
 /* The vCPU wrote IA32_APIC_BASE. */
 void machine_set_apic_base(struct machine *m, uint64_t value);
+
+/* The processor's FERR# output: an x87 exception that it does not report itself stopped it, or is gone. */
+void machine_set_ferr(struct machine *m, bool asserted);
 
 /* Acknowledge the interrupt controller: the vector, or -1 if nothing is pending (spurious ones give IRQ 7 / 15's vector as hardware does). */
 int machine_acknowledge(struct machine *m);

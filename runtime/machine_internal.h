@@ -65,6 +65,7 @@ struct machine {
 	struct rtc rtc;
 	struct i8042 i8042;
 	struct system_control system_control;
+	struct fpu_error fpu_error;
 	struct pci pci;
 	struct acpi acpi;
 	struct dma dma;

@@ -56,6 +56,7 @@ static int create_machine(struct run *r)
 		.ctx = r->runtime,
 		.set_intr = runtime_set_intr,
 		.set_nmi = runtime_set_nmi,
+		.set_ignne = runtime_set_ignne,
 		.kick = runtime_kick,
 		.forget = runtime_forget,
 	};

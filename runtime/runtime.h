@@ -50,6 +50,8 @@ void runtime_set_observer(struct runtime *r, const struct runtime_observer *o);
 /* For machine_config.set_intr and .kick: any thread. ctx is the runtime. */
 void runtime_set_intr(void *ctx, bool asserted);
 void runtime_set_nmi(void *ctx);
+/* For machine_config.set_ignne: the vCPU's thread. */
+void runtime_set_ignne(void *ctx, bool asserted);
 void runtime_kick(void *ctx);
 /* For machine_config.forget: everything that was derived from guest memory is derived anew. From a callout. */
 void runtime_forget(void *ctx);

@@ -22,6 +22,18 @@ struct system_control {
 void system_control_init(struct system_control *s, struct board *b);
 void system_control_reset(struct system_control *s);
 
+/* What a PC makes of the processor's FERR#. */
+struct fpu_error {
+	struct board *board;
+	bool ferr, ignne;
+	void (*set_ignne)(void *ctx, bool asserted); /* called when it changes */
+	void *ctx;
+};
+void fpu_error_init(struct fpu_error *f, struct board *b, void (*set_ignne)(void *ctx, bool asserted), void *ctx);
+void fpu_error_reset(struct fpu_error *f);
+/* The processor asserts FERR# (again), or takes it away. */
+void fpu_error_set(struct fpu_error *f, bool asserted);
+
 /* PCI configuration mechanism 1 with nothing behind it. */
 struct pci {
 	uint32_t address;

@@ -41,6 +41,8 @@ class Report:
 
 
 def run_one(args, name, entry, report):
+    if args.qemu and not entry.get("qemu_runs", True):
+        return report.line(True, name, " # SKIP the emulator cannot run it")
     known_wrong = entry.get("qemu_wrong", []) if args.qemu else []
     done = subprocess.run(command(args, name, entry), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output = done.stdout.decode("latin-1").replace("\r", "")

@@ -82,6 +82,7 @@ void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size)
 void runtime_invlpg(struct vcpu *v, gva_t gva) { (void)v, invlpg_count++, invlpg_last = gva; }
 bool runtime_guest_code(struct vcpu *v, host_pc_t pc, uint32_t *eip, uint32_t *base) { (void)v, (void)pc, (void)eip, (void)base; return false; }
 bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva) { (void)v, (void)hva, (void)gva; return false; }
+bool runtime_x87_error(struct vcpu *v) { (void)v; return true; }
 uint64_t runtime_read_tsc(struct vcpu *v) { (void)v; return 0x1122334455667788u; }
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size) { (void)v, (void)port, (void)size; return ~0u; }
 void runtime_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t value) { (void)v, (void)port, (void)size, (void)value; }

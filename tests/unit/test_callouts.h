@@ -75,6 +75,17 @@ bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva)
 	return hva == fake_x87.data;
 }
 
+/* Does the board assert IGNNE#? And how often was FERR# asserted? */
+static bool fake_ignne;
+static unsigned fake_ferr;
+
+bool runtime_x87_error(struct vcpu *v)
+{
+	if (fake_ignne) cpu_hide_x87(v);
+	fake_ferr += !fake_ignne;
+	return !fake_ignne;
+}
+
 uint32_t runtime_io_read(struct vcpu *v, uint16_t port, unsigned size)
 {
 	(void)v;

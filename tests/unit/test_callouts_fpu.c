@@ -206,6 +206,35 @@ TEST(callouts_fpu, fnstenv_masks_exceptions_and_fldenv_unmasks_them)
 	clean();
 }
 
+TEST(callouts_fpu, without_ne_the_board_decides)
+{
+	struct vcpu *v = reset();
+	v->cr0 &= ~CR0_NE;
+	make_pending();
+	CHECK_EQ(callout_fnstenv(v, word_of(2), AREA, 0), CALLOUT_NEXT);
+	make_pending();
+	fake_ignne = false, fake_ferr = 0;
+	CHECK_EQ(callout_fldenv(v, word_of(2), AREA, 0), CALLOUT_AGAIN); /* it stops */
+	CHECK_EQ(callout_frstor(v, word_of(2), AREA, 0), CALLOUT_AGAIN);
+	CHECK_EQ(fake_ferr, 2);
+	CHECK(status() & FSW_ES);
+	fake_ignne = true;
+	fake.pages[AREA >> 12].kind = FAKE_ABSENT;
+	CHECK_EQ(callout_frstor(v, word_of(2), AREA, 0), CALLOUT_FAULT);
+	CHECK_EQ(v->fault.vector, VEC_PF);
+	CHECK_EQ(v->x87_hidden, FSW_IE);
+	CHECK(!(status() & (FSW_ES | FSW_IE)));
+	cpu_show_x87(v);
+	CHECK_EQ(status() & (FSW_ES | FSW_IE), FSW_ES | FSW_IE);
+	CHECK_EQ(control(), 0x37E);
+	fake.pages[AREA >> 12].kind = FAKE_RAM;
+	CHECK_EQ(callout_fldenv(v, word_of(2), AREA, 0), CALLOUT_NEXT);
+	CHECK_EQ(v->x87_hidden, 0); /* its own status word is whole */
+	CHECK(status() & FSW_ES);
+	fake_ignne = false;
+	clean();
+}
+
 TEST(callouts_fpu, a_pending_exception_survives_what_does_not_wait)
 {
 	struct vcpu *v = reset();

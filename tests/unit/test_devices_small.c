@@ -14,6 +14,8 @@ struct small {
 	struct debug debug;
 	struct fw_cfg fw_cfg;
 	struct testdev testdev;
+	struct fpu_error fpu_error;
+	bool ignne;
 	unsigned forgotten;
 	char console[16];
 	unsigned console_count;
@@ -28,6 +30,8 @@ static void send(void *ctx, uint8_t byte)
 static void forget(void *ctx) { ((struct small *)ctx)->forgotten++; }
 static void set_irq(void *ctx, unsigned irq, bool level) { pic_set_line(&((struct small *)ctx)->t->pic, irq, level); }
 
+static void set_ignne(void *ctx, bool asserted) { ((struct small *)ctx)->ignne = asserted; }
+
 static struct small *start(void)
 {
 	struct small *s = calloc(1, sizeof(*s));
@@ -41,6 +45,7 @@ static struct small *start(void)
 	debug_claim_exit(&s->debug, 0xF4);
 	fw_cfg_init(&s->fw_cfg, &s->t->board, MIB(96));
 	testdev_init(&s->testdev, &s->t->board, &(struct testdev_wires) { set_irq, forget, s });
+	fpu_error_init(&s->fpu_error, &s->t->board, set_ignne, s);
 	bench_program_pic(s->t, 0x03);
 	return s;
 }
@@ -141,6 +146,37 @@ TEST(devices_reset, cf9_on_a_rising_bit)
 	CHECK_EQ(in8(s->t, 0xCF9), 0x02);
 	out8(s->t, 0xCF9, 0x06);
 	CHECK_EQ(s->t->end, MACHINE_RESET);
+	stop(s);
+}
+
+TEST(devices_fpu_error, a_latch_is_irq_13_and_port_f0_ignores)
+{
+	struct small *s = start();
+	fpu_error_set(&s->fpu_error, true);
+	CHECK(s->t->intr && !s->ignne);
+	CHECK_EQ(pic_acknowledge(&s->t->pic), 0x2D);
+	fpu_error_set(&s->fpu_error, false);
+	fpu_error_set(&s->fpu_error, true);
+	CHECK(!s->t->intr); /* the latch is still set: no edge */
+	out8(s->t, 0xF0, 0);
+	CHECK(!s->t->intr && s->ignne);
+	fpu_error_set(&s->fpu_error, false);
+	CHECK(!s->ignne);
+	fpu_error_set(&s->fpu_error, true);
+	CHECK(s->t->intr);
+	CHECK_EQ(pic_acknowledge(&s->t->pic), 0x2D);
+	stop(s);
+}
+
+TEST(devices_fpu_error, port_f0_without_an_error_ignores_nothing)
+{
+	struct small *s = start();
+	out8(s->t, 0xF0, 0);
+	CHECK(!s->ignne && !s->t->intr);
+	fpu_error_set(&s->fpu_error, true);
+	out8(s->t, 0xF0, 0);
+	fpu_error_reset(&s->fpu_error);
+	CHECK(!s->ignne && !s->fpu_error.ferr);
 	stop(s);
 }
 
