@@ -6,7 +6,7 @@
 #include "diff.h"
 #include "translator/translator.h"
 
-/* What is not told by registers and memory alone, or differs by the host: the guest programs (tests/guest) have them. */
+/* What is not told by registers and memory alone, or differs by the host: the guest programs (tests/guests) have them. */
 static const char *const elsewhere[] = {
 	"cpuid", "fldenv m", "fnsave m", "fnstenv m", "frstor m", "fxrstor m", "fxsave m", "int ", "int3", "rdpmc", "rdrand ", "rdseed ", "rdtsc", "sgdt ",
 	"sidt ", "sldt ", "smsw ", "str ", "sysenter", "sysexit", "ud1", "(undefined)",
