@@ -50,24 +50,9 @@ static struct state start(enum mode mode, const u8 *code, u32 length)
 	return s;
 }
 
-static void run_real(enum mode mode, struct state *s)
-{
-	gdt_set(7, 0, mode == UNREAL ? 0xFFFFF : 0xFFFF, 0x93, mode == UNREAL ? 8 : 0);
-	struct real_state r = {
-		.eax = s->eax, .ecx = s->ecx, .edx = s->edx, .ebx = s->ebx, .esp = s->esp, .ebp = s->ebp, .esi = s->esi, .edi = s->edi,
-		.ip = (u16)s->eip, .cs = (u16)s->cs, .eflags = s->eflags, .ss = (u16)s->ss, .ds = (u16)s->ds, .es = (u16)s->es, .fs = (u16)s->fs,
-		.gs = (u16)s->gs, .protected_fs = 0x38, .idt_limit = 0x3FF,
-	};
-	go(&r);
-	*s = (struct state){
-		.eax = r.eax, .ecx = r.ecx, .edx = r.edx, .ebx = r.ebx, .esp = r.esp, .ebp = r.ebp, .esi = r.esi, .edi = r.edi, .eip = r.ip,
-		.cs = r.cs, .eflags = r.eflags, .ss = r.ss, .ds = r.ds, .es = r.es, .fs = r.fs, .gs = r.gs, .vector = r.vector,
-	};
-}
-
 static void execute(enum mode mode, struct state *s)
 {
-	if (mode <= UNREAL) run_real(mode, s);
+	if (mode <= UNREAL) real_execute(s, mode == UNREAL);
 	else run(s);
 }
 

@@ -40,4 +40,20 @@ static inline void go(struct real_state *s)
 	memcpy(s, (void *)STATE, sizeof *s);
 }
 
+/* Run a state's registers and segments in real mode; wide: with limits of 4 GiB. */
+static inline void real_execute(struct state *s, bool wide)
+{
+	gdt_set(7, 0, wide ? 0xFFFFF : 0xFFFF, 0x93, wide ? 8 : 0);
+	struct real_state r = {
+		.eax = s->eax, .ecx = s->ecx, .edx = s->edx, .ebx = s->ebx, .esp = s->esp, .ebp = s->ebp, .esi = s->esi, .edi = s->edi,
+		.ip = (u16)s->eip, .cs = (u16)s->cs, .eflags = s->eflags, .ss = (u16)s->ss, .ds = (u16)s->ds, .es = (u16)s->es, .fs = (u16)s->fs,
+		.gs = (u16)s->gs, .protected_fs = 0x38, .idt_limit = 0x3FF,
+	};
+	go(&r);
+	*s = (struct state){
+		.eax = r.eax, .ecx = r.ecx, .edx = r.edx, .ebx = r.ebx, .esp = r.esp, .ebp = r.ebp, .esi = r.esi, .edi = r.edi, .eip = r.ip,
+		.cs = r.cs, .eflags = r.eflags, .ss = r.ss, .ds = r.ds, .es = r.es, .fs = r.fs, .gs = r.gs, .vector = r.vector,
+	};
+}
+
 #endif
