@@ -6,6 +6,7 @@ enum { CHILDREN = 100 };
 const char program_name[] = "fork";
 const unsigned program_repetitions = 10;
 const uint32_t program_checksum = 3800455789u;
+const uint32_t program_operations = CHILDREN;
 
 static volatile uint32_t page[1024];
 

@@ -6,6 +6,7 @@ enum { CALLS = 50000 };
 const char program_name[] = "getppid";
 const unsigned program_repetitions = 10;
 const uint32_t program_checksum = 50000;
+const uint32_t program_operations = CALLS;
 
 uint32_t program_run(void)
 {

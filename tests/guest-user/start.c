@@ -1,13 +1,23 @@
 #include "user.h"
 
-enum { AT_SYSINFO = 32, CLOCK_MONOTONIC = 1, MAP_PRIVATE_ANONYMOUS = 0x22, PROT_READ_WRITE = 3 };
+enum { AT_SYSINFO = 32, CLOCK_MONOTONIC = 1, MAP_PRIVATE_ANONYMOUS = 0x22 };
+enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000 };
 
 struct timespec_32 {
 	int32_t seconds;
 	int32_t nanoseconds;
 };
 
+struct signal_action {
+	void (*handler)(int, void *, void *);
+	unsigned long flags;
+	void (*restorer)(void);
+	uint32_t mask[2];
+};
+
 static uintptr_t kernel_entry;
+static struct timespec_32 pause_start;
+static uint32_t paused;
 
 int user_call_kernel_6(int number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f)
 {
@@ -31,12 +41,35 @@ int user_call_kernel(int number, uintptr_t a, uintptr_t b, uintptr_t c)
 
 void *user_map_memory(size_t size)
 {
-	return (void *)user_call_kernel_6(SYS_MMAP2, 0, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, (uintptr_t)-1, 0);
+	return (void *)user_call_kernel_6(SYS_MMAP2, 0, size, PROTECT_READ | PROTECT_WRITE, MAP_PRIVATE_ANONYMOUS, (uintptr_t)-1, 0);
 }
 
 void user_exit(int code)
 {
 	for (;;) user_call_kernel(SYS_EXIT, (uintptr_t)code, 0, 0);
+}
+
+/* rt_sigreturn, for kernels that put no such thing on the stack themselves. */
+extern void user_signal_return(void);
+__asm__(".globl user_signal_return\nuser_signal_return:\n\tmovl $173, %eax\n\tint $0x80\n");
+
+int user_handle_signal(int signal, void (*handler)(int, void *, void *))
+{
+	const struct signal_action action = { .handler = handler, .flags = SA_SIGINFO | SA_RESTORER, .restorer = user_signal_return };
+	return user_call_kernel_6(SYS_RT_SIGACTION, (uintptr_t)signal, (uintptr_t)&action, 0, sizeof action.mask, 0, 0);
+}
+
+int user_clone(unsigned flags, void *stack_top, void (*function)(void *), void *argument, int *id)
+{
+	int result;
+	void **stack = stack_top;
+	*--stack = argument;
+	*--stack = (void *)function;
+	__asm__ volatile("int $0x80\n\ttestl %%eax, %%eax\n\tjnz 1f\n\txorl %%ebp, %%ebp\n\tpopl %%eax\n\tcall *%%eax\n\thlt\n1:"
+					 : "=a"(result)
+					 : "a"(SYS_CLONE), "b"(flags), "c"(stack), "d"(id), "S"(0), "D"(id)
+					 : "memory", "cc");
+	return result;
 }
 
 static char *append_text(char *to, const char *text)
@@ -57,24 +90,59 @@ static char *append_number(char *to, uint32_t number)
 	return to;
 }
 
-static void report(uint32_t microseconds, unsigned wrong, uint32_t sum)
+static void report(uint32_t microseconds, unsigned repetitions, unsigned wrong, uint32_t sum)
 {
-	char line[120];
+	char line[160];
 	char *end = append_text(line, "program ");
 	end = append_text(end, program_name);
 	end = append_text(end, " ");
 	end = append_number(end, microseconds);
 	end = append_text(end, wrong ? " us, WRONG checksum " : " us, checksum ");
 	end = append_number(end, sum);
+	if (&program_operations) {
+		end = append_text(end, ", operations ");
+		end = append_number(end, program_operations * repetitions);
+	}
+	if (paused) {
+		end = append_text(end, ", paused us ");
+		end = append_number(end, paused);
+	}
 	end = append_text(end, wrong ? "\n" : " ok\n");
 	user_call_kernel(SYS_WRITE, 1, (uintptr_t)line, (uintptr_t)(end - line));
+}
+
+static void read_clock(struct timespec_32 *now)
+{
+	user_call_kernel(SYS_CLOCK_GETTIME, CLOCK_MONOTONIC, (uintptr_t)now, 0);
 }
 
 static uint32_t microseconds_since(const struct timespec_32 *from)
 {
 	struct timespec_32 now;
-	user_call_kernel(SYS_CLOCK_GETTIME, CLOCK_MONOTONIC, (uintptr_t)&now, 0);
+	read_clock(&now);
 	return (uint32_t)((now.seconds - from->seconds) * 1000000 + (now.nanoseconds - from->nanoseconds) / 1000);
+}
+
+void user_clock_pause(void)
+{
+	read_clock(&pause_start);
+}
+
+void user_clock_continue(void)
+{
+	paused += microseconds_since(&pause_start);
+}
+
+/* How often to run, by the program's word, if it has one. */
+static unsigned find_repetitions(const uintptr_t *stack)
+{
+	unsigned divisor = 0;
+	if (stack[0] < 2) return program_repetitions;
+	const char *word = (const char *)stack[2];
+	if (word[0] == USER_END_WORD[0]) user_exit(USER_END_CODE);
+	for (; *word >= '0' && *word <= '9'; word++) divisor = divisor * 10 + (unsigned)(*word - '0');
+	unsigned repetitions = divisor ? program_repetitions / divisor : program_repetitions;
+	return repetitions ? repetitions : 1;
 }
 
 static uintptr_t find_kernel_entry(const uintptr_t *stack)
@@ -95,12 +163,13 @@ __attribute__((used)) static void run(const uintptr_t *stack)
 	uint32_t sum = 0;
 
 	kernel_entry = find_kernel_entry(stack);
-	user_call_kernel(SYS_CLOCK_GETTIME, CLOCK_MONOTONIC, (uintptr_t)&start, 0);
-	for (unsigned i = 0; i < program_repetitions; i++) {
+	unsigned repetitions = find_repetitions(stack);
+	read_clock(&start);
+	for (unsigned i = 0; i < repetitions; i++) {
 		sum = program_run();
 		wrong += sum != program_checksum;
 	}
-	report(microseconds_since(&start), wrong, sum);
+	report(microseconds_since(&start) - paused, repetitions, wrong, sum);
 	user_exit(wrong ? 1 : 0);
 }
 

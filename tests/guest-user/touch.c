@@ -6,6 +6,7 @@ enum { PAGE = 4096, PAGES = 512 };
 const char program_name[] = "touch";
 const unsigned program_repetitions = 20;
 const uint32_t program_checksum = 601133421;
+const uint32_t program_operations = PAGES;
 
 uint32_t program_run(void)
 {

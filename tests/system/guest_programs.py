@@ -11,7 +11,7 @@ from serial_guest import ROOT, GuestError, find_guest, monitor_command
 
 RUN_ALL = 'run-programs'
 FIRST_PROCESS = 'guest: first process'
-LINE = re.compile(r'program (\S+) (\d+) us, (WRONG )?checksum (\d+)')
+LINE = re.compile(r'program (\S+) (\d+) us, (WRONG )?checksum (\d+)(?:, operations (\d+))?(?:, paused us (\d+))?')
 
 
 @dataclasses.dataclass
@@ -19,6 +19,9 @@ class Result:
     name: str
     microseconds: int
     right: bool
+    checksum: int
+    operations: int  # how many of what it measures; None where it does not tell
+    paused: int  # microseconds that the program left out
     at: float  # when the line came, in seconds since the start
 
 
@@ -41,7 +44,7 @@ def build_programs(folder):
 
 def parse(line, at):
     match = LINE.search(line)
-    return match and Result(match[1], int(match[2]), not match[3], at)
+    return match and Result(match[1], int(match[2]), not match[3], int(match[4]), match[5] and int(match[5]), int(match[6] or 0), at)
 
 
 def run_natively(program):
