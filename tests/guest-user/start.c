@@ -99,10 +99,8 @@ static void report(uint32_t microseconds, unsigned repetitions, unsigned wrong, 
 	end = append_number(end, microseconds);
 	end = append_text(end, wrong ? " us, WRONG checksum " : " us, checksum ");
 	end = append_number(end, sum);
-	if (&program_operations) {
-		end = append_text(end, ", operations ");
-		end = append_number(end, program_operations * repetitions);
-	}
+	end = append_text(end, ", operations ");
+	end = append_number(end, (&program_operations ? program_operations : 1) * repetitions);
 	if (paused) {
 		end = append_text(end, ", paused us ");
 		end = append_number(end, paused);

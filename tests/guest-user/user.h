@@ -44,7 +44,7 @@ extern const char program_name[];
 extern const unsigned program_repetitions;
 /* The checksum that every repetition must return. */
 extern const uint32_t program_checksum;
-/* How many of what it measures are in one repetition; a program need not tell. */
+/* How many of what it measures are in one repetition, if not one. */
 extern const uint32_t program_operations __attribute__((weak));
 uint32_t program_run(void);
 /* Between the two the clock stands still: for what is no part of the measurement. */

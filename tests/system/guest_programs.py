@@ -11,7 +11,7 @@ from serial_guest import ROOT, GuestError, find_guest, monitor_command
 
 RUN_ALL = 'run-programs'
 FIRST_PROCESS = 'guest: first process'
-LINE = re.compile(r'program (\S+) (\d+) us, (WRONG )?checksum (\d+)(?:, operations (\d+))?(?:, paused us (\d+))?')
+LINE = re.compile(r'program (\S+) (\d+) us, (WRONG )?checksum (\d+), operations (\d+)(?:, paused us (\d+))?')
 
 
 @dataclasses.dataclass
@@ -20,7 +20,7 @@ class Result:
     microseconds: int
     right: bool
     checksum: int
-    operations: int  # how many of what it measures; None where it does not tell
+    operations: int  # how many of what it measures, or how many repetitions
     paused: int  # microseconds that the program left out
     at: float  # when the line came, in seconds since the start
 
@@ -44,25 +44,25 @@ def build_programs(folder):
 
 def parse(line, at):
     match = LINE.search(line)
-    return match and Result(match[1], int(match[2]), not match[3], int(match[4]), match[5] and int(match[5]), int(match[6] or 0), at)
+    return match and Result(match[1], int(match[2]), not match[3], int(match[4]), int(match[5]), int(match[6] or 0), at)
 
 
-def run_natively(program):
+def run_natively(program, divisor=1):
     """None where this host runs no 32-bit programs."""
     try:
-        output = subprocess.run([program], stdout=subprocess.PIPE, text=True, timeout=60).stdout
+        output = subprocess.run([program, str(divisor)], stdout=subprocess.PIPE, text=True, timeout=60).stdout
     except OSError:
         return None
     return parse(output, 0)
 
 
 class ProgramGuest:
-    """Kernel, and an initramfs with the programs and a script that runs all of them."""
+    """Kernel, and an initramfs with the programs and a script that runs all of them, repeating less by the divisor."""
 
-    def __init__(self, folder, programs):
+    def __init__(self, folder, programs, divisor=1):
         script = folder / RUN_ALL
         # Whole paths: busybox's shell takes its own applets first, and has a sort.
-        script.write_text('#!/bin/sh\n' + ''.join(f'/usr/bin/{program.name}\n' for program in programs))
+        script.write_text('#!/bin/sh\n' + ''.join(f'/usr/bin/{program.name} {divisor}\n' for program in programs))
         options = [f'--add={path}' for path in [*programs, script]]
         self.kernel, self.initrd = find_guest(*options, f'--output={folder}/initrd.gz')
 
