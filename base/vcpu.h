@@ -97,6 +97,7 @@ struct vcpu {
 	_Alignas(64) uint8_t xmm[8][16]; /* guest XMM0-7 while C runs; x87, MMX and MXCSR stay live in the host's registers */
 	_Alignas(64) uint8_t bounce[512], read_bounce[512]; /* where completed accesses work: see runtime/faults.c */
 
+	bool quick;           /* a callout runs that may touch no XMM register: memory that is not in the tables fails it (runtime/quick.c) */
 	bool nmi_blocked;     /* from the delivery of an NMI to the next IRET */
 	uint32_t nmi;         /* one waits; written by any thread */
 

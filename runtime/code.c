@@ -193,7 +193,7 @@ struct block *code_find(struct runtime *r, uint32_t extra)
 {
 	struct vcpu *v = r->v;
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
-	uint32_t mode = v->mode | extra | (r->view->window ? 0 : MODE_SOFT);
+	uint32_t mode = context_mode(r) | extra;
 
 	if (v->eip > v->seg[SEG_CS].limit)
 		return beyond_limit(v);

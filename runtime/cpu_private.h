@@ -52,6 +52,13 @@ bool cpu_umip_allows(struct vcpu *v);
 /* cpu_raise_error for functions that return bool. */
 bool cpu_fail(struct vcpu *v, uint8_t vector, uint32_t error);
 
+/* A quick callout ends here, to be begun anew (quick.c). */
+static inline bool cpu_may_be_slow(struct vcpu *v)
+{
+	if (v->quick) v->fault = (struct guest_fault){ .vector = 0xFF };
+	return !v->quick;
+}
+
 /* How emitted code may access this segment: a MODE_SEG_ value; `cs` for the code segment register. */
 unsigned cpu_segment_class(const struct segment *s, bool cs);
 /* Put a segment into its register and its class into v->mode. SS and CS need cpu_update_mode() where CPL or D/B may change. */

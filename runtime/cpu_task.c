@@ -235,6 +235,7 @@ bool cpu_task_switch(struct vcpu *v, const struct task_switch *how)
 {
 	struct tss from = tss_of(&v->tr), to = { 0 };
 	struct task_state state;
+	if (!cpu_may_be_slow(v)) return false;
 	if (!find_task(v, how, &to) || !check_memory(v, how, &from, &to)) return false;
 	if (!commit(v, how, &from, &to, &state)) return false;
 	bool loaded = load_registers(v, &state) && load_segments(v, &state, how->ext);

@@ -77,32 +77,11 @@ void dispatch_stop(struct vcpu *v, const struct side_row *row)
 	v->eflags |= r->alone.resume_flag;
 }
 
-static void set_gs_base(uint8_t *base)
-{
-	__asm__ volatile("wrgsbase %0" : : "r"(base));
-}
-
 /* Make the view of the current privilege level the one that translated code runs in. */
-void dispatch_use_view(struct runtime *r)
+static void use_view(struct runtime *r)
 {
-	struct vcpu *v = r->v;
-	struct shadow_view *view = shadow_view(r->shadow, v->cpl == 3);
-
-	if (view != r->view) {
-		if (r->view)
-			r->view->return_rsp = v->return_rsp;
-		r->view = view;
-		if (!view_equip(r, view))
-			return;
-		v->return_rsp = view->return_rsp;
-		v->jumps = view->jumps;
-	}
-	v->tables = (uint64_t)view->tables + ABI_TABLES_BIAS;
-	v->window = view->window;
-	if (view->window != r->window) {
-		r->window = view->window;
-		set_gs_base(view->window);
-	}
+	if (view_equip(r, r->views[r->v->cpl == 3]))
+		context_use_view(r);
 }
 
 static void forget_view(void *ctx, struct shadow_view *view)
@@ -110,53 +89,26 @@ static void forget_view(void *ctx, struct shadow_view *view)
 	view_forget_code(ctx, view);
 }
 
-static bool same_context(const struct code_context *a, const struct code_context *b)
+static void new_context(struct runtime *r, uint32_t mode)
 {
-	return a->mode == b->mode && a->cs_base == b->cs_base && a->cs_end == b->cs_end;
-}
+	const struct segment *cs = &r->v->seg[SEG_CS];
+	struct code_context context = {.mode = mode, .cs_base = cs->base, .cs_end = cs->limit + 1};
 
-/* The bucket that holds this context's index + 1, or where that belongs. */
-static uint16_t *context_bucket(struct runtime *r, const struct code_context *c)
-{
-	uint32_t hash = (c->mode * 0x9E3779B1u ^ c->cs_base * 0x85EBCA6Bu ^ c->cs_end * 0xC2B2AE35u) >> 16;
-
-	for (;; hash++) {
-		uint16_t *bucket = &r->context_buckets[hash % ARRAY_LEN(r->context_buckets)];
-		if (!*bucket || same_context(&r->contexts[*bucket - 1], c))
-			return bucket;
-	}
-}
-
-static uint32_t context_index(struct runtime *r, const struct code_context *c)
-{
-	uint16_t *bucket = context_bucket(r, c);
-
-	if (*bucket)
-		return *bucket - 1u;
 	if (r->context_count == CONTEXT_TAGS) {
 		r->context_count = 0;
 		memset(r->context_buckets, 0, sizeof(r->context_buckets));
 		shadow_each_view(r->shadow, forget_view, r);
-		bucket = context_bucket(r, c);
 	}
-	r->contexts[r->context_count++] = *c;
-	*bucket = (uint16_t)r->context_count;
-	return r->context_count - 1;
+	r->contexts[r->context_count++] = context;
+	*context_bucket(r, &context) = (uint16_t)r->context_count;
 }
 
-/* Slots of the inline lookup are valid for a context and for the view's code pages as they are; landing pads stand for one context, and are
- * forgotten when another begins. */
 static void match_context(struct runtime *r, uint32_t mode)
 {
-	const struct segment *cs = &r->v->seg[SEG_CS];
-	struct code_context context = {.mode = mode, .cs_base = cs->base, .cs_end = cs->limit + 1};
-	uint32_t index = context_index(r, &context); /* first: it may begin another epoch */
-
-	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * CONTEXT_TAGS + index) << 32;
-	if (r->view->return_context != index) {
-		return_stack_reset(r, r->view);
-		r->view->return_context = index;
-	}
+	if (context_match(r, mode))
+		return;
+	new_context(r, mode);
+	context_match(r, mode);
 }
 
 static bool may_chain(const struct runtime *r, const struct block *b)
@@ -348,11 +300,6 @@ static bool boundary(struct runtime *r)
 	return !r->ended;
 }
 
-static uint32_t block_mode(const struct runtime *r)
-{
-	return r->v->mode | (r->view->window ? 0 : MODE_SOFT);
-}
-
 /* Where nothing is to be linked, the slots of the inline lookup answer first: gates, returns from them, interrupted code. */
 static host_pc_t known_target(const struct runtime *r)
 {
@@ -371,7 +318,7 @@ static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 
 	/* Finding it may have cost the view code pages: the tag of its lookup is another one then. */
 	if (epoch != r->code_epoch)
-		match_context(r, block_mode(r));
+		match_context(r, context_mode(r));
 	if (b) {
 		r->alone.shadow = r->v->shadow_interrupts;
 		r->alone.debug_hits = r->v->debug_hits;
@@ -397,15 +344,15 @@ host_pc_t dispatch(struct runtime *r)
 			continue;
 		}
 		if (r->config.chaos & CHAOS_ALL_DIRECT)
-			shadow_make_direct(r->shadow, shadow_view(r->shadow, v->cpl == 3));
-		dispatch_use_view(r);
+			shadow_make_direct(r->shadow, r->views[v->cpl == 3]);
+		use_view(r);
 		if (r->config.chaos & CHAOS_CHECK)
 			sanity_check(r);
 		if (r->config.chaos & CHAOS_FENCE)
 			fence_watch_look(r);
 		if (r->ended)
 			return 0;
-		match_context(r, block_mode(r));
+		match_context(r, context_mode(r));
 		bool one = v->shadow_interrupts || r->ignne || (v->mode & (MODE_TF | MODE_DR7));
 		r->alone.running = false;
 		pc = one ? 0 : known_target(r);

@@ -1,7 +1,8 @@
 /* The border between C and translated code, and the inline lookup of indirect branches. base/abi.h says what is where.
  *
  * A stub is jumped to by emitted code (or put into a signal frame by the handler); it saves the guest's state in the vCPU, runs runtime_leave on
- * the C stack, and goes on at the host PC that this returns, or ends entry_run if that is 0. */
+ * the C stack, and goes on at the host PC that this returns, or ends entry_run if that is 0. A callout asks quick_callout first, which touches
+ * no XMM register. */
 #include "base/abi.h"
 
 	.text
@@ -35,11 +36,8 @@ entry_run:
 	stub entry_host_fault, EXIT_HOST_FAULT
 	stub entry_kick, EXIT_KICK
 
-	.globl entry_callout
-	.p2align 4
-entry_callout:
-	movb $EXIT_CALLOUT, VCPU_EXIT_KIND(%r13)
-leave:
+	/* Everything but XMM0-7. */
+	.macro save_general
 	mov %eax, VCPU_GPR + 0(%r13)
 	mov %ecx, VCPU_GPR + 4(%r13)
 	mov %edx, VCPU_GPR + 8(%r13)
@@ -60,6 +58,30 @@ leave:
 	shl $11, %edx
 	or %edx, %ecx
 	mov %ecx, VCPU_FLAGS(%r13)
+	mov %rsp, VCPU_RETURN_RSP(%r13)
+	mov VCPU_C_RSP(%r13), %rsp
+	mov %r13, %rdi
+	.endm
+
+	.globl entry_callout
+	.p2align 4
+entry_callout:
+	save_general
+	mov %r9d, %esi
+	mov %r8d, %edx
+	mov %r10d, %ecx
+	call quick_callout
+	test %rax, %rax
+	jz not_quick
+	mov %rax, VCPU_RESUME_PC(%r13)
+	jmp entry_restore_live
+not_quick:
+	movb $EXIT_CALLOUT, VCPU_EXIT_KIND(%r13)
+	jmp leave_live
+
+leave:
+	save_general
+leave_live:
 	movaps %xmm0, VCPU_XMM + 0(%r13)
 	movaps %xmm1, VCPU_XMM + 16(%r13)
 	movaps %xmm2, VCPU_XMM + 32(%r13)
@@ -68,7 +90,6 @@ leave:
 	movaps %xmm5, VCPU_XMM + 80(%r13)
 	movaps %xmm6, VCPU_XMM + 96(%r13)
 	movaps %xmm7, VCPU_XMM + 112(%r13)
-	mov %rsp, VCPU_RETURN_RSP(%r13)
 leave_saved:
 	mov VCPU_C_RSP(%r13), %rsp
 	mov %r13, %rdi
@@ -78,12 +99,10 @@ resume:
 	jz done
 	mov %rax, VCPU_RESUME_PC(%r13)
 
-	/* From here to entry_restore_end everything is still in the vCPU: the kick's handler starts over at entry_interrupted. The test
-	 * catches a kick that came after the dispatcher looked and before this line. */
+	/* From here to entry_restore_end everything is still in the vCPU: the kick's handler starts over at entry_interrupted, or, where XMM0-7
+	 * are the guest's, at entry_interrupted_live. The test catches a kick that came after C looked and before this line. */
 	.globl entry_restore_begin
 entry_restore_begin:
-	cmpl $0, VCPU_KICK(%r13)
-	jne entry_interrupted
 	movaps VCPU_XMM + 0(%r13), %xmm0
 	movaps VCPU_XMM + 16(%r13), %xmm1
 	movaps VCPU_XMM + 32(%r13), %xmm2
@@ -92,6 +111,10 @@ entry_restore_begin:
 	movaps VCPU_XMM + 80(%r13), %xmm5
 	movaps VCPU_XMM + 96(%r13), %xmm6
 	movaps VCPU_XMM + 112(%r13), %xmm7
+	.globl entry_restore_live
+entry_restore_live:
+	cmpl $0, VCPU_KICK(%r13)
+	jne entry_interrupted_live
 	mov VCPU_TABLES(%r13), %r14
 	mov VCPU_WINDOW(%r13), %r15
 	mov VCPU_FLAGS(%r13), %eax
@@ -123,6 +146,11 @@ entry_restore_end:
 entry_interrupted:
 	movb $EXIT_ENTER, VCPU_EXIT_KIND(%r13)
 	jmp leave_saved
+
+	.globl entry_interrupted_live
+entry_interrupted_live:
+	movb $EXIT_ENTER, VCPU_EXIT_KIND(%r13)
+	jmp leave_live
 
 done:
 	add $8, %rsp

@@ -20,7 +20,7 @@
 void entry_run(struct vcpu *v, host_pc_t pc);
 host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exit switch */
 extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
-	entry_restore_begin[], entry_restore_end[], entry_interrupted[], entry_end[], entry_underflow[], entry_lookup[],
+	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[],
 	entry_lookup_parked[], entry_lookup_unparked[];
 
 /* A write that a thunk does on RAM or on a bounce buffer, to be finished when it comes back. */
@@ -97,6 +97,7 @@ struct runtime {
 	struct fences fences;
 	uint8_t *low_guard;        /* the first 4 GiB of host addresses, reserved: no guest address means anything there */
 
+	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
 	uint8_t *window;           /* GS base as loaded */
 	struct code_context contexts[CONTEXT_TAGS]; /* those met so far; an index is part of a tag */
@@ -117,6 +118,7 @@ struct runtime {
 		uint32_t size;
 		uint8_t bytes[16];
 	} device_read;
+	bool no_quick;             /* every callout goes the long way: somebody watches, or wants it tried */
 	bool ignne;                /* the board asserts IGNNE#: see x87_errors.c */
 	bool kick_deferred;        /* a kick came while a block ran that has to finish */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
@@ -164,12 +166,26 @@ static inline bool must_finish(const struct runtime *r, const struct block *b)
 }
 host_pc_t dispatch(struct runtime *r);
 void dispatch_end(struct runtime *r, enum runtime_end why);
-void dispatch_use_view(struct runtime *r);
 /* Put the vCPU's saved registers back to the start (or the end) of the instruction that the row describes. */
 void dispatch_undo(struct vcpu *v, const struct side_row *row);
 /* Ditto for code that is left there. An instruction that has not run yet still owes what its entry had spent: an interrupt shadow, RF; a trap
  * behind it is not due. */
 void dispatch_stop(struct vcpu *v, const struct side_row *row);
+
+/* context.c: what a host PC stands for beside the EIP. Both false if that takes more than they may do: see quick.c. */
+/* Make the view of the current privilege level the one that translated code runs in. It must have its return stack and lookup slots. */
+bool context_use_view(struct runtime *r);
+/* The tag of the lookup for the view, CS and this mode. They must have been met. */
+bool context_match(struct runtime *r, uint32_t mode);
+/* Where the index of this context + 1 is, or belongs. */
+uint16_t *context_bucket(struct runtime *r, const struct code_context *c);
+static inline uint32_t context_mode(const struct runtime *r)
+{
+	return r->v->mode | (r->view->window ? 0 : MODE_SOFT);
+}
+
+/* quick.c, for entry.S alone: answer a callout with XMM0-7 live. 0: not answered, and nothing has changed. */
+host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra);
 
 /* memory.c: physical memory that is not RAM, in accesses of up to eight bytes. */
 void memory_read_device(struct runtime *r, gpa_t gpa, void *to, uint32_t size);
@@ -188,7 +204,13 @@ void forms_write(struct forms *f, FILE *out);
 
 /* views.c: windows, tables and return stacks as host memory; the operations shadow/ calls. */
 struct shadow_ops host_ops(struct runtime *r);
-void return_stack_reset(struct runtime *r, struct shadow_view *view);
+static inline void return_stack_reset(struct runtime *r, struct shadow_view *view)
+{
+	r->stats.return_stack_drops++;
+	view->return_rsp = view->return_top - 8;
+	if (r->view == view)
+		r->v->return_rsp = view->return_rsp;
+}
 /* Every host PC that the view's returns and inline lookups know is void. */
 void view_forget_code(struct runtime *r, struct shadow_view *view);
 /* Give a view its return stack and lookup slots. False with the run ended if there is no memory. */

@@ -1,17 +1,10 @@
-/* Guest memory as C sees it: the soft tables first, the shadow on a miss. */
+/* Guest memory as C sees it, where the soft tables alone do not answer: page crossings, traces, devices, and what only a walk can tell. */
 #include "runtime/memory.h"
 
 #include <string.h>
 
 #include "runtime/internal.h"
-
-static uint8_t *table_hit(struct shadow_view *view, gva_t gva, bool write)
-{
-	const uint64_t *table = (const uint64_t *)(view->tables + (write ? ABI_WRITE_TABLE : ABI_READ_TABLE));
-	uint64_t addend = table[gva >> PAGE_SHIFT];
-
-	return addend ? (uint8_t *)(addend + gva) : NULL;
-}
+#include "runtime/memory_known.h"
 
 /* One access within a page. */
 struct piece {
@@ -24,9 +17,8 @@ struct piece {
 static bool resolve(struct vcpu *v, gva_t gva, unsigned access, struct piece *p)
 {
 	struct runtime *r = runtime_of(v);
-	struct shadow_view *view = shadow_view(r->shadow, access & ACCESS_USER);
 
-	*p = (struct piece){.hva = table_hit(view, gva, access & ACCESS_WRITE)};
+	*p = (struct piece){.hva = memory_known(v, gva, access)};
 	if (p->hva)
 		return true;
 	struct shadow_answer a = shadow_resolve(r->shadow, gva, access);
@@ -113,28 +105,9 @@ static bool probe(struct vcpu *v, gva_t gva, uint32_t size, unsigned access)
 	return true;
 }
 
-/* What nearly every access of a gate or a segment load is: a word or two in a page that the tables know. */
-static bool read_known(struct vcpu *v, gva_t gva, void *to, uint32_t size, unsigned access)
-{
-	const uint8_t *from = table_hit(shadow_view(runtime_of(v)->shadow, access & ACCESS_USER), gva, false);
-
-	if (!from)
-		return false;
-	if (size == 4)
-		memcpy(to, from, 4);
-	else if (size == 8)
-		memcpy(to, from, 8);
-	else
-		memcpy(to, from, size);
-	return true;
-}
-
-bool memory_read(struct vcpu *v, gva_t gva, void *to, uint32_t size, unsigned access)
+bool memory_read_slow(struct vcpu *v, gva_t gva, void *to, uint32_t size, unsigned access)
 {
 	struct piece p;
-
-	if (size <= left_in_page(gva) && !(access & ACCESS_WRITE) && read_known(v, gva, to, size, access))
-		return true;
 
 	if (size > left_in_page(gva) && !probe(v, gva, size, access))
 		return false;
@@ -147,11 +120,10 @@ bool memory_read(struct vcpu *v, gva_t gva, void *to, uint32_t size, unsigned ac
 	return true;
 }
 
-bool memory_write(struct vcpu *v, gva_t gva, const void *from, uint32_t size, unsigned access)
+bool memory_write_slow(struct vcpu *v, gva_t gva, const void *from, uint32_t size, unsigned access)
 {
 	struct piece p;
 
-	access |= ACCESS_WRITE;
 	if (size > left_in_page(gva) && !probe(v, gva, size, access))
 		return false;
 	for (uint32_t done = 0, length; done < size; done += length) {
@@ -166,7 +138,7 @@ bool memory_write(struct vcpu *v, gva_t gva, const void *from, uint32_t size, un
 	return true;
 }
 
-bool memory_probe_write(struct vcpu *v, gva_t gva, uint32_t size, unsigned access)
+bool memory_probe_write_slow(struct vcpu *v, gva_t gva, uint32_t size, unsigned access)
 {
 	return probe(v, gva, size, access | ACCESS_WRITE);
 }

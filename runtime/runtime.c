@@ -287,9 +287,9 @@ enum runtime_end runtime_run(struct runtime *r)
 	r->v->kick = 1;
 	r->view = NULL;
 	r->window = NULL;
+	r->no_quick = r->observer || (r->config.chaos & CHAOS_NO_CHAIN);
 	cpu_update_mode(r->v);
 	runtime_paging_changed(r->v);
-	dispatch_use_view(r);
 	if (sigsetjmp(r->host_failure, 1)) {
 		dispatch_end(r, RUNTIME_HOST_FAILURE);
 	} else {
@@ -318,6 +318,8 @@ void runtime_paging_changed(struct vcpu *v)
 	memcpy(paging.pdpte, v->pdpte, sizeof(paging.pdpte));
 	r->code_epoch++;
 	shadow_set_paging(r->shadow, &paging);
+	r->views[0] = shadow_view(r->shadow, false);
+	r->views[1] = shadow_view(r->shadow, true);
 }
 
 void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size)

@@ -79,7 +79,9 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
 	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end))
 		leave_by(r, uc, entry_kick);
-	else if (between(pc, entry_restore_begin, entry_restore_end))
+	else if (between(pc, entry_restore_live, entry_restore_end))
+		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)entry_interrupted_live;
+	else if (between(pc, entry_restore_begin, entry_restore_live))
 		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)entry_interrupted;
 }
 

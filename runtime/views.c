@@ -84,14 +84,6 @@ static void plant_underflow(const struct shadow_view *view)
 	*bottom = (uint64_t)entry_underflow;
 }
 
-void return_stack_reset(struct runtime *r, struct shadow_view *view)
-{
-	r->stats.return_stack_drops++;
-	view->return_rsp = view->return_top - 8;
-	if (r->view == view)
-		r->v->return_rsp = view->return_rsp;
-}
-
 bool view_equip(struct runtime *r, struct shadow_view *view)
 {
 	if (view->return_top)

@@ -1,0 +1,59 @@
+/* Callouts answered at the border. Most of what a sensitive instruction costs is the way to C and the dispatcher: entry.S asks here first,
+ * with the guest's XMM registers still live. The callout that runs is the same as ever, on memory that the soft tables know; where that
+ * does not do, or the guest is to see an exception, nothing has changed and runtime_leave begins anew.
+ *
+ * So that no XMM register is touched, this file and all that it calls is compiled for general registers alone and calls nothing in the C
+ * library (tests/test_quick_symbols.py); functions that might are behind vcpu.quick. */
+#include "runtime/internal.h"
+
+static const bool quick[CALLOUT_COUNT] = {
+	[CALLOUT_pushf] = true, [CALLOUT_popf] = true, [CALLOUT_cli] = true, [CALLOUT_sti] = true, [CALLOUT_int_n] = true, [CALLOUT_iret] = true,
+	[CALLOUT_call_far] = true, [CALLOUT_jmp_far] = true, [CALLOUT_ret_far] = true, [CALLOUT_mov_to_seg] = true,
+	[CALLOUT_mov_from_seg] = true, [CALLOUT_push_seg] = true, [CALLOUT_pop_seg] = true, [CALLOUT_load_far_ptr] = true, [CALLOUT_lar] = true,
+	[CALLOUT_lsl] = true, [CALLOUT_verr] = true, [CALLOUT_verw] = true, [CALLOUT_sysenter] = true, [CALLOUT_sysexit] = true,
+	[CALLOUT_check_segment] = true,
+};
+
+/* Is there anything at this instruction boundary that the dispatcher does? A kick is entry.S's business. */
+static bool is_quiet(const struct runtime *r)
+{
+	const struct vcpu *v = r->v;
+	bool event = (v->intr && v->if_flag) || v->nmi || v->halted;
+
+	return !(v->mode & (MODE_TF | MODE_DR7)) && !v->shadow_interrupts && !v->debug_hits && !(v->eflags & EFL_RF) && !event && !r->ignne;
+}
+
+/* Go on at the vCPU's EIP: by the lookup of the view and context that it is in now, or by the dispatcher. */
+static host_pc_t go_on(struct runtime *r)
+{
+	r->v->scratch[0] = r->v->eip;
+	if (!is_quiet(r) || !context_use_view(r) || !context_match(r, context_mode(r)))
+		return (host_pc_t)entry_lookup_slow;
+	r->device_read.done = false;
+	return (host_pc_t)entry_lookup;
+}
+
+host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
+{
+	struct runtime *r = runtime_of(v);
+	enum callout_id id = CALLOUT_ID(arg);
+	uint32_t mode = v->mode;
+
+	if (!quick[id] || r->alone.running || r->no_quick || (mode & (MODE_TF | MODE_DR7)))
+		return 0;
+	v->quick = true;
+	enum callout_result result = callout_table[id](v, arg, ea, extra);
+	v->quick = false;
+	if (result == CALLOUT_FAULT)
+		return 0;
+	r->stats.callouts[id]++;
+	r->stats.exits[EXIT_CALLOUT]++;
+	if (id == CALLOUT_check_segment)
+		return v->scratch[3];
+	if (result == CALLOUT_NEXT) {
+		v->eip += CALLOUT_LEN(arg);
+		if (v->mode == mode && is_quiet(r))
+			return v->scratch[3];
+	}
+	return go_on(r);
+}
