@@ -193,7 +193,7 @@ static void halt(struct runtime *r)
 	uint32_t value;
 
 	r->stats.halts++;
-	if (!r->machine || !machine_halt(r->machine, r->v->if_flag))
+	if (!r->machine || !machine_halt(r->machine, r->v->if_flag, !r->v->nmi_blocked))
 		dispatch_end(r, RUNTIME_STUCK);
 	else if (machine_ended(r->machine, &value) != MACHINE_RUNS)
 		dispatch_end(r, RUNTIME_MACHINE_ENDED);

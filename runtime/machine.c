@@ -194,31 +194,31 @@ int machine_acknowledge(struct machine *m)
 	return vector;
 }
 
-/* Would the processor take this interrupt now? */
-static bool accepts(const struct machine *m, unsigned irq)
+static bool line_wakes(const struct machine *m, unsigned irq, unsigned open)
 {
-	return (pic_accepts(&m->pic, irq) && apic_passes_pic(&m->apic)) || ioapic_accepts(&m->ioapic, irq);
+	return (pic_accepts(&m->pic, irq) && apic_pic_wakes(&m->apic, open)) || ioapic_wakes(&m->ioapic, irq, open);
 }
 
 /* Is there any device that could interrupt a guest which does nothing itself? */
-static bool can_wake(const struct machine *m)
+static bool can_wake(const struct machine *m, unsigned open)
 {
 	for (unsigned i = 0; i < m->board.timer_count; i++) {
 		const struct board_timer *t = m->board.timers[i];
-		if (t->deadline != TIMER_NEVER && t->irq >= 0 && accepts(m, (unsigned)t->irq))
+		if (t->deadline != TIMER_NEVER && t->irq >= 0 && line_wakes(m, (unsigned)t->irq, open))
 			return true;
 	}
 	bool input = uart_wants_input(&m->com1) && machine_console_has_input(m);
-	return ((input || m->com1.blocked) && accepts(m, m->com1.irq)) || apic_timer_can_wake(&m->apic);
+	return ((input || m->com1.blocked) && line_wakes(m, m->com1.irq, open)) || apic_timer_wakes(&m->apic, open);
 }
 
-bool machine_halt(struct machine *m, bool interrupts_on)
+bool machine_halt(struct machine *m, bool interrupts_on, bool nmis_on)
 {
 	bool hope = true;
+	unsigned open = (interrupts_on ? APIC_OPEN_INTR : 0) | (nmis_on ? APIC_OPEN_NMI : 0);
 	pthread_mutex_lock(&m->lock);
 	m->halted = true;
 	while (!machine_has_ended(m) && !(interrupts_on && m->apic.intr) && !m->nmi_raised) {
-		hope = interrupts_on && can_wake(m);
+		hope = can_wake(m, open);
 		if (!hope)
 			break;
 		pthread_cond_wait(&m->wake, &m->lock);

@@ -61,8 +61,9 @@ void machine_set_ferr(struct machine *m, bool asserted);
 /* Acknowledge the interrupt controller: the vector, or -1 if nothing is pending (spurious ones give IRQ 7 / 15's vector as hardware does). */
 int machine_acknowledge(struct machine *m);
 
-/* HLT: wait until INTR is asserted (when `interrupts_on` is false only an NMI and the run's end wake) or the run ends. Returns false if nothing can ever wake the guest again. */
-bool machine_halt(struct machine *m, bool interrupts_on);
+/* HLT: wait for INTR if `interrupts_on`, for an NMI, or for the run's end. Returns false if nothing can ever wake the guest again; NMIs can if
+ * `nmis_on`. */
+bool machine_halt(struct machine *m, bool interrupts_on, bool nmis_on);
 
 /* How the run stands; value is the debug-exit value or the signal number. Async-safe read. */
 enum machine_end machine_ended(struct machine *m, uint32_t *value);

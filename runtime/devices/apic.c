@@ -64,12 +64,12 @@ static uint32_t processor_priority(const struct apic *a)
 	return (a->task_priority & 0xF0) >= class ? a->task_priority : class;
 }
 
-bool apic_accepts(const struct apic *a, uint8_t vector)
+static bool accepts(const struct apic *a, uint8_t vector)
 {
 	return hardware_enabled(a) && (vector & 0xF0u) > (processor_priority(a) & 0xF0);
 }
 
-bool apic_passes_pic(const struct apic *a)
+static bool passes_pic(const struct apic *a)
 {
 	uint32_t lint0 = a->lvt[LVT_LINT0];
 	return !hardware_enabled(a) || (!(lint0 & LVT_MASKED) && LVT_DELIVERY(lint0) == APIC_EXTINT);
@@ -78,7 +78,7 @@ bool apic_passes_pic(const struct apic *a)
 static void update(struct apic *a)
 {
 	int vector = highest(a->request);
-	bool intr = (vector >= 0 && apic_accepts(a, (uint8_t)vector)) || (a->pic_output && apic_passes_pic(a));
+	bool intr = (vector >= 0 && accepts(a, (uint8_t)vector)) || (a->pic_output && passes_pic(a));
 	if (intr == a->intr)
 		return;
 	a->intr = intr;
@@ -155,7 +155,7 @@ void apic_set_pic_output(struct apic *a, bool asserted)
 int apic_acknowledge(struct apic *a)
 {
 	int vector = highest(a->request);
-	if (vector < 0 || !apic_accepts(a, (uint8_t)vector))
+	if (vector < 0 || !accepts(a, (uint8_t)vector))
 		return -1;
 	clear_bit(a->request, (uint8_t)vector);
 	set_bit(a->in_service, (uint8_t)vector);
@@ -233,10 +233,34 @@ static void settle_timer(struct apic *a)
 	fire(a, now);
 }
 
-bool apic_timer_can_wake(const struct apic *a)
+/* --- what would end HLT --- */
+
+static bool delivery_wakes(const struct apic *a, uint8_t delivery, uint8_t vector, unsigned open)
 {
-	uint32_t lvt = a->lvt[LVT_TIMER];
-	return a->timer.deadline != TIMER_NEVER && !(lvt & LVT_MASKED) && apic_accepts(a, (uint8_t)lvt);
+	if (delivery == APIC_NMI)
+		return open & APIC_OPEN_NMI;
+	return (delivery == APIC_FIXED || delivery == APIC_LOWEST) && (open & APIC_OPEN_INTR) && accepts(a, vector);
+}
+
+static bool local_wakes(const struct apic *a, enum apic_lvt entry, unsigned open)
+{
+	uint32_t lvt = a->lvt[entry];
+	return hardware_enabled(a) && !(lvt & LVT_MASKED) && delivery_wakes(a, LVT_DELIVERY(lvt), (uint8_t)lvt, open);
+}
+
+bool apic_wakes(const struct apic *a, const struct apic_message *m, unsigned open)
+{
+	return hardware_enabled(a) && is_addressed(a, m) && delivery_wakes(a, m->delivery, m->vector, open);
+}
+
+bool apic_pic_wakes(const struct apic *a, unsigned open)
+{
+	return passes_pic(a) ? open & APIC_OPEN_INTR : local_wakes(a, LVT_LINT0, open);
+}
+
+bool apic_timer_wakes(const struct apic *a, unsigned open)
+{
+	return a->timer.deadline != TIMER_NEVER && local_wakes(a, LVT_TIMER, open);
 }
 
 /* --- registers --- */

@@ -9,6 +9,9 @@ enum apic_lvt { LVT_TIMER, LVT_THERMAL, LVT_COUNTERS, LVT_LINT0, LVT_LINT1, LVT_
 /* How a message or an input reaches the processor. */
 enum apic_delivery { APIC_FIXED = 0, APIC_LOWEST = 1, APIC_NMI = 4, APIC_EXTINT = 7 };
 
+/* What a processor takes: interrupts (IF is set), NMIs (it is in no handler of one). */
+enum apic_open { APIC_OPEN_INTR = 1, APIC_OPEN_NMI = 2 };
+
 /* A message as it goes over the bus: from the I/O APIC, or from the processor to itself. */
 struct apic_message {
 	uint8_t vector;
@@ -54,9 +57,9 @@ void apic_set_pic_output(struct apic *a, bool asserted);
 void apic_receive(struct apic *a, const struct apic_message *message);
 /* The most urgent vector that the processor may take now, which comes into service; -1 if there is none: then it is the PIC's. */
 int apic_acknowledge(struct apic *a);
-/* Would this vector, would the PIC's output, would the timer interrupt the processor now? */
-bool apic_accepts(const struct apic *a, uint8_t vector);
-bool apic_passes_pic(const struct apic *a);
-bool apic_timer_can_wake(const struct apic *a);
+/* Would this message, the PIC's output, the timer end HLT, if the processor takes these (enum apic_open)? */
+bool apic_wakes(const struct apic *a, const struct apic_message *m, unsigned open);
+bool apic_pic_wakes(const struct apic *a, unsigned open);
+bool apic_timer_wakes(const struct apic *a, unsigned open);
 
 #endif

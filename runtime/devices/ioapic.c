@@ -24,13 +24,18 @@ static unsigned pin_of(unsigned irq)
 	return irq == 0 ? TIMER_PIN : irq;
 }
 
+static struct apic_message message_of(uint64_t route)
+{
+	return (struct apic_message) {
+		.vector = (uint8_t)route, .delivery = route >> 8 & 7, .destination = (uint8_t)(route >> 56), .logical = route & ROUTE_LOGICAL,
+		.level = route & ROUTE_LEVEL,
+	};
+}
+
 static void send(struct ioapic *io, unsigned pin)
 {
 	uint64_t *route = &io->route[pin];
-	const struct apic_message m = {
-		.vector = (uint8_t)*route, .delivery = *route >> 8 & 7, .destination = (uint8_t)(*route >> 56), .logical = *route & ROUTE_LOGICAL,
-		.level = *route & ROUTE_LEVEL,
-	};
+	const struct apic_message m = message_of(*route);
 	if (m.level)
 		*route |= ROUTE_REMOTE_IRR;
 	apic_receive(io->apic, &m);
@@ -65,10 +70,11 @@ void ioapic_end_of_interrupt(struct ioapic *io, uint8_t vector)
 	}
 }
 
-bool ioapic_accepts(const struct ioapic *io, unsigned irq)
+bool ioapic_wakes(const struct ioapic *io, unsigned irq, unsigned open)
 {
 	uint64_t route = io->route[pin_of(irq)];
-	return !(route & ROUTE_MASKED) && apic_accepts(io->apic, (uint8_t)route);
+	const struct apic_message m = message_of(route);
+	return !(route & ROUTE_MASKED) && apic_wakes(io->apic, &m, open);
 }
 
 static uint32_t read_data(const struct ioapic *io)

@@ -21,7 +21,7 @@ void ioapic_reset(struct ioapic *io, bool present);
 void ioapic_set_line(struct ioapic *io, unsigned irq, bool level);
 /* The local APIC's broadcast. */
 void ioapic_end_of_interrupt(struct ioapic *io, uint8_t vector);
-/* Would this interrupt reach the processor now? */
-bool ioapic_accepts(const struct ioapic *io, unsigned irq);
+/* Would this interrupt end HLT (enum apic_open)? */
+bool ioapic_wakes(const struct ioapic *io, unsigned irq, unsigned open);
 
 #endif

@@ -141,6 +141,40 @@ static void test_halt(void)
 	check_equal("a periodic one goes on", count >= 5, 1);
 }
 
+static void route(u32 pin, u32 value);
+
+static void tick_once(void)
+{
+	out8(0x43, 0x30), out8(0x40, 0), out8(0x40, 0x40);
+}
+
+/* The timer's interrupt arrives as an NMI: through the I/O APIC, through the PIC; or as an interrupt of LINT0's own. */
+static void test_halt_nmi(void)
+{
+	trap_handle(2, note);
+	count = 0;
+	route(2, 0x400);
+	tick_once();
+	__asm__ volatile("cli; hlt" : : : "memory");
+	check("an NMI of the I/O APIC's ends HLT with IF clear", count == 1 && taken[0] == 2);
+	route(2, MASKED);
+	out8(0x20, 0x11), out8(0x21, 0x30), out8(0x21, 4), out8(0x21, 3), out8(0x21, 0xFE);
+	*apic(LINT0) = 0x400;
+	count = 0;
+	tick_once();
+	__asm__ volatile("cli; hlt" : : : "memory");
+	check("an NMI of LINT0's too", count == 1 && taken[0] == 2);
+	out8(0x20, 0x11), out8(0x21, 0x30), out8(0x21, 4), out8(0x21, 3), out8(0x21, 0xFE);
+	*apic(LINT0) = 0x46;
+	count = 0;
+	tick_once();
+	__asm__ volatile("sti; hlt; cli" : : : "memory");
+	check("and its interrupt, not the PIC's", count == 1 && taken[0] == 0x46);
+	*apic(LINT0) = MASKED;
+	out8(0x21, 0xFF);
+	trap_handle(2, NULL);
+}
+
 static void route(u32 pin, u32 value)
 {
 	volatile u32 *index = (volatile u32 *)IOAPIC, *data = (volatile u32 *)(IOAPIC + 0x10);
@@ -307,6 +341,7 @@ void guest_main(void)
 	test_shadow();
 	test_nmi();
 	test_halt();
+	test_halt_nmi();
 	test_lines();
 	test_echo();
 	test_forget();

@@ -84,7 +84,7 @@ TEST(devices_apic, absent_or_disabled_it_is_a_wire)
 	struct apics *s = start();
 	apic_reset(&s->apic, 0);
 	CHECK_EQ(rd(s, 0x30), 0xFFFFFFFFu);
-	CHECK(apic_passes_pic(&s->apic));
+	CHECK(apic_pic_wakes(&s->apic, APIC_OPEN_INTR));
 	pic_set_line(&s->t->pic, 3, true);
 	CHECK(s->t->intr);
 	CHECK_EQ(apic_acknowledge(&s->apic), -1);
@@ -120,7 +120,12 @@ TEST(devices_apic, virtual_wire_passes_the_pic_until_masked)
 	CHECK(s->t->intr);
 	wr(s, LINT0, MASKED | 0x700);
 	CHECK(!s->t->intr);
-	CHECK(!apic_passes_pic(&s->apic));
+	CHECK(!apic_pic_wakes(&s->apic, APIC_OPEN_INTR | APIC_OPEN_NMI));
+	wr(s, LINT0, 0x400);
+	CHECK(!s->t->intr);
+	CHECK(apic_pic_wakes(&s->apic, APIC_OPEN_NMI) && !apic_pic_wakes(&s->apic, APIC_OPEN_INTR));
+	wr(s, LINT0, 0x45);
+	CHECK(apic_pic_wakes(&s->apic, APIC_OPEN_INTR) && !apic_pic_wakes(&s->apic, APIC_OPEN_NMI));
 	wr(s, LINT0, 0x700);
 	CHECK(s->t->intr);
 	CHECK_EQ(apic_acknowledge(&s->apic), -1);
@@ -236,7 +241,7 @@ TEST(devices_apic, one_shot_timer)
 	CHECK_EQ(rd(s, CURRENT), 1000);
 	bench_advance(s->t, 4000);
 	CHECK_EQ(rd(s, CURRENT), 750);
-	CHECK(apic_timer_can_wake(&s->apic));
+	CHECK(apic_timer_wakes(&s->apic, APIC_OPEN_INTR));
 	bench_advance(s->t, 11999);
 	CHECK(!s->t->intr);
 	bench_advance(s->t, 1);
@@ -246,10 +251,10 @@ TEST(devices_apic, one_shot_timer)
 	wr(s, EOI, 0);
 	bench_advance(s->t, 1000000);
 	CHECK(!s->t->intr);
-	CHECK(!apic_timer_can_wake(&s->apic));
+	CHECK(!apic_timer_wakes(&s->apic, APIC_OPEN_INTR));
 	wr(s, DIVIDE, 0xB), wr(s, INITIAL, 500000);
 	wr(s, TIMER, 0x45 | MASKED);
-	CHECK(!apic_timer_can_wake(&s->apic));
+	CHECK(!apic_timer_wakes(&s->apic, APIC_OPEN_INTR));
 	bench_advance(s->t, 500000);
 	CHECK(!s->t->intr);
 	wr(s, INITIAL, 500000), wr(s, INITIAL, 0);
@@ -363,12 +368,15 @@ TEST(devices_ioapic, edges)
 	pic_set_line(&s->t->pic, 0, true);
 	wr_route(s, 2, 0, 0x41);
 	CHECK(!s->t->intr);
-	CHECK(ioapic_accepts(&s->ioapic, 0));
-	CHECK(!ioapic_accepts(&s->ioapic, 4));
+	CHECK(ioapic_wakes(&s->ioapic, 0, APIC_OPEN_INTR));
+	CHECK(!ioapic_wakes(&s->ioapic, 4, APIC_OPEN_INTR));
 	wr_route(s, 16, 0, 0x400);
 	ioapic_set_line(&s->ioapic, 16, true);
 	CHECK_EQ(s->nmis, 1);
+	CHECK(ioapic_wakes(&s->ioapic, 16, APIC_OPEN_NMI));
+	CHECK(!ioapic_wakes(&s->ioapic, 16, APIC_OPEN_INTR));
 	wr_route(s, 17, 0x05000000, 0x42);
+	CHECK(!ioapic_wakes(&s->ioapic, 17, APIC_OPEN_INTR));
 	ioapic_set_line(&s->ioapic, 17, true);
 	CHECK(!s->t->intr); /* for another processor */
 	stop(s);

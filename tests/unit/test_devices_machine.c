@@ -103,7 +103,7 @@ TEST(devices_machine, periodic_timer_wakes_at_its_rate)
 		;
 	int64_t before = now();
 	for (int i = 0; i < 20; i++) {
-		CHECK(machine_halt(m, true));
+		CHECK(machine_halt(m, true, true));
 		CHECK_EQ(machine_acknowledge(m), 0x20);
 	}
 	int64_t took = now() - before;
@@ -120,7 +120,7 @@ TEST(devices_machine, a_bios_left_the_timer_running)
 	machine_install_tables(m);
 	int64_t before = now();
 	for (int i = 0; i < 3; i++) {
-		CHECK(machine_halt(m, true));
+		CHECK(machine_halt(m, true, true));
 		CHECK_EQ(machine_acknowledge(m), 8);
 		out(m, 0x20, 0x20);
 	}
@@ -146,7 +146,7 @@ TEST(devices_machine, running_vcpu_is_kicked)
 		usleep(1000);
 	CHECK(atomic_load(&intr));
 	CHECK_EQ(atomic_load(&kicks), 1);
-	CHECK(machine_halt(m, true)); /* INTR stands: comes back at once */
+	CHECK(machine_halt(m, true, true)); /* INTR stands: comes back at once */
 	CHECK_EQ(machine_acknowledge(m), 0x20);
 	CHECK(!atomic_load(&intr));
 	machine_destroy(m);
@@ -156,14 +156,14 @@ TEST(devices_machine, halt_without_hope)
 {
 	struct machine *m = create((struct machine_config) { .serial = SERIAL_NONE });
 	REQUIRE(m && !machine_start(m));
-	CHECK(!machine_halt(m, false));
-	CHECK(!machine_halt(m, true));
+	CHECK(!machine_halt(m, false, true));
+	CHECK(!machine_halt(m, true, true));
 	program_pic(m, 0xFF);
 	program_timer(m, 0x34, 1193);
-	CHECK(!machine_halt(m, true)); /* it runs, but is masked */
+	CHECK(!machine_halt(m, true, true)); /* it runs, but is masked */
 	out(m, 0x21, 0xFE);
-	CHECK(!machine_halt(m, false));
-	CHECK(machine_halt(m, true));
+	CHECK(!machine_halt(m, false, true));
+	CHECK(machine_halt(m, true, true));
 	machine_destroy(m);
 }
 
@@ -177,7 +177,7 @@ TEST(devices_machine, idle_costs_next_to_nothing)
 	getrusage(RUSAGE_SELF, &before);
 	int64_t start = now();
 	while (now() < start + 500000000) {
-		machine_halt(m, true);
+		machine_halt(m, true, true);
 		machine_acknowledge(m);
 	}
 	getrusage(RUSAGE_SELF, &after);
@@ -194,11 +194,11 @@ TEST(devices_machine, time_limit_ends_a_halted_run)
 	program_pic(m, 0xFE);
 	program_timer(m, 0x34, 0);
 	while (!machine_ended(m, NULL)) {
-		CHECK(machine_halt(m, true));
+		CHECK(machine_halt(m, true, true));
 		machine_acknowledge(m);
 	}
 	CHECK_EQ(machine_ended(m, NULL), MACHINE_TIMEOUT);
-	CHECK(machine_halt(m, false)); /* an ended run is no stuck one */
+	CHECK(machine_halt(m, false, true)); /* an ended run is no stuck one */
 	machine_destroy(m);
 }
 
@@ -306,7 +306,7 @@ static int wait_for(pid_t pid)
 static void echo_guest(struct machine *m)
 {
 	while (!machine_ended(m, NULL)) {
-		if (!machine_halt(m, true)) {
+		if (!machine_halt(m, true, true)) {
 			print(m, "<stuck>");
 			return;
 		}
@@ -583,7 +583,7 @@ static void counting_guest(struct machine *m)
 	unsigned count = 0, sum = 0;
 	char report[64];
 	for (;;) {
-		machine_halt(m, true);
+		machine_halt(m, true, true);
 		machine_acknowledge(m);
 		while (in(m, LSR) & 1) {
 			uint8_t byte = in(m, COM1);
