@@ -67,7 +67,7 @@ static bool read_handler(struct vcpu *v, const struct gate *g, uint32_t ext, str
 	/* Out of virtual-8086 mode only to level 0. */
 	if ((v->eflags & EFL_VM) && (dpl != 0 || (ar & AR_CONFORMING))) return cpu_fail(v, VEC_GP, error);
 	unsigned cpl = ar & AR_CONFORMING ? v->cpl : dpl;
-	return cpu_check_code(v, g->selector, d, cpl, g->offset, ext, cs);
+	return cpu_check_code(v, g->selector, d, cpl, ext, cs);
 }
 
 /* RF in the pushed image makes a restarted instruction run past its own breakpoint; an instruction that is done has cleared it. Between two
@@ -79,9 +79,11 @@ static uint32_t flags_image(const struct vcpu *v, const struct event *e)
 	return e->kind == EVENT_SOFTWARE ? flags & ~EFL_RF : flags;
 }
 
-static bool push_frame(struct vcpu *v, const struct event *e, const struct gate *g, bool inner, const struct segment *ss, unsigned cpl,
+/* Build the frame and push it. Between these come the checks of where the gate leads (vol. 2, INT n). */
+static bool push_frame(struct vcpu *v, const struct event *e, const struct gate *g, struct segment *cs, bool inner, struct segment *ss,
 	uint32_t *esp)
 {
+	unsigned cpl = cs->selector & SELECTOR_RPL;
 	static const uint8_t data_segments[] = { SEG_GS, SEG_FS, SEG_DS, SEG_ES };
 	uint32_t words[10];
 	unsigned n = 0;
@@ -95,7 +97,9 @@ static bool push_frame(struct vcpu *v, const struct event *e, const struct gate 
 	words[n++] = e->return_eip;
 	if (e->has_error) words[n++] = e->error;
 	uint32_t error = (inner ? ss->selector & ~SELECTOR_RPL : 0) | event_ext(e);
-	return cpu_push(v, ss, esp, words, n, g->size, cpl == 3 ? ACCESS_USER : 0, error);
+	if (!cpu_stack_room(v, ss, *esp, n, g->size, error) || !cpu_enter_code(v, cs, g->offset, event_ext(e))) return false;
+	if (inner && !cpu_mark_accessed(v, ss)) return false;
+	return cpu_push_frame(v, ss, esp, words, n, g->size, cpl == 3 ? ACCESS_USER : 0);
 }
 
 static bool deliver_to_task(struct vcpu *v, const struct event *e, const struct gate *g)
@@ -123,7 +127,7 @@ static bool deliver_protected(struct vcpu *v, const struct event *e)
 	unsigned cpl = cs.selector & SELECTOR_RPL;
 	bool inner = cpl != v->cpl;
 	if (inner && !cpu_inner_stack(v, cpl, event_ext(e), &ss, &esp)) return false;
-	if (!push_frame(v, e, &g, inner, &ss, cpl, &esp)) return false;
+	if (!push_frame(v, e, &g, &cs, inner, &ss, &esp)) return false;
 	v->seg[SEG_CS] = cs;
 	v->seg[SEG_SS] = ss;
 	v->gpr[ESP] = esp;

@@ -70,15 +70,18 @@ bool cpu_within_limit(const struct segment *s, uint32_t offset, uint32_t size);
 /* Read a descriptor; outside its table is vector(selector | ext). `ext` is the error code's EXT bit, here and below. */
 bool cpu_read_descriptor(struct vcpu *v, uint16_t selector, struct descriptor *d, uint8_t vector, uint32_t ext);
 void cpu_parse_descriptor(struct segment *s, uint16_t selector, struct descriptor d);
-/* Set the accessed bit, in *d and in guest memory, unless it is set. */
-bool cpu_mark_accessed(struct vcpu *v, uint16_t selector, struct descriptor *d);
+/* Set the accessed bit, here and in the descriptor, unless it is set. */
+bool cpu_mark_accessed(struct vcpu *v, struct segment *s);
 
-/* What a load of DS, ES, FS or GS would leave in the register (vol. 2, MOV); violations are vector(selector | ext). */
+/* What a load of DS, ES, FS or GS would leave in the register (vol. 2, MOV); violations are vector(selector | ext). The descriptor is not
+ * marked as accessed yet, here and below. */
 bool cpu_check_data(struct vcpu *v, uint16_t selector, uint8_t vector, uint32_t ext, struct segment *out);
-/* Ditto for SS at privilege `cpl`; violations are vector(selector | ext). */
+/* Ditto for SS at privilege `cpl`. */
 bool cpu_check_stack(struct vcpu *v, uint16_t selector, unsigned cpl, uint8_t vector, uint32_t ext, struct segment *out);
-/* The common end of every load of CS, the privilege checks being done: present, accessed, and `eip` within the limit. `cpl` becomes the RPL. */
-bool cpu_check_code(struct vcpu *v, uint16_t selector, struct descriptor d, unsigned cpl, uint32_t eip, uint32_t ext, struct segment *out);
+/* Every load of CS, the privilege checks being done: is it present? `cpl` becomes the RPL. What a transfer checks of stacks comes next... */
+bool cpu_check_code(struct vcpu *v, uint16_t selector, struct descriptor d, unsigned cpl, uint32_t ext, struct segment *out);
+/* ...and this last: `eip` within the limit; accessed. */
+bool cpu_enter_code(struct vcpu *v, struct segment *cs, uint32_t eip, uint32_t ext);
 /* Load a segment register as MOV does in the current mode; not CS. */
 bool cpu_load_segment(struct vcpu *v, enum seg seg, uint16_t selector);
 /* Real-address mode: base from selector, the rest stays. */
@@ -92,7 +95,12 @@ static inline uint32_t cpu_stack_add(const struct segment *ss, uint32_t esp, uin
 	if (ss->ar & AR_DB) return esp + delta;
 	return (esp & 0xFFFF0000u) | ((esp + delta) & 0xFFFFu);
 }
-/* Push `count` words of 1 << size bytes, all or nothing; on success *esp is the new stack pointer. Out of the limit is #SS(error). */
+/* Is there room for `count` words of 1 << size bytes within the limit? If not it is #SS(error). */
+bool cpu_stack_room(struct vcpu *v, const struct segment *ss, uint32_t esp, unsigned count, unsigned size, uint32_t error);
+/* Push them where there is room, all or nothing; on success *esp is the new stack pointer. */
+bool cpu_push_frame(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uint32_t *words, unsigned count, unsigned size,
+	unsigned access);
+/* Both. */
 bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uint32_t *words, unsigned count, unsigned size,
 	unsigned access, uint32_t error);
 /* Read `count` words of 1 << size bytes from the current stack, `skip` bytes above its top. */

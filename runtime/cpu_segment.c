@@ -56,14 +56,13 @@ bool cpu_read_descriptor(struct vcpu *v, uint16_t selector, struct descriptor *d
 	return memory_read(v, gva, d, sizeof(*d), ACCESS_READ);
 }
 
-bool cpu_mark_accessed(struct vcpu *v, uint16_t selector, struct descriptor *d)
+bool cpu_mark_accessed(struct vcpu *v, struct segment *s)
 {
-	uint32_t accessed = AR_ACCESSED << 8;
-	if (d->high & accessed) return true;
+	if (s->ar & (AR_ACCESSED | AR_UNUSABLE)) return true;
 	gva_t gva;
-	descriptor_address(v, selector, &gva);
-	d->high |= accessed;
-	uint8_t byte = (uint8_t)(d->high >> 8);
+	descriptor_address(v, s->selector, &gva);
+	s->ar |= AR_ACCESSED;
+	uint8_t byte = (uint8_t)s->ar;
 	return memory_write(v, gva + 5, &byte, 1, ACCESS_WRITE);
 }
 
@@ -83,7 +82,6 @@ bool cpu_check_data(struct vcpu *v, uint16_t selector, uint8_t vector, uint32_t 
 	bool conforming = code && (ar & AR_CONFORMING);
 	if (!conforming && (dpl < v->cpl || dpl < (selector & SELECTOR_RPL))) return cpu_fail(v, vector, error);
 	if (!(ar & AR_P)) return cpu_fail(v, VEC_NP, error);
-	if (!cpu_mark_accessed(v, selector, &d)) return false;
 	cpu_parse_descriptor(out, selector, d);
 	return true;
 }
@@ -98,19 +96,20 @@ bool cpu_check_stack(struct vcpu *v, uint16_t selector, unsigned cpl, uint8_t ve
 	bool writable_data = (ar & (AR_S | AR_CODE | AR_WRITABLE)) == (AR_S | AR_WRITABLE);
 	if ((selector & SELECTOR_RPL) != cpl || !writable_data || descriptor_dpl(d) != cpl) return cpu_fail(v, vector, error);
 	if (!(ar & AR_P)) return cpu_fail(v, VEC_SS, error);
-	if (!cpu_mark_accessed(v, selector, &d)) return false;
 	cpu_parse_descriptor(out, selector, d);
 	return true;
 }
 
-bool cpu_check_code(struct vcpu *v, uint16_t selector, struct descriptor d, unsigned cpl, uint32_t eip, uint32_t ext, struct segment *out)
+bool cpu_check_code(struct vcpu *v, uint16_t selector, struct descriptor d, unsigned cpl, uint32_t ext, struct segment *out)
 {
 	if (!descriptor_present(d)) return cpu_fail(v, VEC_NP, (selector & ~SELECTOR_RPL) | ext);
 	cpu_parse_descriptor(out, (uint16_t)((selector & ~SELECTOR_RPL) | cpl), d);
-	if (eip > out->limit) return cpu_fail(v, VEC_GP, ext);
-	if (!cpu_mark_accessed(v, selector, &d)) return false;
-	out->ar |= AR_ACCESSED;
 	return true;
+}
+
+bool cpu_enter_code(struct vcpu *v, struct segment *cs, uint32_t eip, uint32_t ext)
+{
+	return (eip <= cs->limit || cpu_fail(v, VEC_GP, ext)) && cpu_mark_accessed(v, cs);
 }
 
 void cpu_set_segment(struct vcpu *v, enum seg seg, const struct segment *s)
@@ -143,7 +142,7 @@ bool cpu_load_segment(struct vcpu *v, enum seg seg, uint16_t selector)
 	}
 	struct segment s;
 	bool ok = seg == SEG_SS ? cpu_check_stack(v, selector, v->cpl, VEC_GP, 0, &s) : cpu_check_data(v, selector, VEC_GP, 0, &s);
-	if (!ok) return false;
+	if (!ok || !cpu_mark_accessed(v, &s)) return false;
 	uint32_t changed = seg == SEG_SS ? v->seg[SEG_SS].ar ^ s.ar : 0;
 	cpu_set_segment(v, seg, &s);
 	if (changed & AR_DB) cpu_update_mode(v);

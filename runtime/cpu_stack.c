@@ -36,11 +36,20 @@ static bool push_wrapping(struct vcpu *v, const struct segment *ss, uint32_t esp
 	return true;
 }
 
-static bool push_room(const struct segment *ss, uint32_t esp, unsigned count, uint32_t bytes)
+/* Does a frame of `total` bytes go over the end of its stack? */
+static bool push_wraps(const struct segment *ss, uint32_t esp, uint32_t total)
 {
-	for (unsigned i = 1; i <= count; i++) {
-		if (!cpu_within_limit(ss, (esp - i * bytes) & stack_mask(ss), bytes)) return false;
-	}
+	uint32_t top = esp & stack_mask(ss), bottom = (top - total) & stack_mask(ss);
+	return bottom + total != top && top != 0;
+}
+
+bool cpu_stack_room(struct vcpu *v, const struct segment *ss, uint32_t esp, unsigned count, unsigned size, uint32_t error)
+{
+	uint32_t total = count << size;
+	/* Word by word where it wraps. */
+	uint32_t step = push_wraps(ss, esp, total) ? 1u << size : total;
+	for (uint32_t done = step; done <= total; done += step)
+		if (!cpu_within_limit(ss, (esp - done) & stack_mask(ss), step)) return cpu_fail(v, VEC_SS, error);
 	return true;
 }
 
@@ -62,15 +71,13 @@ static bool fail_push(struct vcpu *v, const struct segment *ss, uint32_t top, un
 	return false;
 }
 
-bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uint32_t *words, unsigned count, unsigned size,
-	unsigned access, uint32_t error)
+bool cpu_push_frame(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uint32_t *words, unsigned count, unsigned size,
+	unsigned access)
 {
 	uint32_t total = count << size;
 	uint32_t top = *esp & stack_mask(ss);
 	uint32_t bottom = (top - total) & stack_mask(ss);
-	bool wraps = bottom + total != top && top != 0;
-	bool room = wraps ? push_room(ss, top, count, 1u << size) : cpu_within_limit(ss, bottom, total);
-	if (!room) return cpu_fail(v, VEC_SS, error);
+	bool wraps = push_wraps(ss, *esp, total);
 	if ((access & ACCESS_USER) && misaligned(v, ss->base + bottom, size)) return cpu_fail(v, VEC_AC, 0);
 	watch_stack(v, ss, top - total, count, size, true);
 	uint8_t frame[CPU_PUSH_MAX * 4];
@@ -80,6 +87,12 @@ bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uin
 	if (!ok) return fail_push(v, ss, top, count, size, access | ACCESS_WRITE);
 	*esp = cpu_stack_add(ss, *esp, -total);
 	return true;
+}
+
+bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uint32_t *words, unsigned count, unsigned size,
+	unsigned access, uint32_t error)
+{
+	return cpu_stack_room(v, ss, *esp, count, size, error) && cpu_push_frame(v, ss, esp, words, count, size, access);
 }
 
 bool cpu_read_stack(struct vcpu *v, uint32_t skip, uint32_t *words, unsigned count, unsigned size)

@@ -186,7 +186,7 @@ static bool load_code(struct vcpu *v, uint16_t selector, uint32_t ext)
 	if (!cpu_read_descriptor(v, selector, &d, VEC_TS, ext)) return false;
 	bool dpl_ok = descriptor_is_conforming(d) ? descriptor_dpl(d) <= rpl : descriptor_dpl(d) == rpl;
 	if (!descriptor_is_code(d) || !dpl_ok) return cpu_fail(v, VEC_TS, error);
-	if (!cpu_check_code(v, selector, d, rpl, 0, ext, &s)) return false;
+	if (!cpu_check_code(v, selector, d, rpl, ext, &s) || !cpu_mark_accessed(v, &s)) return false;
 	v->seg[SEG_CS] = s;
 	return true;
 }
@@ -194,7 +194,7 @@ static bool load_code(struct vcpu *v, uint16_t selector, uint32_t ext)
 static bool load_stack(struct vcpu *v, uint16_t selector, uint32_t ext)
 {
 	struct segment s;
-	if (!cpu_check_stack(v, selector, v->cpl, VEC_TS, ext, &s)) return false;
+	if (!cpu_check_stack(v, selector, v->cpl, VEC_TS, ext, &s) || !cpu_mark_accessed(v, &s)) return false;
 	v->seg[SEG_SS] = s;
 	return true;
 }
@@ -202,7 +202,7 @@ static bool load_stack(struct vcpu *v, uint16_t selector, uint32_t ext)
 static bool load_data(struct vcpu *v, enum seg seg, uint16_t selector, uint32_t ext)
 {
 	struct segment s;
-	if (!cpu_check_data(v, selector, VEC_TS, ext, &s)) return false;
+	if (!cpu_check_data(v, selector, VEC_TS, ext, &s) || !cpu_mark_accessed(v, &s)) return false;
 	v->seg[seg] = s;
 	return true;
 }

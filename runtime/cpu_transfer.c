@@ -87,7 +87,7 @@ bool cpu_far_jump(struct vcpu *v, uint16_t selector, uint32_t offset, uint32_t n
 	if (t.task) return switch_task(v, &t, TASK_JUMP, next_eip);
 	/* A gate leads a jump to no other privilege. */
 	if (t.gate && !descriptor_is_conforming(t.d) && descriptor_dpl(t.d) != v->cpl) return cpu_fail(v, VEC_GP, t.selector & ~SELECTOR_RPL);
-	if (!cpu_check_code(v, t.selector, t.d, v->cpl, t.offset, 0, &cs)) return false;
+	if (!cpu_check_code(v, t.selector, t.d, v->cpl, 0, &cs) || !cpu_enter_code(v, &cs, t.offset, 0)) return false;
 	go_to(v, &cs, t.offset);
 	return true;
 }
@@ -97,8 +97,9 @@ static bool call_same_level(struct vcpu *v, const struct target *t, uint32_t ret
 	struct segment cs;
 	uint32_t esp = v->gpr[ESP];
 	uint32_t words[2] = { v->seg[SEG_CS].selector, return_eip };
-	if (!cpu_check_code(v, t->selector, t->d, v->cpl, t->offset, 0, &cs)) return false;
-	if (!cpu_push(v, &v->seg[SEG_SS], &esp, words, 2, t->size, memory_user(v), 0)) return false;
+	if (!cpu_check_code(v, t->selector, t->d, v->cpl, 0, &cs)) return false;
+	if (!cpu_stack_room(v, &v->seg[SEG_SS], esp, 2, t->size, 0) || !cpu_enter_code(v, &cs, t->offset, 0)) return false;
+	if (!cpu_push_frame(v, &v->seg[SEG_SS], &esp, words, 2, t->size, memory_user(v))) return false;
 	v->gpr[ESP] = esp;
 	go_to(v, &cs, t->offset);
 	return true;
@@ -110,16 +111,17 @@ static bool call_inner_level(struct vcpu *v, const struct target *t, uint32_t re
 	uint32_t esp;
 	uint32_t parameters[31], words[35];
 	unsigned cpl = descriptor_dpl(t->d), n = 0;
-	if (!descriptor_present(t->d)) return cpu_fail(v, VEC_NP, t->selector & ~SELECTOR_RPL);
+	if (!cpu_check_code(v, t->selector, t->d, cpl, 0, &cs)) return false;
 	if (!cpu_inner_stack(v, cpl, 0, &ss, &esp)) return false;
-	if (!cpu_check_code(v, t->selector, t->d, cpl, t->offset, 0, &cs)) return false;
+	if (!cpu_stack_room(v, &ss, esp, 4 + t->parameters, t->size, ss.selector & ~SELECTOR_RPL)) return false;
+	if (!cpu_enter_code(v, &cs, t->offset, 0) || !cpu_mark_accessed(v, &ss)) return false;
 	if (!cpu_read_stack(v, 0, parameters, t->parameters, t->size)) return false;
 	words[n++] = v->seg[SEG_SS].selector;
 	words[n++] = v->gpr[ESP];
 	for (unsigned i = t->parameters; i-- > 0;) words[n++] = parameters[i];
 	words[n++] = v->seg[SEG_CS].selector;
 	words[n++] = return_eip;
-	if (!cpu_push(v, &ss, &esp, words, n, t->size, 0, ss.selector & ~SELECTOR_RPL)) return false;
+	if (!cpu_push_frame(v, &ss, &esp, words, n, t->size, 0)) return false;
 	v->seg[SEG_SS] = ss;
 	v->gpr[ESP] = esp;
 	go_to(v, &cs, t->offset);
@@ -130,8 +132,8 @@ static bool call_real(struct vcpu *v, uint16_t selector, uint32_t offset, unsign
 {
 	uint32_t esp = v->gpr[ESP];
 	uint32_t words[2] = { v->seg[SEG_CS].selector, return_eip };
-	if (!real_target(v, offset)) return false;
-	if (!cpu_push(v, &v->seg[SEG_SS], &esp, words, 2, size, memory_user(v), 0)) return false;
+	if (!cpu_stack_room(v, &v->seg[SEG_SS], esp, 2, size, 0) || !real_target(v, offset)) return false;
+	if (!cpu_push_frame(v, &v->seg[SEG_SS], &esp, words, 2, size, memory_user(v))) return false;
 	v->gpr[ESP] = esp;
 	go_to_real(v, selector, offset);
 	return true;
@@ -148,7 +150,7 @@ bool cpu_far_call(struct vcpu *v, uint16_t selector, uint32_t offset, unsigned s
 }
 
 /* The checks that RETF and IRET make of the CS they pop. */
-static bool check_return_code(struct vcpu *v, uint16_t selector, uint32_t eip, struct segment *cs)
+static bool check_return_code(struct vcpu *v, uint16_t selector, struct segment *cs)
 {
 	uint32_t error = selector & ~SELECTOR_RPL;
 	unsigned rpl = selector & SELECTOR_RPL;
@@ -157,7 +159,7 @@ static bool check_return_code(struct vcpu *v, uint16_t selector, uint32_t eip, s
 	if (!cpu_read_descriptor(v, selector, &d, VEC_GP, 0)) return false;
 	bool dpl_ok = descriptor_is_conforming(d) ? descriptor_dpl(d) <= rpl : descriptor_dpl(d) == rpl;
 	if (rpl < v->cpl || !descriptor_is_code(d) || !dpl_ok) return cpu_fail(v, VEC_GP, error);
-	return cpu_check_code(v, selector, d, rpl, eip, 0, cs);
+	return cpu_check_code(v, selector, d, rpl, 0, cs);
 }
 
 /* Data segments that the outer level might not have loaded do not stay behind for it. */
@@ -173,12 +175,14 @@ static void drop_privileged_data(struct vcpu *v, unsigned cpl)
 }
 
 /* To an outer level: its SS:ESP lies `skip` bytes above the top. */
-static bool return_outer(struct vcpu *v, unsigned cpl, unsigned size, uint32_t skip, uint32_t release)
+static bool return_outer(struct vcpu *v, struct segment *cs, uint32_t eip, unsigned size, uint32_t skip, uint32_t release)
 {
 	struct segment ss;
 	uint32_t words[2];
+	unsigned cpl = cs->selector & SELECTOR_RPL;
 	if (!cpu_read_stack(v, skip, words, 2, size)) return false;
 	if (!cpu_check_stack(v, (uint16_t)words[1], cpl, VEC_GP, 0, &ss)) return false;
+	if (!cpu_enter_code(v, cs, eip, 0) || !cpu_mark_accessed(v, &ss)) return false;
 	/* To a 16-bit stack only SP is loaded: the upper half of ESP stays, as it does on every processor. */
 	uint32_t esp = ss.ar & AR_DB ? words[0] : (v->gpr[ESP] & 0xFFFF0000u) | (words[0] & 0xFFFFu);
 	v->seg[SEG_SS] = ss;
@@ -191,10 +195,13 @@ static bool return_outer(struct vcpu *v, unsigned cpl, unsigned size, uint32_t s
 static bool return_to(struct vcpu *v, uint16_t selector, uint32_t eip, unsigned size, uint32_t popped, uint32_t release)
 {
 	struct segment cs;
-	if (!check_return_code(v, selector, eip, &cs)) return false;
-	unsigned cpl = cs.selector & SELECTOR_RPL;
-	if (cpl == v->cpl) v->gpr[ESP] = cpu_stack_add(&v->seg[SEG_SS], v->gpr[ESP], popped + release);
-	else if (!return_outer(v, cpl, size, popped + release, release)) return false;
+	if (!check_return_code(v, selector, &cs)) return false;
+	if ((cs.selector & SELECTOR_RPL) != v->cpl) {
+		if (!return_outer(v, &cs, eip, size, popped + release, release)) return false;
+	} else {
+		if (!cpu_enter_code(v, &cs, eip, 0)) return false;
+		v->gpr[ESP] = cpu_stack_add(&v->seg[SEG_SS], v->gpr[ESP], popped + release);
+	}
 	v->seg[SEG_CS] = cs;
 	v->eip = eip;
 	return true;

@@ -242,6 +242,66 @@ static void test_ldt(void)
 	run_expect("load with no LDT", &s, 13, 1 << 3 | 4, 0);
 }
 
+#define BEYOND 0x2000u /* offset of code_area in what CODE_INDEX names, beyond its limit */
+enum { CODE_INDEX = 20, GATE_INDEX, STACK_INDEX };
+#define GATE 0x42
+
+/* A transfer with more than one fault: the manual looks at the stack, then at the limit of CS, and marks no descriptor before (vol. 2, CALL, INT n,
+ * RET, IRET). */
+static void expect_order(const char *name, struct state *s, u32 dpl, u32 vector, u32 error)
+{
+	u32 eip = s->eip;
+	gdt_set(CODE_INDEX, (u32)code_area - BEYOND, 0xFFF, 0x9A | dpl << 5, 4);
+	gdt_set(STACK_INDEX, 0, 0xFF, 0x92 | dpl << 5, 4);
+	run(s);
+	bool good = s->vector == vector && s->error == error && s->eip == eip && !((gdt[CODE_INDEX] | gdt[STACK_INDEX]) >> 40 & 1);
+	if (!check(name, good)) print("# trap %u error 0x%x at 0x%x\n", s->vector, s->error, s->eip);
+}
+
+static void put_words(u32 at, u32 a, u32 b, u32 c, u32 d, u32 e)
+{
+	memcpy((void *)at, (const u32[]){a, b, c, d, e}, 20);
+}
+
+static void test_order(void)
+{
+	static const struct { const char *call, *interrupt; u32 ss, esp, vector, error; } stacks[] = {
+		{"call gate: a null stack, EIP beyond: #TS", "interrupt: a null stack, EIP beyond: #TS", 0, 0x80, 10, 0},
+		{"call gate: no room, EIP beyond: #SS", "interrupt: no room, EIP beyond: #SS", STACK_INDEX << 3 | 1, 8, 12, STACK_INDEX << 3},
+		{"call gate: EIP beyond: #GP", "interrupt: EIP beyond: #GP", STACK_INDEX << 3 | 1, 0x80, 13, 0},
+	};
+	gdt_set(GATE_INDEX, 0, 0, 0, 0);
+	gdt[GATE_INDEX] = (u64)(BEYOND & 0xFFFF0000) << 32 | (u64)0xEC00 << 32 | (u32)(CODE_INDEX << 19) | BEYOND;
+	idt_set(GATE, BEYOND, CODE_INDEX << 3, 0xEE);
+	for (u32 i = 0; i < sizeof stacks / sizeof *stacks; i++) {
+		tss.ss1 = stacks[i].ss;
+		tss.esp1 = stacks[i].esp;
+		struct state s = state_at(CODE(CODE_DONE, 0x9A, 0, 0, 0, 0, GATE_INDEX << 3 | 3, 0, CODE_DONE) + 2, 3);
+		expect_order(stacks[i].call, &s, 1, stacks[i].vector, stacks[i].error);
+		s = state_at(CODE(CODE_DONE, 0xCD, GATE, CODE_DONE) + 2, 3);
+		expect_order(stacks[i].interrupt, &s, 1, stacks[i].vector, stacks[i].error);
+	}
+	u8 far[] = {CODE_DONE, 0x9A, BEYOND & 0xFF, BEYOND >> 8, 0, 0, CODE_INDEX << 3 | 3, 0, CODE_DONE};
+	gdt_set(STACK_INDEX + 1, 0, 0xFF, 0xF3, 4);
+	struct state s = state_at(code_put(0, far, sizeof far) + 2, 3);
+	s.ss = (STACK_INDEX + 1) << 3 | 3;
+	s.esp = 4;
+	expect_order("call: no room, EIP beyond: #SS", &s, 3, 12, 0);
+	s = state_at(CODE(CODE_DONE, 0xCB) + 2, 0);
+	put_words(s.esp, BEYOND, CODE_INDEX << 3 | 3, 0x100, CODE3, 0);
+	expect_order("far return: a stack of code, EIP beyond: #GP", &s, 3, 13, CODE3 & ~3u);
+	s = state_at(CODE(CODE_DONE, 0xCF) + 2, 0);
+	put_words(s.esp, BEYOND, CODE_INDEX << 3 | 3, 2, 0x100, CODE3);
+	expect_order("IRET: a stack of code, EIP beyond: #GP", &s, 3, 13, CODE3 & ~3u);
+	put_words(s.esp = state_at(NULL, 0).esp, BEYOND, CODE_INDEX << 3 | 3, 2, 0x80, STACK_INDEX << 3 | 3);
+	s = state_at(CODE(CODE_DONE, 0xCF) + 2, 0);
+	expect_order("IRET: EIP beyond: #GP", &s, 3, 13, 0);
+	s = V86_STATE(3, CODE_DONE, 0x66, 0x9A, 0, 0, 1, 0, V86_CODE >> 4 & 0xFF, V86_CODE >> 12); /* call 2000h:10000h */
+	s.eip = 2;
+	s.esp = 2;
+	expect_order("V86 call: no room, EIP beyond: #SS", &s, 3, 12, 0);
+}
+
 void guest_main(void)
 {
 	paging_enable();
@@ -250,6 +310,7 @@ void guest_main(void)
 	test_segments();
 	test_descriptor_checks();
 	test_gates();
+	test_order();
 	test_io();
 	test_ldt();
 }
