@@ -72,7 +72,7 @@ def main():
     parser.add_argument("--vmm", default="build/bt-vmm")
     parser.add_argument("--qemu", action="store_true")
     parser.add_argument("--chaos", default="")
-    parser.add_argument("--timeout", type=int, default=60)
+    parser.add_argument("--timeout", type=int, default=180)
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     manifest = tomllib.loads((HERE / "manifest.toml").read_text())
