@@ -63,7 +63,9 @@ static const uint8_t prefixes[] = {0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x3
 
 /* --- every opcode --- */
 
-static const struct { uint8_t bytes[3]; uint8_t length; } maps[] = {{{0}, 0}, {{0x0F}, 1}, {{0x0F, 0x38}, 2}, {{0x0F, 0x3A}, 2}};
+/* The last three are VEX's, whose last byte is left to chance. */
+static const struct { uint8_t bytes[3], length; bool vex; } maps[] = {{{0}, 0, false}, {{0x0F}, 1, false}, {{0x0F, 0x38}, 2, false}, {{0x0F, 0x3A}, 2, false},
+	{{0xC5, 0}, 2, true}, {{0xC4, 0xC2, 0}, 3, true}, {{0xC4, 0xE3, 0}, 3, true}};
 
 /* ModRM forms that differ: no base, a base, displacements, SIB with and without base and index, ESP and EBP, 16-bit addresses, registers. */
 static const uint8_t modrms[] = {0x00, 0x04, 0x05, 0x06, 0x43, 0x44, 0x45, 0x84, 0x85, 0xC0, 0xC4, 0xC5, 0xC7};
@@ -82,6 +84,8 @@ static bool check_opcode(const uint8_t *head, unsigned head_length, unsigned map
 			uint64_t random = fixture_random(pick);
 			memset(bytes + opcode_at + 1, 0x90, sizeof(bytes) - opcode_at - 1);
 			bytes[opcode_at + 1] = (uint8_t)(modrms[m] | reg << 3);
+			if (maps[map].vex)
+				bytes[opcode_at - 1] = (uint8_t)(random >> 24) | (maps[map].length == 2 ? 0xC0 : 0);
 			bytes[opcode_at + 2] = sibs[random % ARRAY_LEN(sibs)];
 			memcpy(bytes + opcode_at + 3, &random, 8);
 			struct translator_input in = fixture_input(bytes, sizeof(bytes), modes[(random >> 32) % ARRAY_LEN(modes)]);
