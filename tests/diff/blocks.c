@@ -111,14 +111,14 @@ static void put_any(struct maker *m)
 	maker_put_instruction(m, form);
 }
 
-void diff_make_block(struct diff_case *c, uint64_t seed)
+void diff_make_block(struct diff_case *c, enum diff_kind kind, uint64_t seed)
 {
 	struct block b = {.m = {.c = c, .block = true}};
 
-	maker_random_state(&b.m, seed ^ 0xB10CULL << 44);
+	maker_random_state(&b.m, kind, seed ^ 0xB10CULL << 44);
 	if (maker_below(&b.m, 16))
 		c->in.eflags &= ~EFL_TF;
-	c->defined = diff_is_flat(&c->in) && maker_below(&b.m, 4) == 0;
+	c->defined = (kind == KIND_REAL || diff_is_flat(&c->in)) && maker_below(&b.m, 4) == 0;
 	c->in.gpr[ESP] = (maker_pick_data(&b.m) & ~3u) - maker_segment_base(&b.m, SEG_SS);
 	for (uint32_t count = 2 + maker_below(&b.m, 16); count > 0 && c->length + LONGEST < CODE_MAX; count--) {
 		arrive(&b, false);
@@ -130,12 +130,15 @@ void diff_make_block(struct diff_case *c, uint64_t seed)
 	arrive(&b, true);
 }
 
+/* The kind changes from batch to batch: it costs more than a case. */
 void diff_make_random(struct diff_case *c, uint64_t seed)
 {
+	static const enum diff_kind kinds[8] = {KIND_REAL, KIND_V86};
+	enum diff_kind kind = kinds[seed / NATIVE_BATCH % 8];
 	uint32_t form = (uint32_t)(seed * 0x9E3779B97F4A7C15ULL >> 33) % form_template_count;
 
 	if (seed % 4)
-		diff_make_block(c, seed);
+		diff_make_block(c, kind, seed);
 	else
-		diff_make(c, form, seed);
+		diff_make(c, form, kind, seed);
 }

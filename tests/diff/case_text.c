@@ -18,7 +18,7 @@ static const struct field {
 	uint32_t usual;
 } fields[] = {
 #define AT(member) offsetof(struct diff_case, member)
-	{"ignored", WORD32, AT(flags_ignored), 0}, {"direct", FLAG, AT(direct), 0}, {"fpu", FLAG, AT(fpu), 0},
+	{"kind", WORD8, AT(kind), KIND_PROTECTED}, {"ignored", WORD32, AT(flags_ignored), 0}, {"direct", FLAG, AT(direct), 0}, {"fpu", FLAG, AT(fpu), 0},
 	{"eip", WORD32, AT(in.eip), CODE_BASE}, {"eflags", WORD32, AT(in.eflags), 0},
 	{"eax", WORD32, AT(in.gpr[EAX]), 0}, {"ecx", WORD32, AT(in.gpr[ECX]), 0}, {"edx", WORD32, AT(in.gpr[EDX]), 0}, {"ebx", WORD32, AT(in.gpr[EBX]), 0},
 	{"esp", WORD32, AT(in.gpr[ESP]), 0}, {"ebp", WORD32, AT(in.gpr[EBP]), 0}, {"esi", WORD32, AT(in.gpr[ESI]), 0}, {"edi", WORD32, AT(in.gpr[EDI]), 0},
@@ -148,12 +148,22 @@ static bool parse_word(struct diff_case *c, char *word)
 	return parse_named(c, word, value);
 }
 
+/* Without protection, those of the mode alone. */
+static bool has_selectors(const struct diff_case *c)
+{
+	for (unsigned i = 0; i < DIFF_SEGMENTS && c->kind != KIND_PROTECTED; i++) {
+		if (diff_segment(c->in.seg[i])->base != LOW + 16u * c->in.seg[i])
+			return false;
+	}
+	return true;
+}
+
 bool diff_is_runnable(const struct diff_case *c)
 {
 	const struct diff_segment *cs = diff_segment(c->in.seg[SEG_CS]);
 	uint32_t at = cs->base + c->in.eip - CODE_BASE;
 
-	return c->in.eip <= cs->limit && c->length > 0 && at < CODE_SIZE && at + c->length <= CODE_SIZE;
+	return c->kind < KIND_COUNT && has_selectors(c) && c->in.eip <= cs->limit && c->length > 0 && at < CODE_SIZE && at + c->length <= CODE_SIZE;
 }
 
 bool diff_parse_case(struct diff_case *c, const char *text)

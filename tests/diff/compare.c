@@ -34,7 +34,10 @@ static bool segments_equal(const struct diff_state *a, const struct diff_state *
 static uint32_t flags_apart(const struct diff_case *c, const struct diff_state *a, const struct diff_state *b)
 {
 	bool between = a->vector == VEC_DB && b->vector == VEC_DB && a->eip == c->in.eip && b->eip == c->in.eip;
-	return (a->eflags ^ b->eflags) & EFLAGS_COMPARED & ~(between ? EFL_RF : 0);
+	/* Real mode saves 16 of them. */
+	uint32_t lost = c->kind == KIND_REAL ? EFL_RF | EFL_AC : between ? EFL_RF : 0;
+
+	return (a->eflags ^ b->eflags) & EFLAGS_COMPARED & ~lost;
 }
 
 bool diff_equal(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)

@@ -55,7 +55,7 @@ static void collect_names(struct names *n)
 
 	for (uint32_t form = 0; form < diff_form_count(); form++) {
 		for (uint64_t seed = 1; seed <= 60; seed++) {
-			diff_make(&c, form, seed);
+			diff_make(&c, form, KIND_PROTECTED, seed);
 			if (diff_segment(c.in.seg[SEG_CS])->big)
 				add_name(n, c.code, c.length);
 		}

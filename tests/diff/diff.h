@@ -18,6 +18,11 @@
 #define EDGE_BASE 0xFFFFF000u
 #define CODE_MAX 240u
 
+/* Where a case runs. Real mode and virtual-8086 mode have no more than a mebibyte, so there all of this is LOW less; on the processor it is where
+ * it always is, in 16-bit segments of an LDT whose selectors are those of the mode, and whose bases are the mode's plus LOW. */
+enum diff_kind { KIND_PROTECTED, KIND_REAL, KIND_V86, KIND_COUNT };
+#define LOW 0x00400000u
+
 /* As Linux has them, since they can be read. */
 #define CODE3 0x23u
 #define DATA3 0x2Bu
@@ -44,6 +49,7 @@ struct diff_case {
 	uint8_t code[CODE_MAX];
 	uint32_t length;
 	uint32_t form;          /* of its first instruction */
+	uint8_t kind;           /* enum diff_kind */
 	bool fpu;               /* x87, MMX or SSE state matters */
 	bool direct;            /* bt-vmm: accesses in direct form, not soft */
 	bool defined;           /* no flag or value that the manual leaves undefined, other than diff_undefined_flags() tells */
@@ -64,11 +70,13 @@ struct diff_segment {
 	uint8_t type;         /* descriptor bits 40-43: AR_CODE, AR_EXPAND_DOWN, AR_WRITABLE... */
 	bool big;             /* D or B */
 };
-extern const struct diff_segment diff_segments[];
-extern const unsigned diff_segment_count;
-#define DIFF_SELECTOR(index) ((uint16_t)((index) << 3 | 7))
-/* What a selector stands for: an entry of the table, or a flat segment. */
+/* The selectors that a kind of cases has. */
+unsigned diff_selector_count(enum diff_kind kind);
+uint16_t diff_selector(enum diff_kind kind, unsigned i);
+/* What a selector stands for: one of those, or a flat segment. Bases of the other modes include LOW. */
 const struct diff_segment *diff_segment(uint16_t selector);
+/* Of an LDT that has them all. */
+#define DIFF_LDT_ENTRIES 608u
 uint64_t diff_descriptor(const struct diff_segment *s);
 bool diff_is_flat(const struct diff_state *s);
 
@@ -76,14 +84,14 @@ bool diff_is_flat(const struct diff_state *s);
 uint32_t diff_form_count(void);
 const char *diff_form_name(uint32_t form);
 /* Fill in a case, the same one for the same arguments. */
-void diff_make(struct diff_case *c, uint32_t form, uint64_t seed);
+void diff_make(struct diff_case *c, uint32_t form, enum diff_kind kind, uint64_t seed);
 /* Systematically: operand number `shape` of a form's, or false if it has no such. All ModRM bytes, then, of a form that is in a list of
  * representatives, all ModRM bytes with all SIB bytes, and those of 16-bit addressing; registers in the opcode; and all single prefixes. */
-bool diff_make_shape(struct diff_case *c, uint32_t form, uint32_t shape, uint64_t seed);
+bool diff_make_shape(struct diff_case *c, uint32_t form, uint32_t shape, enum diff_kind kind, uint64_t seed);
 uint32_t diff_shape_count(uint32_t form);
 /* A block of random instructions with operands in memory, branches forward and use of the stack. */
-void diff_make_block(struct diff_case *c, uint64_t seed);
-/* One or the other, by the seed. */
+void diff_make_block(struct diff_case *c, enum diff_kind kind, uint64_t seed);
+/* One or the other, of any kind, by the seed. */
 void diff_make_random(struct diff_case *c, uint64_t seed);
 
 /* case_text.c: a case as one line of text, and back. */
@@ -91,6 +99,11 @@ void diff_print_case(FILE *out, const struct diff_case *c);
 bool diff_parse_case(struct diff_case *c, const char *text);
 /* Is its code within the code pages? */
 bool diff_is_runnable(const struct diff_case *c);
+
+/* kinds.c: from the answer of the processor, which was in protected mode, to that of the case's mode. */
+void diff_translate_answer(const struct diff_case *c, struct diff_result *r);
+/* Did this instruction, where a case stopped, have to stop there in the case's mode alone? (#DF: on a stack without room for it.) */
+bool diff_is_of_mode(const struct diff_case *c, const struct diff_state *s);
 
 /* compare.c */
 #define EFLAGS_COMPARED 0x254DD5u /* status flags, DF, TF, NT, RF, AC, ID */
@@ -113,13 +126,14 @@ struct native;
 struct native *native_start(void);
 /* NATIVE_BATCH each, shared with the process: the cases to fill in, and the results. */
 struct diff_case *native_cases(struct native *n);
-const struct diff_result *native_results(const struct native *n);
-/* Run the first `count` cases; false if the processor or the kernel would not. A result's vector may be one of these. */
-enum { NATIVE_ENDLESS = 0xF0, NATIVE_SYSTEM_CALL = 0xF1, NATIVE_NO_EXECUTE = 0xF2 };
+struct diff_result *native_results(const struct native *n);
+/* Run the first `count` cases; false if the processor or the kernel would not. A result's vector may be one of these; NATIVE_OTHER_MODE, which
+ * kinds.c gives: in the mode of the case something else would come of it. */
+enum { NATIVE_ENDLESS = 0xF0, NATIVE_SYSTEM_CALL = 0xF1, NATIVE_NO_EXECUTE = 0xF2, NATIVE_OTHER_MODE = 0xF3 };
 bool native_run(struct native *n, uint32_t count);
 /* What this host allows. */
 bool native_maps_zero(const struct native *n);
-bool native_has_segment(const struct native *n, unsigned index);
+bool native_has_segment(const struct native *n, uint16_t selector);
 void native_stop(struct native *n);
 
 /* monitor.c: bt-vmm, at CPL 3, with paging. */

@@ -16,7 +16,7 @@ static bool make_form(struct source *s, struct diff_case *c, uint64_t *seed)
 	if (s->at == s->end)
 		return false;
 	*seed = s->seed + s->at++;
-	diff_make(c, s->form, *seed);
+	diff_make(c, s->form, s->kind, *seed);
 	return true;
 }
 
@@ -24,7 +24,7 @@ static bool make_shape(struct source *s, struct diff_case *c, uint64_t *seed)
 {
 	while (s->at < s->end) {
 		*seed = s->seed;
-		if (diff_make_shape(c, s->form, (uint32_t)s->at++, s->seed))
+		if (diff_make_shape(c, s->form, (uint32_t)s->at++, s->kind, s->seed))
 			return true;
 	}
 	return false;
@@ -35,7 +35,7 @@ static bool make_block(struct source *s, struct diff_case *c, uint64_t *seed)
 	if (s->at == s->end)
 		return false;
 	*seed = s->seed + s->at++;
-	diff_make_block(c, *seed);
+	diff_make_block(c, s->kind, *seed);
 	return true;
 }
 
@@ -48,12 +48,26 @@ static bool make_random(struct source *s, struct diff_case *c, uint64_t *seed)
 	return true;
 }
 
-static bool run_form(struct driver *d, uint32_t form)
+/* Of the modes without protection there is less to try: 16-bit code and six segments of 64 KiB, always. */
+static uint32_t share(enum diff_kind kind, uint32_t cases)
 {
-	struct source random = {.make = make_form, .form = form, .seed = d->seed, .end = d->cases, .for_reference = d->unicorn};
-	struct source shapes = {.make = make_shape, .form = form, .seed = d->seed, .end = d->shapes ? diff_shape_count(form) : 0, .for_reference = d->unicorn};
+	return kind == KIND_PROTECTED ? cases : cases / 4;
+}
+
+static bool run_form(struct driver *d, uint32_t form, enum diff_kind kind)
+{
+	struct source random = {.make = make_form, .form = form, .kind = kind, .seed = d->seed, .end = share(kind, d->cases), .for_reference = d->unicorn};
+	struct source shapes = {.make = make_shape, .form = form, .kind = kind, .seed = d->seed, .end = d->shapes ? diff_shape_count(form) : 0,
+				.for_reference = d->unicorn};
 
 	return driver_run(d, &random) && driver_run(d, &shapes);
+}
+
+static bool run_blocks(struct driver *d, enum diff_kind kind)
+{
+	struct source blocks = {.make = make_block, .kind = kind, .seed = d->seed, .end = share(kind, d->blocks), .for_reference = d->unicorn * 500};
+
+	return driver_run(d, &blocks);
 }
 
 static void report(struct driver *d, uint32_t line, bool good, const char *name)
@@ -70,15 +84,20 @@ static bool is_chosen(const struct driver *d, const char *name)
 
 static int run_all(struct driver *d)
 {
-	struct source blocks = {.make = make_block, .seed = d->seed, .end = d->blocks, .for_reference = d->unicorn * 500};
+	static const char *const modes[KIND_COUNT] = {"", ", real mode", ", virtual-8086 mode"};
+	char name[96];
 	uint32_t line = 0;
 
-	for (uint32_t form = 0; form < diff_form_count(); form++) {
-		if (is_chosen(d, diff_form_name(form)))
-			report(d, ++line, run_form(d, form), diff_form_name(form));
+	for (enum diff_kind kind = 0; kind < KIND_COUNT; kind++) {
+		for (uint32_t form = 0; form < diff_form_count(); form++) {
+			snprintf(name, sizeof(name), "%s%s", diff_form_name(form), modes[kind]);
+			if (is_chosen(d, diff_form_name(form)))
+				report(d, ++line, run_form(d, form, kind), name);
+		}
+		snprintf(name, sizeof(name), "%s%s", BLOCK_LINE, modes[kind]);
+		if (d->blocks && is_chosen(d, BLOCK_LINE))
+			report(d, ++line, run_blocks(d, kind), name);
 	}
-	if (d->blocks && is_chosen(d, BLOCK_LINE))
-		report(d, ++line, driver_run(d, &blocks), BLOCK_LINE);
 	printf("1..%u\n# seed %llu, %llu cases, %llu of them without an answer of the processor's, %u lines failed\n", line,
 	       (unsigned long long)d->seed, (unsigned long long)d->total, (unsigned long long)d->skipped, d->failed);
 	driver_print_vectors(d);
@@ -233,7 +252,7 @@ static bool start(struct driver *d)
 		fprintf(stderr, "difftest: the process for the processor's side cannot be started\n");
 		return false;
 	}
-	if (!native_has_segment(d->native, 0))
+	if (!native_has_segment(d->native, diff_selector(KIND_PROTECTED, 0)))
 		puts("# the kernel sets no descriptors (modify_ldt): flat segments alone");
 	if (!native_maps_zero(d->native))
 		puts("# address 0 cannot be mapped without privileges: the address space ends at its end");

@@ -23,6 +23,7 @@ struct driver {
 struct source {
 	bool (*make)(struct source *s, struct diff_case *c, uint64_t *seed);
 	uint32_t form;
+	enum diff_kind kind;
 	uint64_t seed, at, end;
 	uint64_t failed;        /* the seed of the case that differed */
 	uint32_t for_reference; /* how many of them Unicorn is asked about */

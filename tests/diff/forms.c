@@ -237,13 +237,18 @@ static void setup_ldmxcsr(struct maker *m)
 	maker_put_data(m, m->linear, maker_below(m, 8) ? maker_mxcsr(m) : maker_next(m));
 }
 
+static uint16_t random_selector(struct maker *m)
+{
+	return diff_selector(m->c->kind, maker_below(m, diff_selector_count(m->c->kind)));
+}
+
 /* Mostly code, and a place in it with nothing but INT3. */
 static void choose_far(struct maker *m)
 {
-	unsigned i = maker_below(m, diff_segment_count);
-
-	while (maker_below(m, 8) && !(diff_segments[i].type & AR_CODE)) i = maker_below(m, diff_segment_count);
-	m->far_selector = maker_below(m, 4) ? DIFF_SELECTOR(i) : CODE3;
+	m->far_selector = random_selector(m);
+	while (maker_below(m, 8) && !(diff_segment(m->far_selector)->type & AR_CODE)) m->far_selector = random_selector(m);
+	if (m->c->kind == KIND_PROTECTED && maker_below(m, 4) == 0)
+		m->far_selector = CODE3;
 	m->far_offset = CODE_BASE + 0x300 + maker_below(m, 0x400) - diff_segment(m->far_selector)->base;
 	m->c->defined = false;
 }
@@ -274,14 +279,14 @@ static void setup_far_return(struct maker *m)
 static void setup_far_data(struct maker *m)
 {
 	m->c->defined = false;
-	maker_put_data(m, m->linear + (m->word ? 2 : 4), DIFF_SELECTOR(maker_below(m, diff_segment_count)));
+	maker_put_data(m, m->linear + (m->word ? 2 : 4), random_selector(m));
 }
 
 static void setup_selector(struct maker *m)
 {
 	static const uint16_t others[] = {0, 1, 3, 4, CODE3, DATA3, 0x2A, 0xFF, 0xFFFF};
-	unsigned i = maker_below(m, diff_segment_count + sizeof(others) / sizeof(*others));
-	uint32_t selector = i < diff_segment_count ? DIFF_SELECTOR(i) : others[i - diff_segment_count];
+	unsigned i = maker_below(m, diff_selector_count(m->c->kind) + sizeof(others) / sizeof(*others));
+	uint32_t selector = i < sizeof(others) / sizeof(*others) && m->c->kind == KIND_PROTECTED ? others[i] : random_selector(m);
 
 	m->c->defined = false;
 	settle_data(m, ESP, SEG_SS);
@@ -375,6 +380,9 @@ void maker_put_instruction(struct maker *m, uint32_t form)
 	put_prefixes(m);
 	each_token(m, put_token);
 	m->c->fpu |= needs_fpu(m);
+	/* In real mode the state of the FPU is loaded by a few instructions before the case, which must not trap. */
+	if (m->c->fpu && m->c->kind == KIND_REAL)
+		m->c->in.eflags &= ~EFL_TF;
 	/* Its own flags, seen by the next instruction. */
 	if (setup_is(m, "bcd"))
 		m->c->flags_ignored = EFL_ARITH;
@@ -390,11 +398,11 @@ const char *diff_form_name(uint32_t form)
 	return form_templates[form].name;
 }
 
-void diff_make(struct diff_case *c, uint32_t form, uint64_t seed)
+void diff_make(struct diff_case *c, uint32_t form, enum diff_kind kind, uint64_t seed)
 {
 	struct maker m = {.c = c};
 
-	maker_random_state(&m, seed ^ (uint64_t)form << 40);
+	maker_random_state(&m, kind, seed ^ (uint64_t)form << 40);
 	c->form = form;
 	c->defined = true;
 	maker_put_instruction(&m, form);

@@ -40,7 +40,7 @@ uint32_t maker_next(struct maker *m);
 uint32_t maker_below(struct maker *m, uint32_t n);
 uint32_t maker_interesting(struct maker *m);
 uint32_t maker_mxcsr(struct maker *m);
-void maker_random_state(struct maker *m, uint64_t seed);
+void maker_random_state(struct maker *m, enum diff_kind kind, uint64_t seed);
 
 /* operands.c */
 uint32_t maker_segment_base(const struct maker *m, unsigned seg);

@@ -124,10 +124,23 @@ static void flatten(struct minimiser *m, unsigned seg)
 	attempt(m, &smaller);
 }
 
+/* The same bytes in flat 32-bit code. */
+static void protect(struct minimiser *m)
+{
+	struct diff_case smaller = *m->c;
+
+	smaller.kind = KIND_PROTECTED;
+	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) smaller.in.seg[i] = i == SEG_CS ? CODE3 : DATA3;
+	smaller.in.eip = CODE_BASE;
+	attempt(m, &smaller);
+}
+
 static void simplify_registers(struct minimiser *m)
 {
 	for (unsigned i = 0; i < 8; i++) simplify_word(m, offsetof(struct diff_case, in.gpr) + 4 * i, 0, 4);
-	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) flatten(m, i);
+	if (m->c->kind != KIND_PROTECTED)
+		protect(m);
+	for (unsigned i = 0; i < DIFF_SEGMENTS && m->c->kind == KIND_PROTECTED; i++) flatten(m, i);
 	for (uint32_t bit = 1; bit < 1u << 22; bit <<= 1)
 		simplify_word(m, offsetof(struct diff_case, in.eflags), m->c->in.eflags & ~bit, 4);
 	simplify_word(m, offsetof(struct diff_case, direct), 0, 1);

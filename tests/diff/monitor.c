@@ -1,63 +1,11 @@
 /* bt-vmm as an engine: a bare guest at CPL 3 with paging, whose every exception ends the run. Two page directories with the same pages: one
- * whose view stays soft, one whose view is direct. */
-#include "diff.h"
+ * whose view stays soft, one whose view is direct; two more for virtual-8086 mode. Real mode is monitor_real.c's. */
+#include "monitor_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/x86.h"
-#include "runtime/cpu.h"
-#include "runtime/options.h"
-#include "runtime/runtime.h"
-
-/* The system's own: guest physical, and SYSTEM + that in the linear address space, for CPL 0 alone. */
-#define SYSTEM 0xC0DC0000u
-#define SYSTEM_SIZE 0x10000u
-#define IDT_BASE 0x1000u
-#define GDT_BASE 0x2000u
-#define TSS_BASE 0x2100u
-#define LDT_BASE 0x2200u
-#define STUBS 0x3000u      /* 16 bytes a vector */
-#define FPU_IN 0x4000u
-#define FPU_OUT 0x4200u
-#define ENTRY 0x4800u
-#define STACK_TOP 0x6000u  /* of CPL 0 */
-#define DIRECTORY_SOFT 0x6000u
-#define DIRECTORY_DIRECT 0x7000u
-#define PAGE_TABLES 0x8000u
-#define RAM_SIZE (16u << 20)
-#define VECTORS 32u
-#define CODE0 0x08u
-#define DATA0 0x10u
-#define TSS 0x40u
-#define LDT 0x50u
-#define PAGE 0x1000u
-#define USER_PAGE (PTE_P | PTE_US | PTE_A | PTE_D)
-
-struct monitor {
-	struct runtime *runtime;
-	struct vcpu *v;
-	uint8_t *ram;
-	uint32_t next_table;
-	bool fixed_form; /* chaos says which form accesses have */
-	uint8_t planted[4];
-	uint32_t planted_length;
-};
-
-static void put32(uint8_t *ram, uint32_t at, uint32_t value)
-{
-	memcpy(ram + at, &value, 4);
-}
-
-static uint32_t get32(const uint8_t *ram, uint32_t at)
-{
-	uint32_t value;
-
-	memcpy(&value, ram + at, 4);
-	return value;
-}
-
-static void put_descriptors(uint8_t *ram)
+static void put_descriptors(uint8_t *system)
 {
 	const uint64_t base = SYSTEM + TSS_BASE, ldt = SYSTEM + LDT_BASE;
 	/* What CPL 3 can load is as in Linux: flat code and data, and the code segment of 64-bit programs. */
@@ -65,20 +13,23 @@ static void put_descriptors(uint8_t *ram)
 		[CODE0 / 8] = 0x00CF9B000000FFFF, [DATA0 / 8] = 0x00CF93000000FFFF, [CODE3 / 8] = 0x00CFFB000000FFFF, [DATA3 / 8] = 0x00CFF3000000FFFF,
 		[6] = 0x00AFFB000000FFFF,
 		[TSS / 8] = 0x00008B0000000067 | (base & 0xFFFFFF) << 16 | base >> 24 << 56,
-		[LDT / 8] = 0x0000820000000000 | (ldt & 0xFFFFFF) << 16 | ldt >> 24 << 56 | (8 * diff_segment_count - 1),
+		[LDT / 8] = 0x0000820000000000 | (ldt & 0xFFFFFF) << 16 | ldt >> 24 << 56 | (8 * DIFF_LDT_ENTRIES - 1),
 	};
 
-	memcpy(ram + GDT_BASE, gdt, sizeof(gdt));
-	for (unsigned i = 0; i < diff_segment_count; i++) {
-		uint64_t d = diff_descriptor(&diff_segments[i]);
-		memcpy(ram + LDT_BASE + 8 * i, &d, 8);
+	memcpy(system + GDT_BASE, gdt, sizeof(gdt));
+	for (enum diff_kind kind = KIND_PROTECTED; kind <= KIND_REAL; kind++) {
+		for (unsigned i = 0; i < diff_selector_count(kind); i++) {
+			uint16_t selector = diff_selector(kind, i);
+			uint64_t d = diff_descriptor(diff_segment(selector));
+			memcpy(system + LDT_BASE + (selector & ~7u), &d, 8);
+		}
 	}
-	put32(ram, TSS_BASE + 4, SYSTEM + STACK_TOP);
-	put32(ram, TSS_BASE + 8, DATA0);
-	put32(ram, TSS_BASE + 100, 0xFFFF0000); /* no I/O bitmap */
+	put32(system, TSS_BASE + 4, SYSTEM + STACK_TOP);
+	put32(system, TSS_BASE + 8, DATA0);
+	put32(system, TSS_BASE + 100, 0xFFFF0000); /* no I/O bitmap */
 }
 
-static void put_code(uint8_t *ram)
+static void put_code(uint8_t *system)
 {
 	const uint32_t out = SYSTEM + FPU_OUT, in = SYSTEM + FPU_IN;
 
@@ -86,38 +37,45 @@ static void put_code(uint8_t *ram)
 		/* ss: fxsave [FPU_OUT]; out 0xF4, al; jmp . */
 		const uint8_t stub[] = {0x36, 0x0F, 0xAE, 0x05, (uint8_t)out, (uint8_t)(out >> 8), (uint8_t)(out >> 16), out >> 24, 0xE6, 0xF4, 0xEB, 0xFE};
 		uint32_t at = STUBS + 16 * i, gate = SYSTEM + at;
-		memcpy(ram + at, stub, sizeof(stub));
-		put32(ram, IDT_BASE + 8 * i, CODE0 << 16 | (gate & 0xFFFF));
-		put32(ram, IDT_BASE + 8 * i + 4, (gate & 0xFFFF0000) | (i == 3 || i == 4 ? 0xEE00 : 0x8E00));
+		memcpy(system + at, stub, sizeof(stub));
+		put32(system, IDT_BASE + 8 * i, CODE0 << 16 | (gate & 0xFFFF));
+		put32(system, IDT_BASE + 8 * i + 4, (gate & 0xFFFF0000) | (i == 3 || i == 4 ? 0xEE00 : 0x8E00));
 	}
 	/* cs: fxrstor [FPU_IN]; iret */
 	const uint8_t entry[] = {0x2E, 0x0F, 0xAE, 0x0D, (uint8_t)in, (uint8_t)(in >> 8), (uint8_t)(in >> 16), in >> 24, 0xCF};
-	memcpy(ram + ENTRY, entry, sizeof(entry));
+	memcpy(system + ENTRY, entry, sizeof(entry));
 }
 
-static void map_page(struct monitor *m, uint32_t gva, uint32_t frame, uint32_t flags)
+static void map_page(struct monitor *m, uint32_t directory, uint32_t gva, uint32_t frame, uint32_t flags)
 {
-	uint8_t *ram = m->ram;
-	uint32_t slot = DIRECTORY_SOFT + (gva >> 22) * 4, entry = get32(ram, slot);
+	uint32_t slot = directory + (gva >> 22) * 4, entry = get32(m->system, slot);
 
 	if (!entry) {
-		entry = m->next_table | USER_PAGE | PTE_RW;
-		put32(ram, slot, entry);
+		entry = (SYSTEM_FRAME + m->next_table) | USER_PAGE | PTE_RW;
+		put32(m->system, slot, entry);
 		m->next_table += PAGE;
 	}
-	put32(ram, (entry & ~0xFFFu) + (gva >> 12 & 0x3FF) * 4, frame | flags);
+	put32(m->ram, (entry & ~0xFFFu) + (gva >> 12 & 0x3FF) * 4, frame | flags);
+}
+
+static void map_case(struct monitor *m, uint32_t directory, uint32_t code)
+{
+	for (uint32_t at = 0; at < CODE_SIZE; at += PAGE) map_page(m, directory, code + at, CODE_FRAME + at, USER_PAGE);
+	for (uint32_t at = 0; at < DATA_SIZE; at += PAGE) map_page(m, directory, code + CODE_SIZE + at, DATA_FRAME + at, USER_PAGE | PTE_RW);
 }
 
 static void put_pages(struct monitor *m, bool zero_mapped)
 {
 	m->next_table = PAGE_TABLES;
-	for (uint32_t at = 0; at < SYSTEM_SIZE; at += PAGE) map_page(m, SYSTEM + at, at, PTE_P | PTE_RW | PTE_A | PTE_D);
-	for (uint32_t at = CODE_BASE; at < DATA_BASE; at += PAGE) map_page(m, at, at, USER_PAGE);
-	for (uint32_t at = DATA_BASE; at < DATA_BASE + DATA_SIZE; at += PAGE) map_page(m, at, at, USER_PAGE | PTE_RW);
-	map_page(m, EDGE_BASE, DATA_BASE, USER_PAGE | PTE_RW);
+	for (uint32_t at = 0; at < SYSTEM_SIZE; at += PAGE) map_page(m, DIRECTORY, SYSTEM + at, SYSTEM_FRAME + at, PTE_P | PTE_RW | PTE_A | PTE_D);
+	memcpy(m->system + DIRECTORY_V86, m->system + DIRECTORY, PAGE);
+	map_case(m, DIRECTORY, CODE_BASE);
+	map_case(m, DIRECTORY_V86, CODE_BASE - LOW);
+	map_page(m, DIRECTORY, EDGE_BASE, DATA_FRAME, USER_PAGE | PTE_RW);
 	if (zero_mapped)
-		map_page(m, 0, DATA_MIDDLE, USER_PAGE | PTE_RW);
-	memcpy(m->ram + DIRECTORY_DIRECT, m->ram + DIRECTORY_SOFT, PAGE);
+		map_page(m, DIRECTORY, 0, DATA_FRAME + PAGE, USER_PAGE | PTE_RW);
+	memcpy(m->system + DIRECTORY + PAGE, m->system + DIRECTORY, PAGE);
+	memcpy(m->system + DIRECTORY_V86 + PAGE, m->system + DIRECTORY_V86, PAGE);
 }
 
 struct monitor *monitor_create(unsigned chaos, bool zero_mapped, char *why, size_t why_size)
@@ -134,10 +92,12 @@ struct monitor *monitor_create(unsigned chaos, bool zero_mapped, char *why, size
 	m->fixed_form = chaos & (CHAOS_ALL_SOFT | CHAOS_ALL_DIRECT);
 	m->v = runtime_vcpu(m->runtime);
 	m->ram = runtime_ram(m->runtime);
-	put_descriptors(m->ram);
-	put_code(m->ram);
+	m->system = m->ram + SYSTEM_FRAME;
+	put_descriptors(m->system);
+	put_code(m->system);
 	put_pages(m, zero_mapped);
-	memset(m->ram + CODE_BASE, 0xCC, CODE_SIZE);
+	monitor_real_put_code(m);
+	memset(m->ram + CODE_FRAME, 0xCC, CODE_SIZE);
 	return m;
 }
 
@@ -158,21 +118,24 @@ static struct segment segment(uint16_t selector)
 static void put_memory(struct monitor *m, const struct diff_case *c)
 {
 	struct cache *cache = runtime_cache(m->runtime);
-	uint32_t at = diff_segment(c->in.seg[SEG_CS])->base + c->in.eip;
+	uint32_t at = diff_segment(c->in.seg[SEG_CS])->base + c->in.eip - CODE_BASE;
 
-	memset(m->ram + CODE_BASE, 0xCC, CODE_SIZE);
-	memcpy(m->ram + at, c->code, c->length);
-	memcpy(m->ram + DATA_BASE, c->data, DATA_SIZE);
-	cache_invalidate(cache, CODE_BASE, CODE_SIZE);
+	memset(m->ram + CODE_FRAME, 0xCC, CODE_SIZE);
+	memcpy(m->ram + CODE_FRAME + at, c->code, c->length);
+	memcpy(m->ram + DATA_FRAME, c->data, DATA_SIZE);
+	cache_invalidate(cache, CODE_FRAME, CODE_SIZE);
 }
 
 /* By way of CPL 0, which loads the FPU and returns to the case. */
-static void enter_through_stub(struct vcpu *v, const struct diff_case *c, uint8_t *ram)
+static void enter_through_stub(struct vcpu *v, const struct diff_case *c, uint8_t *system)
 {
-	const uint32_t frame[] = {c->in.eip, c->in.seg[SEG_CS], c->in.eflags | EFL_IF, c->in.gpr[ESP], c->in.seg[SEG_SS]};
+	bool v86 = c->kind == KIND_V86;
+	const uint32_t frame[] = {c->in.eip, c->in.seg[SEG_CS], c->in.eflags | EFL_IF | (v86 ? EFL_VM : 0), c->in.gpr[ESP], c->in.seg[SEG_SS],
+				  c->in.seg[SEG_ES], c->in.seg[SEG_DS], c->in.seg[SEG_FS], c->in.seg[SEG_GS]};
+	uint32_t size = v86 ? sizeof(frame) : 20;
 
-	diff_pack(&c->in, ram + FPU_IN);
-	memcpy(ram + STACK_TOP - sizeof(frame), frame, sizeof(frame));
+	diff_pack(&c->in, system + FPU_IN);
+	memcpy(system + STACK_TOP - size, frame, size);
 	v->seg[SEG_CS] = segment(CODE3);
 	v->seg[SEG_SS] = segment(DATA3);
 	v->seg[SEG_CS].selector = CODE0;
@@ -181,33 +144,48 @@ static void enter_through_stub(struct vcpu *v, const struct diff_case *c, uint8_
 	v->seg[SEG_SS].ar &= ~AR_DPL;
 	/* To a 16-bit stack, IRET loads SP alone: the upper half is there before. */
 	v->gpr[ESP] = (c->in.gpr[ESP] & 0xFFFF0000) | 0x8000;
-	v->seg[SEG_SS].base = SYSTEM + STACK_TOP - sizeof(frame) - v->gpr[ESP];
+	v->seg[SEG_SS].base = SYSTEM + STACK_TOP - size - v->gpr[ESP];
 	v->eip = SYSTEM + ENTRY;
 	vcpu_set_eflags(v, 0, ~0u);
+}
+
+static uint32_t directory_of(const struct diff_case *c)
+{
+	return SYSTEM_FRAME + (c->kind == KIND_V86 ? DIRECTORY_V86 : DIRECTORY) + (c->direct ? PAGE : 0);
 }
 
 static void put_state(struct monitor *m, const struct diff_case *c)
 {
 	struct vcpu *v = m->v;
+	bool v86 = c->kind == KIND_V86;
 
 	cpu_reset(v, true);
-	for (unsigned i = 0; i < SEG_COUNT; i++) v->seg[i] = segment(c->in.seg[i]);
+	for (unsigned i = 0; i < SEG_COUNT; i++) v->seg[i] = v86 ? monitor_low_segment(c->in.seg[i], 3) : segment(c->in.seg[i]);
 	v->tr = (struct segment){.selector = TSS, .base = SYSTEM + TSS_BASE, .limit = 0x67, .ar = AR_P | 11};
-	v->ldtr = (struct segment){.selector = LDT, .base = SYSTEM + LDT_BASE, .limit = 8 * diff_segment_count - 1, .ar = AR_P | 2};
+	v->ldtr = (struct segment){.selector = LDT, .base = SYSTEM + LDT_BASE, .limit = 8 * DIFF_LDT_ENTRIES - 1, .ar = AR_P | 2};
 	v->gdtr = (struct table_register){.base = SYSTEM + GDT_BASE, .limit = LDT + 7};
 	v->idtr = (struct table_register){.base = SYSTEM + IDT_BASE, .limit = 8 * VECTORS - 1};
 	v->cr0 |= CR0_NE | CR0_AM | CR0_WP | CR0_PG;
-	v->cr3 = c->direct ? DIRECTORY_DIRECT : DIRECTORY_SOFT;
+	v->cr3 = directory_of(c);
 	v->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
 	memcpy(v->gpr, c->in.gpr, sizeof(v->gpr));
 	v->eip = c->in.eip;
-	vcpu_set_eflags(v, c->in.eflags | EFL_IF, ~0u);
+	vcpu_set_eflags(v, c->in.eflags | EFL_IF | (v86 ? EFL_VM : 0), ~0u);
 	if (c->fpu)
-		enter_through_stub(v, c, m->ram);
-	cpu_update_mode(v);
-	runtime_paging_changed(v);
+		enter_through_stub(v, c, m->system);
+}
+
+static void enter(struct monitor *m, const struct diff_case *c)
+{
+	put_memory(m, c);
+	if (c->kind == KIND_REAL)
+		monitor_real_put_state(m, c);
+	else
+		put_state(m, c);
+	cpu_update_mode(m->v);
+	runtime_paging_changed(m->v);
 	if (c->direct && !m->fixed_form)
-		shadow_make_direct(runtime_shadow(m->runtime), shadow_view(runtime_shadow(m->runtime), true));
+		shadow_make_direct(runtime_shadow(m->runtime), shadow_view(runtime_shadow(m->runtime), c->kind != KIND_REAL));
 }
 
 static bool has_error_code(uint32_t vector)
@@ -215,14 +193,15 @@ static bool has_error_code(uint32_t vector)
 	return vector == VEC_DF || (vector >= VEC_TS && vector <= VEC_PF) || vector == VEC_AC;
 }
 
-static void take_state(struct monitor *m, struct diff_result *r)
+static void take_state(struct monitor *m, const struct diff_case *c, struct diff_result *r)
 {
+	static const uint8_t v86_segments[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
 	const struct vcpu *v = m->v;
 	struct diff_state *s = &r->out;
 	uint32_t frame = v->gpr[ESP] - SYSTEM;
 
 	s->vector = (v->eip - SYSTEM - STUBS) / 16;
-	s->error = has_error_code(s->vector) ? get32(m->ram, frame) : 0;
+	s->error = has_error_code(s->vector) ? get32(m->system, frame) : 0;
 	s->cr2 = s->vector == VEC_PF ? v->cr2 : 0;
 	/* For the processor, nothing at all is there. */
 	if (s->vector == VEC_PF && v->cr2 - SYSTEM < SYSTEM_SIZE)
@@ -230,13 +209,14 @@ static void take_state(struct monitor *m, struct diff_result *r)
 	frame += has_error_code(s->vector) ? 4 : 0;
 	memcpy(s->gpr, v->gpr, sizeof(s->gpr));
 	for (unsigned i = 0; i < SEG_COUNT; i++) s->seg[i] = v->seg[i].selector;
-	s->eip = get32(m->ram, frame);
-	s->seg[SEG_CS] = (uint16_t)get32(m->ram, frame + 4);
-	s->eflags = get32(m->ram, frame + 8);
-	s->gpr[ESP] = get32(m->ram, frame + 12);
-	s->seg[SEG_SS] = (uint16_t)get32(m->ram, frame + 16);
-	diff_unpack(s, m->ram + FPU_OUT);
-	memcpy(r->data, m->ram + DATA_BASE, DATA_SIZE);
+	s->eip = get32(m->system, frame);
+	s->seg[SEG_CS] = (uint16_t)get32(m->system, frame + 4);
+	s->eflags = get32(m->system, frame + 8);
+	s->gpr[ESP] = get32(m->system, frame + 12);
+	s->seg[SEG_SS] = (uint16_t)get32(m->system, frame + 16);
+	for (unsigned i = 0; c->kind == KIND_V86 && i < 4; i++) s->seg[v86_segments[i]] = (uint16_t)get32(m->system, frame + 20 + 4 * i);
+	diff_unpack(s, m->system + FPU_OUT);
+	memcpy(r->data, m->ram + DATA_FRAME, DATA_SIZE);
 }
 
 static bool at_stub(const struct vcpu *v)
@@ -258,13 +238,22 @@ bool monitor_plant(struct monitor *m, const char *what)
 
 bool monitor_run(struct monitor *m, const struct diff_case *c, struct diff_result *r)
 {
-	put_memory(m, c);
-	put_state(m, c);
-	if (runtime_run(m->runtime) != RUNTIME_MACHINE_ENDED || !at_stub(m->v)) {
+	bool real = c->kind == KIND_REAL;
+
+	enter(m, c);
+	enum runtime_end end = runtime_run(m->runtime);
+	if (real && end == RUNTIME_TRIPLE_FAULT) {
+		monitor_real_take_shutdown(m, r);
+		return true;
+	}
+	if (end != RUNTIME_MACHINE_ENDED || !(real ? monitor_real_at_stub(m->v) : at_stub(m->v))) {
 		runtime_dump(m->runtime, stderr, true);
 		return false;
 	}
-	take_state(m, r);
+	if (real)
+		monitor_real_take_state(m, r);
+	else
+		take_state(m, c, r);
 	if (m->planted_length && memmem(c->code, c->length, m->planted, m->planted_length))
 		r->out.gpr[EAX] ^= 8;
 	return true;

@@ -32,7 +32,7 @@ struct shared {
 	struct diff_case cases[NATIVE_BATCH];
 	struct diff_result results[NATIVE_BATCH];
 	bool maps_zero;
-	bool has_segment[64];
+	bool has_segment[DIFF_LDT_ENTRIES];
 };
 
 struct native {
@@ -202,17 +202,22 @@ static void map_memory(struct shared *shared)
 	memset((void *)(uintptr_t)DATA_BASE, 0, DATA_SIZE);
 }
 
+static void set_segment(struct shared *shared, uint16_t selector)
+{
+	const struct diff_segment *s = diff_segment(selector);
+	bool code = s->type & AR_CODE, pages = s->limit > 0xFFFFF;
+	struct user_desc d = {
+		.entry_number = selector >> 3, .base_addr = s->base, .limit = pages ? s->limit >> 12 : s->limit, .limit_in_pages = pages, .seg_32bit = s->big,
+		.contents = code ? MODIFY_LDT_CONTENTS_CODE : s->type & AR_EXPAND_DOWN ? MODIFY_LDT_CONTENTS_STACK : MODIFY_LDT_CONTENTS_DATA,
+		.read_exec_only = !(s->type & AR_WRITABLE),
+	};
+	shared->has_segment[selector >> 3] = !syscall(SYS_modify_ldt, 0x11, &d, sizeof(d));
+}
+
 static void set_segments(struct shared *shared)
 {
-	for (unsigned i = 0; i < diff_segment_count; i++) {
-		const struct diff_segment *s = &diff_segments[i];
-		bool code = s->type & AR_CODE, pages = s->limit > 0xFFFFF;
-		struct user_desc d = {
-			.entry_number = i, .base_addr = s->base, .limit = pages ? s->limit >> 12 : s->limit, .limit_in_pages = pages, .seg_32bit = s->big,
-			.contents = code ? MODIFY_LDT_CONTENTS_CODE : s->type & AR_EXPAND_DOWN ? MODIFY_LDT_CONTENTS_STACK : MODIFY_LDT_CONTENTS_DATA,
-			.read_exec_only = !(s->type & AR_WRITABLE),
-		};
-		shared->has_segment[i] = !syscall(SYS_modify_ldt, 0x11, &d, sizeof(d));
+	for (enum diff_kind kind = KIND_PROTECTED; kind <= KIND_REAL; kind++) {
+		for (unsigned i = 0; i < diff_selector_count(kind); i++) set_segment(shared, diff_selector(kind, i));
 	}
 }
 
@@ -301,7 +306,7 @@ struct diff_case *native_cases(struct native *n)
 	return n->shared->cases;
 }
 
-const struct diff_result *native_results(const struct native *n)
+struct diff_result *native_results(const struct native *n)
 {
 	return n->shared->results;
 }
@@ -318,9 +323,9 @@ bool native_maps_zero(const struct native *n)
 	return n->shared->maps_zero;
 }
 
-bool native_has_segment(const struct native *n, unsigned index)
+bool native_has_segment(const struct native *n, uint16_t selector)
 {
-	return n->shared->has_segment[index];
+	return n->shared->has_segment[selector >> 3];
 }
 
 void native_stop(struct native *n)

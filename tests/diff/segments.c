@@ -1,4 +1,5 @@
-/* The descriptors of a case's LDT: based, limited, expand-down, read-only, execute-only. The native side sets the same with modify_ldt(). */
+/* The descriptors of a case's LDT: based, limited, expand-down, read-only, execute-only; and those of real mode and V86, whose number and base go
+ * by their selector. The native side sets the same with modify_ldt(). */
 #include "diff.h"
 
 #include "base/x86.h"
@@ -11,7 +12,7 @@
 #define ALL 0xFFFFFFFFu
 
 /* Limits above 1 MiB end in FFF: they count pages. */
-const struct diff_segment diff_segments[] = {
+static const struct diff_segment segments[] = {
 	{"data, base", DATA_BASE - 0x100, ALL, DATA, true},
 	{"data, base that wraps", 0xFFFFF800, ALL, DATA, true},
 	{"data, exact limit", DATA_BASE, DATA_SIZE - 1, DATA, true},
@@ -36,15 +37,45 @@ const struct diff_segment diff_segments[] = {
 	{"16-bit stack, its top in the middle", DATA_MIDDLE - 0x10000, 0xFFFF, DATA, false},
 	{"16-bit stack, limit in the middle", DATA_BASE, DATA_SIZE / 2 + 2, DATA, false},
 	{"16-bit data, flat", 0, ALL, DATA, false},
+	{"data, its first 64 KiB end in the middle", DATA_MIDDLE - 0x10000, ALL, DATA, true},
+	{"16-bit stack without a limit, its top in the middle", DATA_MIDDLE - 0x10000, ALL, DATA, false},
 };
-const unsigned diff_segment_count = sizeof(diff_segments) / sizeof(*diff_segments);
+#define SEGMENTS (sizeof(segments) / sizeof(*segments))
+
+/* Selectors that an LDT may have: the low three bits set. */
+static const struct low_segment {
+	uint16_t selector;
+	struct diff_segment s;
+} low_segments[] = {
+#define OF_MODE(selector, what, type) {selector, {what, LOW + (selector) * 16u, 0xFFFF, type, false}}
+	OF_MODE(0x11F7, "1200h - 9h", DATA), OF_MODE(0x127F, "in the first page of data", DATA), OF_MODE(0x11CF, "in the code", DATA), OF_MODE(0x02FF, "64 KiB that end in the middle", DATA),
+	OF_MODE(0x0357, "64 KiB that end in the second page", DATA), OF_MODE(0x12FF, "the middle", DATA), OF_MODE(0x0FFF, "code", CODE),
+	OF_MODE(0x01FF, "code that ends with its pages", CODE), OF_MODE(0x0107, "code that ends in the second page", CODE),
+	OF_MODE(0x00E7, "code that ends in the first page", CODE), OF_MODE(0x0F87, "code, and some before", CODE),
+#undef OF_MODE
+};
+#define LOW_SEGMENTS (sizeof(low_segments) / sizeof(*low_segments))
+
+unsigned diff_selector_count(enum diff_kind kind)
+{
+	return kind == KIND_PROTECTED ? SEGMENTS : LOW_SEGMENTS;
+}
+
+uint16_t diff_selector(enum diff_kind kind, unsigned i)
+{
+	return kind == KIND_PROTECTED ? (uint16_t)(i << 3 | 7) : low_segments[i].selector;
+}
 
 const struct diff_segment *diff_segment(uint16_t selector)
 {
 	static const struct diff_segment flat_data = {"flat data", 0, ALL, DATA, true}, flat_code = {"flat code", 0, ALL, CODE, true};
 
-	if ((selector & 7) == 7 && selector >> 3 < diff_segment_count)
-		return &diff_segments[selector >> 3];
+	for (unsigned i = 0; i < LOW_SEGMENTS; i++) {
+		if (low_segments[i].selector == selector)
+			return &low_segments[i].s;
+	}
+	if ((selector & 7) == 7 && selector >> 3 < SEGMENTS)
+		return &segments[selector >> 3];
 	return selector == CODE3 ? &flat_code : &flat_data;
 }
 

@@ -93,11 +93,11 @@ static bool choose_shape(struct maker *m, uint32_t form, uint32_t shape)
 	return modrm_fits(token, (uint32_t)m->want_modrm);
 }
 
-bool diff_make_shape(struct diff_case *c, uint32_t form, uint32_t shape, uint64_t seed)
+bool diff_make_shape(struct diff_case *c, uint32_t form, uint32_t shape, enum diff_kind kind, uint64_t seed)
 {
 	struct maker m = {.c = c};
 
-	maker_random_state(&m, seed ^ (uint64_t)form << 40 ^ (uint64_t)shape << 20);
+	maker_random_state(&m, kind, seed ^ (uint64_t)form << 40 ^ (uint64_t)shape << 20);
 	if (!choose_shape(&m, form, shape))
 		return false;
 	c->form = form;

@@ -1,22 +1,16 @@
 /* Differences that the manual allows: it leaves to the processor which of two faults of one instruction comes first, what happens at the end of
  * the address space, and what an instruction that faults has stored before. */
+#include "faulting.h"
+
 #include <string.h>
 
-#include <Zydis/Zydis.h>
-
 #include "base/x86.h"
-#include "diff.h"
 
 #define NEAR 64u
 #define ERROR_WRITE 2u /* of a page fault's error code */
 #define HOST_CPU_SELECTOR 0x78
 
-struct faulting {
-	ZydisDecodedInstruction insn;
-	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-};
-
-static bool decode(struct faulting *f, const struct diff_case *c, uint32_t eip)
+bool faulting_decode(struct faulting *f, const struct diff_case *c, uint32_t eip)
 {
 	bool big = diff_segment(c->in.seg[SEG_CS])->big;
 	uint32_t at = eip - c->in.eip;
@@ -148,6 +142,28 @@ static bool is_half_done(const struct faulting *f, const struct diff_state *a, c
 	}
 }
 
+static bool has_parts(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_BOUND: case ZYDIS_MNEMONIC_LES: case ZYDIS_MNEMONIC_LDS: case ZYDIS_MNEMONIC_LFS: case ZYDIS_MNEMONIC_LGS: case ZYDIS_MNEMONIC_LSS:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Bounds, a far pointer or an 80-bit number whose 16-bit address is near FFFFh, in a segment that goes on behind: the processor seen (AMD) finds the
+ * second part of it at 0 again, that of a plain operand behind FFFFh. The manual does not say. */
+static bool has_part_beyond(const struct faulting *f, const struct diff_state *s)
+{
+	for (unsigned i = 0; i < f->insn.operand_count && f->insn.address_width == 16; i++) {
+		const ZydisDecodedOperand *o = &f->operands[i];
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && (o->size == 80 || has_parts(f->insn.mnemonic)) && address(f, o, s) > 0xFFFF - 10)
+			return true;
+	}
+	return false;
+}
+
 /* A selector of the host's table that says which processor this is. */
 static bool has_host_selector(const struct diff_state *s)
 {
@@ -163,13 +179,13 @@ bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ou
 	struct faulting f;
 	const struct diff_state *a = &ours->out, *b = &theirs->out;
 
-	if (has_host_selector(b) || differs_in_lar(c, ours, theirs) || (decode(&f, c, a->eip) && is_arpl(&f, a)))
+	if (has_host_selector(b) || differs_in_lar(c, ours, theirs) || (faulting_decode(&f, c, a->eip) && is_arpl(&f, a)) || diff_is_of_mode(c, a))
 		return true;
-	if (!decode(&f, c, b->eip))
+	if (!faulting_decode(&f, c, b->eip))
 		return false;
 	if (is_access_fault(b->vector) && (crosses_end(&f, b) || is_half_aligned(&f, b)))
 		return true;
-	if (is_no_io(&f, b))
+	if (is_no_io(&f, b) || has_part_beyond(&f, b))
 		return true;
 	return a->eip == b->eip && (other_fault_first(a, b) || is_half_done(&f, a, b));
 }

@@ -103,15 +103,18 @@ static void random_data(struct maker *m)
 	memcpy(m->c->data, (const uint8_t *)noise + maker_below(m, 65536), DATA_SIZE);
 }
 
-/* Which descriptors may a register hold? SS: writable data alone. */
+/* Which descriptors may a register hold? SS: writable data alone. In modes without types a register other than CS has none of code, which could not be
+ * written on the processor. */
 static uint16_t random_selector(struct maker *m, unsigned seg)
 {
+	bool protected_mode = m->c->kind == KIND_PROTECTED;
+
 	for (;;) {
-		unsigned i = maker_below(m, diff_segment_count);
-		const struct diff_segment *s = &diff_segments[i];
+		uint16_t selector = diff_selector(m->c->kind, maker_below(m, diff_selector_count(m->c->kind)));
+		const struct diff_segment *s = diff_segment(selector);
 		bool code = s->type & AR_CODE, writable = !code && (s->type & AR_WRITABLE), readable = !code || (s->type & AR_READABLE);
-		if (seg == SEG_CS ? code : seg == SEG_SS ? writable : readable)
-			return DIFF_SELECTOR(i);
+		if (seg == SEG_CS ? code : seg == SEG_SS || !protected_mode ? writable : readable)
+			return selector;
 	}
 }
 
@@ -119,8 +122,8 @@ static void random_segments(struct maker *m)
 {
 	uint16_t *seg = m->c->in.seg;
 
-	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) seg[i] = i == SEG_CS ? CODE3 : DATA3;
-	if (maker_below(m, 4))
+	for (unsigned i = 0; i < DIFF_SEGMENTS; i++) seg[i] = m->c->kind ? random_selector(m, i) : i == SEG_CS ? CODE3 : DATA3;
+	if (m->c->kind || maker_below(m, 4))
 		return;
 	if (maker_below(m, 3) == 0)
 		seg[SEG_CS] = random_selector(m, SEG_CS);
@@ -140,12 +143,13 @@ static uint32_t random_place(struct maker *m, const struct diff_segment *cs)
 	return eip > cs->limit ? cs->limit - maker_below(m, 24) : eip;
 }
 
-void maker_random_state(struct maker *m, uint64_t seed)
+void maker_random_state(struct maker *m, enum diff_kind kind, uint64_t seed)
 {
 	struct diff_state *in = &m->c->in;
 
 	memset(m->c, 0, offsetof(struct diff_case, data));
-	m->random = seed * 0x9E3779B97F4A7C15ULL + 0x1234567;
+	m->c->kind = kind;
+	m->random = seed * 0x9E3779B97F4A7C15ULL + 0x1234567 + ((uint64_t)kind << 50);
 	if (!m->random)
 		m->random = 1;
 	for (unsigned i = 0; i < 16; i++) maker_next(m);
@@ -154,6 +158,9 @@ void maker_random_state(struct maker *m, uint64_t seed)
 	random_fpu(m);
 	random_segments(m);
 	in->eflags = maker_next(m) & (EFL_ARITH | (maker_below(m, 16) ? 0 : EFL_TF) | (maker_below(m, 16) ? 0 : EFL_AC));
+	/* Real mode checks no alignment. */
+	if (kind == KIND_REAL)
+		in->eflags &= ~EFL_AC;
 	in->eip = random_place(m, diff_segment(in->seg[SEG_CS]));
 	m->c->direct = maker_below(m, 2);
 	m->want_modrm = m->want_sib = m->want_reg = m->extra_prefix = -1;

@@ -14,6 +14,7 @@ struct head {
 #define FLAG_SECOND_PAGE 2
 #define FLAG_SOFT_BITS 4
 #define FLAG_CAPACITY 8
+#define FLAG_FEATURES 16 /* some of them are not shown: which, the capacity says */
 
 /* What no caller does is left out. */
 static struct translator_input input_of(const struct head *h, const uint8_t *bytes, size_t size)
@@ -29,6 +30,7 @@ static struct translator_input input_of(const struct head *h, const uint8_t *byt
 	in.basic_blocks = h->flags & FLAG_BASIC_BLOCKS;
 	in.gfn2 = h->flags & FLAG_SECOND_PAGE ? h->eip >> PAGE_SHIFT : GFN_NONE;
 	in.soft_bits = h->flags & FLAG_SOFT_BITS ? soft_bits : NULL;
+	if (h->flags & FLAG_FEATURES) in.features &= fixture_random(&(uint64_t){1u + h->capacity});
 	if (h->flags & FLAG_CAPACITY) in.capacity = h->capacity % TRANSLATOR_MAX_BYTES;
 	return in;
 }

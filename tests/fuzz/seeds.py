@@ -83,10 +83,13 @@ def translator():
     dice = random.Random(1)
     modes = [0xB8, 0xBC, 0x3B, 0x3F, 0x200000BB, 0x0FFF0080, 0x0FFF0063, 0x8BB, 0x10000BC, 0x80B8, 0x3FB]
     codes = [CODE, bytes.fromhex("8b448b08 668901 fec4 002510000000 74f0 e8fbffffff ffd0 ff20 c20400"), bytes.fromhex("f3a5 a4 ae a6 60 61 c8100001 c9 6a01 ff33 8f03"),
-             bytes.fromhex("d9ee dd03 0f6f03 0f2803 660fef03 f30f1003 0fae03 0ff7c1"), bytes.fromhex("f00fb10b 0fa303 0fbaf103 e2fe e300 d6 d7 27 d40a")]
-    for i, mode in enumerate(modes * 2):
+             bytes.fromhex("d9ee dd03 0f6f03 0f2803 660fef03 f30f1003 0fae03 0ff7c1"), bytes.fromhex("f00fb10b 0fa303 0fbaf103 e2fe e300 d6 d7 27 d40a"),
+             bytes.fromhex("660f380006 660f3a0fc108 660f3a16d801 660f3a20c300 0f38f003 66f20f38f101 f30fb8c1 f30fbcc4 660f38f6e0 0fc7f4"),
+             bytes.fromhex("c4e270f203 c4e2f8f3ce c4e37bf0e403 c4e263f6cc c4e242f5c3 660f38dc01 660f3a440311 0f38cb06 c5f877 c40f c51e c4e27df703"),
+             bytes.fromhex("67f3a5 26f366ab 67f20faec7 f0660fb10e 2ef3a4 f3660f6f4600 0fae0e 660fae3c df2f 660f38170c 9a00000000 660f3a62c10c")]
+    for i, mode in enumerate(modes * 4):
         code = codes[i % len(codes)] + bytes(dice.randrange(256) for _ in range(8))
-        yield struct.pack("<IIIIBBH", mode, 0x1000 + 0xFF8 * (i & 1), 0x10000, 0x10000, i * 3, i & 7, 300 + i) + code
+        yield struct.pack("<IIIIBBH", mode, 0x1000 + 0xFF8 * (i & 1), 0x10000, 0x10000, i * 3, i & 23, 300 + i) + code
 
 
 def main():
