@@ -1,6 +1,6 @@
 /* The translation cache: code memory and the blocks in it. Knows no instruction's meaning. Used by the vCPU's thread alone.
  *
- * Code memory is one memfd mapped twice, writable and executable; regions of equal size are filled in order and, when all are full,
+ * Code memory is mapped twice, writable and executable; regions of equal size are filled in order and, when all are full,
  * the oldest region is evicted with every block in it. Invalidated blocks are unlinked and unfindable at once; their code memory
  * stays mapped and unchanged until its region is evicted, because a return pad or the interrupted code may still be in it. */
 #ifndef CACHE_CACHE_H

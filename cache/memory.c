@@ -1,14 +1,10 @@
-/* Code memory: one memfd, mapped executable near the runtime's stubs and writable anywhere. */
+/* Code memory, mapped executable near the runtime's stubs and once more, writable, anywhere. It is anonymous, since that is where perf looks
+ * into a map of symbols (--perf-map). */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "cache/internal.h"
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x10u
-#endif
 
 /* Both ends stay this much inside of the 2 GiB that a rel32 reaches, so that all stubs, not only `near`, are in reach. */
 #define REACH (MIB(2048) - MIB(16))
@@ -25,77 +21,67 @@ void *memory_xalloc(void *old, size_t size)
 	return p;
 }
 
-static int open_memory(uint64_t size)
-{
-	/* Kernels before 6.3 do not know MFD_EXEC; later ones may want it said. */
-	int fd = memfd_create("code", MFD_CLOEXEC | MFD_EXEC);
-	if (fd < 0 && errno == EINVAL) fd = memfd_create("code", MFD_CLOEXEC);
-	if (fd < 0) return -errno;
-	if (ftruncate(fd, (off_t)size)) {
-		int error = -errno;
-		close(fd);
-		return error;
-	}
-	return fd;
-}
-
 static void unmap(uint64_t at, uint64_t size)
 {
 	munmap((void *)(uintptr_t)(at - GUARD), size + 2 * GUARD);
 }
 
-/* The file between two guards: at this address, or anywhere if it is 0. Returns the address, or 0. */
-static uint64_t map_guarded(int fd, uint64_t at, uint64_t size, int protection)
+/* Zeroes to write to, or with `from` the same memory once more, to run. */
+static bool map_at(uint64_t at, uint64_t size, uint64_t from)
+{
+	void *p = (void *)(uintptr_t)at;
+	int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+	if (!from) return mmap(p, size, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;
+	return mremap((void *)(uintptr_t)from, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, p) != MAP_FAILED && !mprotect(p, size, PROT_READ | PROT_EXEC);
+}
+
+/* Between two guards: at this address, or anywhere if it is 0. Returns the address, or 0. */
+static uint64_t map_guarded(uint64_t at, uint64_t size, uint64_t from)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED_NOREPLACE : 0);
 	uint8_t *p = mmap((void *)(uintptr_t)(at ? at - GUARD : 0), size + 2 * GUARD, PROT_NONE, flags, -1, 0);
 	if (p == MAP_FAILED) return 0;
 	uint64_t got = (uintptr_t)p + GUARD;
 	bool placed = !at || got == at; /* a kernel may take the flag for a hint */
-	if (placed && mmap((void *)(uintptr_t)got, size, protection, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED) return got;
+	if (placed && map_at(got, size, from)) return got;
 	unmap(got, size);
 	return 0;
 }
 
-static bool map_exec_at(struct cache *c, int fd, uint64_t at)
+static bool map_exec_at(struct cache *c, uint64_t at)
 {
-	c->exec = map_guarded(fd, at, c->size, PROT_READ | PROT_EXEC);
+	c->exec = map_guarded(at, c->size, (uintptr_t)c->write);
 	return c->exec;
 }
 
 /* Below first: above an executable grows its heap. */
-static bool map_exec_near(struct cache *c, int fd, uint64_t near)
+static bool map_exec_near(struct cache *c, uint64_t near)
 {
 	uint64_t lowest = near > REACH ? near - REACH : MIB(1);
 	if (near > c->size) {
 		for (uint64_t at = (near - c->size) & ~(SEARCH_STEP - 1); at >= lowest; at -= SEARCH_STEP)
-			if (map_exec_at(c, fd, at)) return true;
+			if (map_exec_at(c, at)) return true;
 	}
 	for (uint64_t at = (near | (SEARCH_STEP - 1)) + 1; at + c->size <= near + REACH; at += SEARCH_STEP)
-		if (map_exec_at(c, fd, at)) return true;
+		if (map_exec_at(c, at)) return true;
 	return false;
 }
 
-static int map_both(struct cache *c, int fd, host_pc_t near)
+static bool map_both(struct cache *c, host_pc_t near)
 {
-	c->write = (uint8_t *)(uintptr_t)map_guarded(fd, 0, c->size, PROT_READ | PROT_WRITE);
-	if (!c->write) return -ENOMEM;
-	if (near ? map_exec_near(c, fd, near) : map_exec_at(c, fd, 0)) return 0;
+	c->write = (uint8_t *)(uintptr_t)map_guarded(0, c->size, 0);
+	if (!c->write) return false;
+	if (near ? map_exec_near(c, near) : map_exec_at(c, 0)) return true;
 	unmap((uintptr_t)c->write, c->size);
 	c->write = NULL;
-	return -ENOMEM;
+	return false;
 }
 
 int memory_map_code(struct cache *c, host_pc_t near)
 {
-	int fd = open_memory(c->size);
-	if (fd < 0) return fd;
-	int error = map_both(c, fd, near);
-	close(fd);
-	if (!error)
-		LOG(LOG_CACHE, LOG_INFO, "code memory: %llu KiB at %#llx", (unsigned long long)c->size >> 10,
-		    (unsigned long long)c->exec);
-	return error;
+	if (!map_both(c, near)) return -ENOMEM;
+	LOG(LOG_CACHE, LOG_INFO, "code memory: %llu KiB at %#llx", (unsigned long long)c->size >> 10, (unsigned long long)c->exec);
+	return 0;
 }
 
 void memory_unmap_code(struct cache *c)

@@ -41,9 +41,27 @@ static bool second_page_matches(struct runtime *r, const struct block *b)
 	return fetch_frame(r, (b->gva | PAGE_MASK) + 1) == b->gfn2;
 }
 
+struct code_place code_place(const struct runtime *r, const struct block *b)
+{
+	return (struct code_place){.gva = b->gva, .page = r->ram + (b->gpa & ~(gpa_t)PAGE_MASK), .mode = b->mode, .cr3 = r->v->cr3};
+}
+
+static void tell_perf(struct runtime *r, const struct block *b)
+{
+	struct code_place place = code_place(r, b);
+	char name[SYMBOLS_NAME];
+
+	symbols_print(r->config.symbols, &place, name, sizeof(name));
+	perf_add(r->perf, b, name);
+}
+
 static void dump_block(struct runtime *r, const struct translator_input *in, const struct block *b)
 {
-	fprintf(r->dump, "\nblock at %08x, frame %05x, mode %08x: %u instructions, %u bytes of host code\n", b->gva,
+	struct code_place place = code_place(r, b);
+	char name[SYMBOLS_NAME];
+
+	symbols_print(r->config.symbols, &place, name, sizeof(name));
+	fprintf(r->dump, "\nblock at %08x %s, frame %05x, mode %08x: %u instructions, %u bytes of host code\n", b->gva, name,
 		(unsigned)(b->gpa >> PAGE_SHIFT), b->mode, b->instructions, b->host_length);
 	disasm_print(r->dump, in->bytes, b->guest_length, in->eip, false);
 	fprintf(r->dump, "  --\n");
@@ -91,6 +109,8 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 	r->stats.host_bytes_emitted += out->code_length;
 	if (r->dump)
 		dump_block(r, in, b);
+	if (r->perf)
+		tell_perf(r, b);
 	if (r->forms)
 		forms_count(r->forms, in->bytes, out->guest_length, in->mode);
 	return b;

@@ -82,8 +82,7 @@ static void judge_kernel(struct judge *j, const struct host_facts *f)
 	require(j, f->max_map_count >= MAP_COUNT_MIN, name,
 		"it is %" PRIu64 "; an administrator sets it with 'sysctl vm.max_map_count=65530'", f->max_map_count);
 	require(j, f->memfd, "memfd_create", "use Linux 3.17 or later, and a sandbox that allows it");
-	require(j, f->memfd_exec, "executable memory from memfd_create",
-		"lift the security policy that forbids it (vm.memfd_noexec, SELinux)");
+	require(j, f->shared_exec, "executable shared memory", "lift the security policy that forbids it (SELinux)");
 }
 
 int host_judge(const struct host_facts *f, uint64_t memory, FILE *out, char *why, size_t why_size)

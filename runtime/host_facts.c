@@ -133,16 +133,15 @@ static void read_processor(struct host_facts *f)
 	if (__get_cpuid(0x80000001, &a, &b, &c, &d)) f->lahf64 = (c & bit_LAHF_LM) != 0;
 }
 
-static void try_memfd(struct host_facts *f)
+static void try_memory(struct host_facts *f)
 {
 	int fd = memfd_create("bt-vmm check", MFD_CLOEXEC);
 	f->memfd = fd >= 0;
-	if (fd < 0) return;
-	/* Not written to: the page is never touched, so its file need not have any. */
-	void *p = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	f->memfd_exec = p != MAP_FAILED;
-	if (f->memfd_exec) munmap(p, PAGE_SIZE);
-	close(fd);
+	if (fd >= 0) close(fd);
+	/* Not written to: the page is never touched. */
+	void *p = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	f->shared_exec = p != MAP_FAILED;
+	if (f->shared_exec) munmap(p, PAGE_SIZE);
 }
 
 void host_read_facts(struct host_facts *f)
@@ -151,7 +150,7 @@ void host_read_facts(struct host_facts *f)
 	*f = (struct host_facts){ 0 };
 	read_processor(f);
 	read_memory(f);
-	try_memfd(f);
+	try_memory(f);
 	/* Kernels that know no shadow stacks refuse the question. */
 	f->shadow_stack = !syscall(SYS_arch_prctl, ARCH_SHSTK_STATUS_CODE, &shadow_stack) && (shadow_stack & SHSTK_ENABLED);
 }

@@ -12,7 +12,7 @@ struct host_facts {
 	bool fsgsbase; /* the kernel lets user mode use it, not just the processor */
 	bool sse2, fxsr, lahf64, bmi2;
 	bool shadow_stack; /* this process runs with one */
-	bool memfd, memfd_exec; /* memfd_create; and such a file may be mapped executable */
+	bool memfd, shared_exec; /* memfd_create; and shared memory may be executable */
 	uint64_t max_map_count;
 	uint64_t mem_available; /* in bytes, as is all below */
 	uint64_t cgroup_available;

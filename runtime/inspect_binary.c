@@ -133,20 +133,28 @@ static int read_hex(struct binary *b, const struct inspect_options *o)
 	return size ? add_raw(b, o, "--bytes", bytes, size) : binary_fail(b, "--bytes holds no bytes: give two hexadecimal digits for each");
 }
 
-static int read_file(struct binary *b, const struct inspect_options *o)
+int binary_load(struct binary *b, const char *file, uint8_t **bytes, size_t *size)
 {
 	struct boot_load load = { .why = b->why, .why_size = b->why_size };
 	struct boot_file *f = NULL;
-	uint8_t *bytes = NULL;
-	int error = boot_open(&load, "file", o->file, strlen(o->file), &f) ? EXIT_USAGE : 0;
+	*bytes = NULL;
+	int error = boot_open(&load, "file", file, strlen(file), &f) ? EXIT_USAGE : 0;
 	if (!error && f->size > FILE_MAX)
 		error = binary_fail(b, "the file '%s' has more than %" PRIu64 "M: cut out the part to look at", f->name, FILE_MAX >> 20);
-	if (!error && !(bytes = malloc(f->size))) error = binary_fail_memory(b);
-	if (!error && boot_read(&load, f, 0, bytes, f->size)) error = EXIT_USAGE;
-	if (error) free(bytes);
-	else error = binary_parse(b, o, f->name, bytes, f->size);
+	if (!error && !(*bytes = malloc(f->size))) error = binary_fail_memory(b);
+	if (!error && boot_read(&load, f, 0, *bytes, f->size)) error = EXIT_USAGE;
+	if (!error) *size = f->size;
+	else free(*bytes);
 	boot_close_files(&load);
 	return error;
+}
+
+static int read_file(struct binary *b, const struct inspect_options *o)
+{
+	uint8_t *bytes;
+	size_t size;
+	int error = binary_load(b, o->file, &bytes, &size);
+	return error ? error : binary_parse(b, o, o->file, bytes, size);
 }
 
 int binary_read(struct binary *b, const struct inspect_options *o, char *why, size_t why_size)

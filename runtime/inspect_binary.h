@@ -28,6 +28,7 @@ struct binary {
 	uint32_t symbol_count;
 	uint32_t entry;
 	bool has_entry;
+	bool fixed; /* it runs at the addresses of its sections: no shared object or relocatable file */
 	uint8_t *owned[2]; /* the file, and a decompressed payload */
 	char *why;
 	size_t why_size;
@@ -35,7 +36,9 @@ struct binary {
 
 /* Read what the options say: a file, or --bytes. Returns 0 or EXIT_USAGE with one sentence; binary_free in any case. */
 int binary_read(struct binary *b, const struct inspect_options *o, char *why, size_t why_size);
-/* Ditto, from bytes (malloced; the binary takes them) of a file called `name`. */
+/* The whole of a file, malloced. Returns 0 or EXIT_USAGE with one sentence. */
+int binary_load(struct binary *b, const char *file, uint8_t **bytes, size_t *size);
+/* As binary_read, from bytes (malloced; the binary takes them) of a file called `name`. */
 int binary_parse(struct binary *b, const struct inspect_options *o, const char *name, uint8_t *bytes, size_t size);
 void binary_free(struct binary *b);
 

@@ -47,6 +47,7 @@ static int check_header(struct elf *e)
 	snprintf(e->b->what + strlen(e->b->what), sizeof(e->b->what) - strlen(e->b->what), "ELF %s", kinds[h->e_type]);
 	e->b->entry = h->e_entry;
 	e->b->has_entry = h->e_type != ET_REL && h->e_entry;
+	e->b->fixed = h->e_type == ET_EXEC;
 	return 0;
 }
 

@@ -13,7 +13,9 @@
 #include "runtime/fence.h"
 #include "runtime/memory.h"
 #include "runtime/options.h"
+#include "runtime/perf.h"
 #include "runtime/runtime.h"
+#include "runtime/symbols.h"
 #include "translator/translator.h"
 
 /* entry.S */
@@ -90,6 +92,7 @@ struct runtime {
 	FILE *dump;
 	FILE *forms_out;           /* --forms */
 	struct forms *forms;
+	struct perf *perf;         /* --perf-map, --jitdump */
 
 	uint8_t *ram;
 	uint64_t ram_size;
@@ -154,6 +157,8 @@ static inline struct runtime *runtime_of(struct vcpu *v) { return v->runtime; }
 
 /* code.c: the block at the vCPU's EIP under its mode, translated if need be; NULL with v->fault set. `extra` adds MODE_THUNK or MODE_ONE. */
 struct block *code_find(struct runtime *r, uint32_t extra);
+/* A block's code, to be looked up and shown. */
+struct code_place code_place(const struct runtime *r, const struct block *b);
 /* Emit the instruction at this linear address in soft form from now on. */
 void code_make_soft(struct runtime *r, gva_t gva);
 

@@ -15,6 +15,7 @@
 #include "runtime/options.h"
 #include "runtime/runtime.h"
 #include "runtime/sandbox.h"
+#include "runtime/symbols.h"
 #ifdef HAVE_VERIFY
 #include "runtime/verify.h"
 #endif
@@ -28,6 +29,7 @@ struct run {
 	struct runtime *runtime;
 	struct machine *machine;
 	struct verify *verify;
+	struct symbols *symbols;
 	char why[WHY_SIZE];
 };
 
@@ -82,6 +84,9 @@ static int create_runtime(struct run *r)
 		.chaos = o->chaos,
 		.dump = o->dump,
 		.forms = o->forms,
+		.symbols = r->symbols,
+		.perf_map = o->perf_map,
+		.jitdump = o->jitdump,
 		.features_flipped = o->features ^ cpu_features_default(),
 		.no_reset = true, /* a reset needs the boot loader: it comes back here */
 	};
@@ -211,6 +216,7 @@ static int check_input(struct run *r)
 	}
 #endif
 	int error = host_check(false, o->memory, r->why, sizeof(r->why));
+	if (!error && o->symbols) error = symbols_read(&r->symbols, o->symbols, r->why, sizeof(r->why));
 	if (error) return error;
 	return boot_load(&r->boot, &r->entry, r->why, sizeof(r->why)) ? EXIT_USAGE : 0;
 }
@@ -246,6 +252,7 @@ static int run_guest(const struct options *o)
 	if (ready && o->stats) stats_print(runtime_stats(r.runtime), stderr, o->stats_json);
 	destroy_verify(&r);
 	if (r.runtime) runtime_destroy(r.runtime);
+	symbols_free(r.symbols);
 	return code;
 }
 

@@ -234,6 +234,26 @@ static int parse_dump(struct parser *p, const char *value)
 	return 0;
 }
 
+static int parse_symbols(struct parser *p, const char *value)
+{
+	p->o->symbols = value;
+	return 0;
+}
+
+static int parse_perf_map(struct parser *p, const char *value)
+{
+	(void)value;
+	p->o->perf_map = true;
+	return 0;
+}
+
+static int parse_jitdump(struct parser *p, const char *value)
+{
+	(void)value;
+	p->o->jitdump = true;
+	return 0;
+}
+
 static const struct option_rule run_options[] = {
 	{ "--kernel", VALUE_NEEDED, false, FOR(RUN), "a file", parse_kernel },
 	{ "--initrd", VALUE_NEEDED, true, FOR(RUN), "a file", parse_initrd },
@@ -253,6 +273,9 @@ static const struct option_rule run_options[] = {
 	{ "--verify", VALUE_NEVER, false, FOR(RUN), NULL, parse_verify },
 	{ "--dump", VALUE_NEEDED, false, FOR(RUN), "a file", parse_dump },
 	{ "--forms", VALUE_NEEDED, false, FOR(RUN), "a file", parse_forms },
+	{ "--symbols", VALUE_NEEDED, false, FOR(RUN), "files, like vmlinux,program", parse_symbols },
+	{ "--perf-map", VALUE_NEVER, false, FOR(RUN), NULL, parse_perf_map },
+	{ "--jitdump", VALUE_NEVER, false, FOR(RUN), NULL, parse_jitdump },
 };
 _Static_assert(ARRAY_LEN(run_options) <= 8 * sizeof(((struct parser *)0)->seen), "a bit for each option");
 
@@ -419,6 +442,9 @@ void options_print_help(void)
 		"  --log=PART:LEVEL,..  parts: base translator cache shadow runtime cpu devices boot all;\n"
 		"                       levels: error warn info debug trace\n"
 		"  --dump=FILE          guest and host code of each block as it is translated\n"
+		"  --symbols=FILE,...   names of guest code: vmlinux, System.map, a copy of /proc/kallsyms, programs; for what follows\n"
+		"  --perf-map           tell perf of translated code, by /tmp/perf-PID.map\n"
+		"  --jitdump            ditto, with the code, by jit-PID.dump in the current folder (for perf inject --jit)\n"
 		"  --forms=FILE         which instruction forms the guest has, and how often\n"
 		"  --verify             compare each block with a reference processor (slow; in builds that have it)\n"
 		"  --tc-size SIZE       size of the translation cache, 1M to 1G (64M)\n"

@@ -53,6 +53,8 @@ struct options {
 	bool no_sandbox;      /* --sandbox=off */
 	bool verify;          /* --verify: run each block again in the reference; only in builds with it */
 	const char *dump;     /* --dump=FILE: guest and host code of each block as it is translated */
+	const char *symbols;  /* --symbols=FILE,...: names of guest code */
+	bool perf_map, jitdump;
 	struct inspect_options inspect;
 	const char *forms;    /* --forms=FILE: which instruction forms were translated, and how often */
 };

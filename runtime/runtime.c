@@ -158,6 +158,16 @@ static int make_shadow(struct runtime *r)
 	return shadow_create(&r->shadow, &config);
 }
 
+static int make_perf(struct runtime *r, char *why, size_t size)
+{
+	struct perf_config config = {.map = r->config.perf_map, .jitdump = r->config.jitdump};
+
+	if (!config.map && !config.jitdump)
+		return 0;
+	cache_memory(r->cache, &config.from, &config.to);
+	return perf_create(&r->perf, &config, why, size);
+}
+
 static int make_parts(struct runtime *r, char *why, size_t size)
 {
 	int err;
@@ -194,7 +204,7 @@ static int make_parts(struct runtime *r, char *why, size_t size)
 		snprintf(why, size, "the file '%s' of --forms could not be opened: %s", r->config.forms, strerror(error));
 		return -error;
 	}
-	return 0;
+	return make_perf(r, why, size);
 }
 
 int runtime_create(struct runtime **out, const struct runtime_config *config, char *why, size_t why_size)
@@ -239,6 +249,8 @@ static void close_output(FILE *f, const char *name)
 void runtime_destroy(struct runtime *r)
 {
 	signals_remove(r);
+	if (!perf_destroy(r->perf))
+		LOG(LOG_RUNTIME, LOG_ERROR, "the files of --perf-map and --jitdump could not be written whole");
 	if (r->shadow) {
 		shadow_each_view(r->shadow, view_free_code, r);
 		shadow_destroy(r->shadow);

@@ -8,6 +8,7 @@
 #include "shadow/shadow.h"
 
 struct runtime;
+struct symbols;
 
 /* Sees every block before and after it runs; for the reference comparison (--verify) and for tests. With an observer set, blocks are not
  * chained and the inline lookup is off, so that every block goes through the dispatcher. */
@@ -27,6 +28,8 @@ struct runtime_config {
 	unsigned chaos;           /* enum chaos of runtime/options.h */
 	const char *dump;         /* file for guest and host code of each block, or NULL */
 	const char *forms;        /* file for the instruction forms that were translated and how often, or NULL */
+	struct symbols *symbols;  /* names of guest code (the caller's), or NULL */
+	bool perf_map, jitdump;   /* tell perf of translated code */
 	uint64_t features_flipped; /* FEATURE_BITs in which the guest's processor differs from cpu_features_default() */
 	bool no_reset;            /* a guest reset ends the run */
 };

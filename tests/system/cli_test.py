@@ -96,6 +96,9 @@ FILES = {
     "elf-core": multiboot()[:16] + b"\4\0" + multiboot()[18:],
     "initrd": bytes(2 << 20),
     "with\nnewline": b"x",
+    "map": b"c0100000 T start\n",
+    "map-stub": b"ffffffffffffffff B The real System.map is elsewhere\n",
+    "map-zeroes": b"00000000 T _text\n00000000 t start\n",
 }
 
 # Name of the case, arguments, what the sentence must say.
@@ -193,6 +196,13 @@ INPUT_ROWS = [
     ("initrd is empty", ["--kernel", "good", "--initrd", "empty"], ["'empty'"]),
     ("initrd does not fit", ["--kernel", "good", "--initrd", "initrd", "--memory", "18M"], ["'initrd'", "--memory 20M"]),
     ("two initrds", ["--kernel", "good", "--initrd", "initrd", "--initrd", "initrd"], ["--initrd"]),
+    ("symbols missing", ["--kernel", "multiboot", "--symbols", "nowhere"], ["'nowhere'", "No such file"]),
+    ("symbols with a name missing", ["--kernel", "multiboot", "--symbols=map,"], ["--symbols", "empty"]),
+    ("symbols of no code", ["--kernel", "multiboot", "--symbols=map-stub"], ["'map-stub'", "System.map"]),
+    ("symbols without addresses", ["--kernel", "multiboot", "--symbols=map-zeroes"], ["'map-zeroes'", "as root"]),
+    ("symbols in a stripped file", ["--kernel", "multiboot", "--symbols=multiboot"], ["'multiboot'", "stripped"]),
+    ("symbols in a text", ["--kernel", "multiboot", "--symbols=text"], ["'text'", "ELF"]),
+    ("symbols of 64-bit code", ["--kernel", "multiboot", "--symbols=vmlinux64"], ["'vmlinux64'", "64-bit"]),
     ("command line too long", ["--kernel", "good", "--append", "a" * 65], ["--append", "64"]),
 ]
 
@@ -275,6 +285,7 @@ def test_help(folder):
     options = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
     wanted = {"--kernel", "--initrd", "--append", "--memory", "--serial", "--no-reboot", "--debug-exit", "--timeout", "--stats",
               "--log", "--tc-size", "--chaos", "--verify", "--dump", "--version", "--all", "--summary", "--json", "--only", "--raw", "--base",
+              "--symbols", "--perf-map", "--jitdump",
               "--bits", "--bytes", "--at", "--count", "--soft", "--cpl", "--mode", "--basic-blocks", "--color"}
     good = done.returncode == 0 and wanted <= options and not done.stderr
     report("--help names every option", None if good else f"missing {wanted - options}, {done.stderr!r}")

@@ -11,7 +11,7 @@
 static struct host_facts good_host(void)
 {
 	return (struct host_facts){
-		.fsgsbase = true, .sse2 = true, .fxsr = true, .lahf64 = true, .bmi2 = true, .memfd = true, .memfd_exec = true,
+		.fsgsbase = true, .sse2 = true, .fxsr = true, .lahf64 = true, .bmi2 = true, .memfd = true, .shared_exec = true,
 		.max_map_count = 65530, .mem_available = MIB(4096), .cgroup_available = HOST_NO_LIMIT, .commit_available = HOST_NO_LIMIT,
 		.address_space = HOST_NO_LIMIT, .file_size = HOST_NO_LIMIT,
 	};
@@ -49,8 +49,8 @@ TEST(host, each_thing_missing)
 	LACKS("LAHF", f.lahf64 = false);
 	LACKS("BMI2", f.bmi2 = false);
 	LACKS("shadow stack", f.shadow_stack = true);
-	LACKS("memfd_create", f.memfd = f.memfd_exec = false);
-	LACKS("executable memory", f.memfd_exec = false);
+	LACKS("memfd_create", f.memfd = false);
+	LACKS("executable shared memory", f.shared_exec = false);
 	LACKS("it is 49151; an administrator", f.max_map_count = 49151);
 	LACKS("640M of free memory for a guest of 512M: 639M are free", f.mem_available = MIB(640) - 1);
 	LACKS("vm.overcommit_memory", f.commit_available = MIB(100));
