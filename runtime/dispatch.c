@@ -41,7 +41,7 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 		step_pointers(v, size, row->undo == UNDO_STEP ? ~0u : 0xFFFFu);
 	if (row->undo == UNDO_PUSH || row->undo == UNDO_POP || row->undo == UNDO_CALL)
 		step_stack(v, row->undo == UNDO_POP ? size : 0u - size);
-	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX)
+	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX || row->undo == UNDO_SHADOW_RCX)
 		v->gpr[ECX] = r10;
 	if (row->undo == UNDO_RAX)
 		v->gpr[EAX] = r10;
@@ -67,7 +67,7 @@ void dispatch_stop(struct vcpu *v, const struct side_row *row)
 	struct runtime *r = runtime_of(v);
 
 	dispatch_undo(v, row);
-	if (row->undo == UNDO_SHADOW)
+	if (row->undo == UNDO_SHADOW || row->undo == UNDO_SHADOW_RCX)
 		v->shadow_interrupts |= SHADOW_STI;
 	if (!r->alone.running || is_done(r, row))
 		return;

@@ -96,15 +96,26 @@ bool emit_popf(struct translation *t, const struct insn *insn)
 	return false;
 }
 
-/* The instruction behind STI runs before an interrupt is taken. Rows say so where it is simple; HLT, the one for which it matters most,
- * and everything that has a callout of its own go through C. */
+/* What may stand behind STI so that rows alone say that no interrupt comes before it is done. */
+static bool follows_inline_sti(const struct rule *rule)
+{
+	static emit_fn *const emitters[] = {emit_generic, emit_nothing, emit_lea_insn, emit_push, emit_pop, emit_ret, emit_jump, emit_jcc_insn,
+					  emit_call_insn, emit_cli, emit_cld, emit_std};
+
+	for (unsigned i = 0; i < ARRAY_LEN(emitters); i++)
+		if (rule->emit == emitters[i])
+			return true;
+	return rule->emit == emit_callout && (rule->callout == CALLOUT_sysexit || rule->callout == CALLOUT_iret);
+}
+
+/* The instruction behind STI runs before an interrupt is taken. HLT, the one for which it matters most, and what C may leave half-done go through C. */
 static bool shadow_is_simple(const struct translation *t, const struct insn *insn)
 {
 	const struct insn *next = insn + 1;
 
-	if (next >= t->insns + t->count || next->rule->emit != emit_generic || access_is_soft(t, next))
+	if (next >= t->insns + t->count || !follows_inline_sti(next->rule))
 		return false;
-	/* A limit check and a rotated register have rows that know of no shadow. */
+	/* A check of a general segment and a rotated register have rows that know of no shadow. */
 	for (unsigned i = 0; i < next->d.operand_count; i++)
 		if (is_high_byte(&next->op[i]) || (next->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, access_of(next, &next->op[i]).seg) >= MODE_SEG_GENERAL))
 			return false;

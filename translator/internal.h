@@ -42,6 +42,7 @@ struct cold {
 	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad; COLD_CALLOUT: of what follows */
 	uint32_t word;        /* COLD_CALLOUT: R9D; COLD_RAISE: the vector */
 	bool unpark;          /* guest ECX is in R10 */
+	bool shadow;          /* of the instruction behind an inline STI */
 	int8_t esp;           /* translation.esp where it was left */
 	uint8_t slot;         /* COLD_EXIT: index in out->slots */
 };

@@ -1,13 +1,18 @@
 #include "translator/internal.h"
 
+static bool is_shadowed(const struct translation *t, uint32_t eip)
+{
+	return t->shadow && eip == t->shadow_eip;
+}
+
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access)
 {
 	struct translator_output *out = t->out;
 	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = undo & 31, .access = access & 63,
 			       .esp = (t->esp / 4) & 31, .eip = eip};
 
-	if (undo == UNDO_NONE && t->shadow && eip == t->shadow_eip)
-		row.undo = UNDO_SHADOW;
+	if ((undo == UNDO_NONE || undo == UNDO_RCX) && is_shadowed(t, eip))
+		row.undo = undo == UNDO_NONE ? UNDO_SHADOW : UNDO_SHADOW_RCX;
 	if (out->row_count && out->rows[out->row_count - 1].host_offset == row.host_offset) {
 		out->rows[out->row_count - 1] = row;
 		return;
@@ -33,7 +38,7 @@ struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t e
 		return &discarded;
 	}
 	struct cold *c = &t->cold[t->cold_count++];
-	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip, .esp = (int8_t)t->esp};
+	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip, .esp = (int8_t)t->esp, .shadow = is_shadowed(t, eip)};
 	return c;
 }
 
@@ -117,10 +122,11 @@ static void raise_emit(struct translation *t, const struct cold *c)
 
 void cold_emit_all(struct translation *t)
 {
-	t->shadow = false;
 	for (uint32_t i = 0; i < t->cold_count; i++) {
 		const struct cold *c = &t->cold[i];
 
+		t->shadow = c->shadow;
+		t->shadow_eip = c->eip;
 		t->esp = c->esp;
 		for (int j = 0; j < 2; j++)
 			if (c->jump[j])

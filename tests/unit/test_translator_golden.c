@@ -43,7 +43,7 @@ static uint32_t parse(const char *text, uint8_t *bytes)
 static void describe_row(const struct side_row *row, uint32_t eip, char *text, size_t size)
 {
 	static const char *const undo[] = {"", "rcx", "rotate0", "rotate1", "rotate2", "rotate3", "", "", "", "", "target", "target+rcx", "rdi", "rax",
-					   "shadow", "ebp", "edi", "step", "push", "pop", "done", "step16", "call", "repeat"};
+					   "shadow", "ebp", "edi", "step", "push", "pop", "done", "step16", "call", "repeat", "shadow rcx"};
 	unsigned bytes = row_sizes[row->access >> ROW_SIZE_SHIFT];
 	int used = snprintf(text, size, "+%u", row->eip - eip);
 

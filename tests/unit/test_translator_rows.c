@@ -219,6 +219,15 @@ static void report(const struct subject *s, unsigned at, const struct guest_stat
 		print_state("boundary", &boundary[i]);
 }
 
+/* Nobody may come between STI and the instruction behind it. */
+static void check_shadow(const struct subject *s, const struct side_row *row, const struct guest_state *g)
+{
+	bool behind_sti = s->bytes[0] == 0xFB && boundaries > 1 && same(g, &boundary[1]);
+
+	if (behind_sti && row->undo != UNDO_SHADOW && row->undo != UNDO_SHADOW_RCX)
+		FAIL("%s: at host offset %#x an interrupt could come behind STI (mode %08x; undo %u)", s->name, row->host_offset, s->mode, row->undo);
+}
+
 /* The first state from `from` on that lies between no two instructions; or -1. */
 static int find_partial(const struct subject *s, const struct guest_state *start, unsigned from, struct guest_state *g)
 {
@@ -234,6 +243,7 @@ static int find_partial(const struct subject *s, const struct guest_state *start
 		if (offset >= fixture_out.code_length)
 			continue;
 		undo(&step_machine.states[i], row_at((uint32_t)offset), g);
+		check_shadow(s, row_at((uint32_t)offset), g);
 		if (!is_boundary(g))
 			return (int)i;
 	}
@@ -430,6 +440,16 @@ static const struct sample samples[] = {
 	{"popf, 16 bits", {0x66, 0x9D}, 2, 1},
 	{"pushfd; cli; popfd", {0x9C, 0xFA, 0x9D}, 3, 3},
 	{"sti", {0xFB}, 1, 1},
+	{"sti; push eax", {0xFB, 0x50}, 2, 2},
+	{"sti; push [eax]", {0xFB, 0xFF, 0x30}, 3, 2},
+	{"sti; pop [eax]", {0xFB, 0x8F, 0x00}, 3, 2},
+	{"sti; add [eax], ecx", {0xFB, 0x01, 0x08}, 3, 2},
+	{"sti; cli; sti; std", {0xFB, 0xFA, 0xFB, 0xFD}, 4, 4},
+	{"sti; ret", {0xFB, 0xC3}, 2, 2},
+	{"sti; call [eax]", {0xFB, 0xFF, 0x10}, 3, 2},
+	{"sti; call into another page", {0xFB, 0xE8, 0x10, 0x10, 0, 0}, 6, 2},
+	{"sti; jz", {0xFB, 0x74, 0x20}, 3, 2},
+	{"sti; jmp into another page", {0xFB, 0xE9, 0, 0x10, 0, 0}, 6, 2},
 	{"movsb", {0xA4}, 1, 1},
 	{"movsd", {0xA5}, 1, 1},
 	{"movsw", {0x66, 0xA5}, 2, 1},
