@@ -250,7 +250,7 @@ static void choose_far(struct maker *m)
 	if (m->c->kind == KIND_PROTECTED && maker_below(m, 4) == 0)
 		m->far_selector = CODE3;
 	m->far_offset = CODE_BASE + 0x300 + maker_below(m, 0x400) - diff_segment(m->far_selector)->base;
-	m->c->defined = false;
+	m->c->defined &= m->c->kind == KIND_REAL; /* Unicorn knows no descriptors */
 }
 
 static void setup_far_code(struct maker *m)
@@ -273,12 +273,14 @@ static void setup_far_return(struct maker *m)
 	at = stack_linear(m);
 	maker_put_data(m, at, m->far_offset);
 	maker_put_data(m, at + size, m->far_selector);
-	maker_put_data(m, at + 2 * size, maker_next(m) & (maker_below(m, 4) ? 0x3CD5u : 0x247FD5u));
+	bool traps = maker_below(m, 4) == 0;
+	maker_put_data(m, at + 2 * size, maker_next(m) & (traps ? 0x247FD5u : 0x3CD5u));
+	m->c->defined &= !traps;
 }
 
 static void setup_far_data(struct maker *m)
 {
-	m->c->defined = false;
+	m->c->defined &= m->c->kind == KIND_REAL;
 	maker_put_data(m, m->linear + (m->word ? 2 : 4), random_selector(m));
 }
 
@@ -288,7 +290,7 @@ static void setup_selector(struct maker *m)
 	unsigned i = maker_below(m, diff_selector_count(m->c->kind) + sizeof(others) / sizeof(*others));
 	uint32_t selector = i < sizeof(others) / sizeof(*others) && m->c->kind == KIND_PROTECTED ? others[i] : random_selector(m);
 
-	m->c->defined = false;
+	m->c->defined &= m->c->kind == KIND_REAL;
 	settle_data(m, ESP, SEG_SS);
 	if (m->has_memory)
 		maker_put_data(m, m->linear, selector);
@@ -383,6 +385,9 @@ void maker_put_instruction(struct maker *m, uint32_t form)
 	/* In real mode the state of the FPU is loaded by a few instructions before the case, which must not trap. */
 	if (m->c->fpu && m->c->kind == KIND_REAL)
 		m->c->in.eflags &= ~EFL_TF;
+	/* BSWAP of 16 bits is undefined (vol. 2). */
+	if (m->word && !strcmp(m->form->name, "bswap"))
+		m->c->defined = false;
 	/* Its own flags, seen by the next instruction. */
 	if (setup_is(m, "bcd"))
 		m->c->flags_ignored = EFL_ARITH;

@@ -81,7 +81,7 @@ static bool suits_reference(const struct diff_case *c, const struct diff_result 
 	uint32_t vector = ours->out.vector;
 	bool masked = !c->fpu || ((c->in.fcw & X87_MASKS) == X87_MASKS && (c->in.mxcsr & MXCSR_MASKS) == MXCSR_MASKS);
 
-	return c->defined && diff_is_flat(&c->in) && masked && !(c->in.eflags & (EFL_TF | EFL_AC)) && vector != VEC_SS && vector != VEC_GP &&
+	return c->defined && (c->kind == KIND_REAL || diff_is_flat(&c->in)) && masked && !(c->in.eflags & (EFL_TF | EFL_AC)) && vector != VEC_SS && vector != VEC_GP &&
 	       vector != VEC_PF && vector != VEC_AC;
 }
 

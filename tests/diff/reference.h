@@ -25,6 +25,7 @@ enum {
 	PART_CONDITIONS = 512, /* C0-C3 */
 	PART_TOP = 1024,
 	PART_UPPER = 2048,     /* the ones above an MMX register's 64 bits */
+	PART_SEGMENTS = 4096,
 };
 unsigned diff_parts(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs);
 void diff_print_parts(FILE *out, unsigned parts);

@@ -10,6 +10,7 @@
 #define ZF 0x040u
 #define SF 0x080u
 #define OF 0x800u
+#define CS 1 /* of a state's segments */
 
 struct undefined {
 	const char *form; /* how its name begins */
@@ -57,11 +58,13 @@ static uint32_t operand_bits(const struct diff_case *c, const char *name)
 {
 	if (strstr(name, "rm8"))
 		return 8;
+	bool big = diff_segment(c->in.seg[CS])->big;
+
 	for (uint32_t i = 0; i < c->length && is_prefix(c->code[i]); i++) {
 		if (c->code[i] == 0x66)
-			return 16;
+			return big ? 16 : 32;
 	}
-	return 32;
+	return big ? 32 : 16;
 }
 
 /* SAL/SAR/SHL/SHR: OF undefined but for 1-bit shifts, AF for non-zero counts, CF of SHL and SHR "where the count is greater than or equal to the

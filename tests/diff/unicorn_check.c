@@ -57,6 +57,8 @@ unsigned diff_parts(const struct diff_case *c, const struct diff_result *ours, c
 		parts |= PART_GPR;
 	if ((a->eflags ^ b->eflags) & FLAGS_OF_UNICORN & ~diff_undefined_flags(c))
 		parts |= PART_EFLAGS;
+	if (memcmp(a->seg, b->seg, sizeof(a->seg)))
+		parts |= PART_SEGMENTS;
 	if (memcmp(ours->data, theirs->data, DATA_SIZE))
 		parts |= PART_MEMORY;
 	return parts | (c->fpu ? fpu_parts(a, b) : 0);
@@ -65,7 +67,7 @@ unsigned diff_parts(const struct diff_case *c, const struct diff_result *ours, c
 void diff_print_parts(FILE *out, unsigned parts)
 {
 	static const char *const names[] = {"exception", "registers", "eflags", "memory", "xmm", "x87", "x87 status", "mxcsr", "x87 stack", "x87 conditions",
-					    "x87 top", "mmx upper"};
+					    "x87 top", "mmx upper", "segments"};
 	const char *between = "";
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++) {

@@ -116,6 +116,8 @@ const struct unicorn_error unicorn_errors[] = {
 	{"addsubpd", PART_XMM, "another result for some operands"},
 	{"haddpd", PART_XMM, "another result for some operands"},
 	{"haddps", PART_XMM, "another result for some operands"},
+	{"hsubpd", PART_XMM, "another result for some operands"},
+	{"crc32 r,rm", PART_GPR, "in 16-bit code it takes 32 bits of the operand"},
 	{"ssse3 xmm 01", PART_XMM, "another result for some operands"},
 	{"ssse3 xmm 02", PART_XMM, "another result for some operands"},
 	{"ssse3 xmm 03", PART_XMM, "another result for some operands"},
