@@ -2,7 +2,7 @@
  * block's mode says. Included by assembly too, so only #defines outside the guard below.
  *
  *   RAX RCX RDX RBX RBP RSI RDI   guest EAX ECX EDX EBX EBP ESI EDI, upper halves zero but while one is parked in R10
- *   R12                           guest ESP
+ *   R12                           guest ESP, as a host address in the window: its low half is ESP
  *   R13                           struct vcpu
  *   R14                           tables of the current view, + ABI_TABLES_BIAS
  *   R8-R11                        scratch within one guest instruction; at an indirect exit R8D is the target's EIP

@@ -134,6 +134,7 @@ entry_restore_live:
 	mov VCPU_GPR + 8(%r13), %edx
 	mov VCPU_GPR + 12(%r13), %ebx
 	mov VCPU_GPR + 16(%r13), %r12d
+	lea (%r15, %r12), %r12
 	mov VCPU_GPR + 20(%r13), %ebp
 	mov VCPU_GPR + 24(%r13), %esi
 	mov VCPU_GPR + 28(%r13), %edi

@@ -167,8 +167,7 @@ bool emit_jump(struct translation *t, const struct insn *insn)
 	}
 	load_target(t, insn);
 	if (t->esp)
-		emit_lea(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, t->esp));
-	t->esp = 0;
+		esp_set(t, REG_GUEST_ESP, 0);
 	exit_indirect(t, insn->eip);
 	return true;
 }
@@ -248,6 +247,7 @@ static void landing_pad(struct translation *t, uint32_t return_eip)
 {
 	struct emitter *e = &t->e;
 
+	t->esp_near = false;
 	row_add(t, UNDO_TARGET_R8, return_eip, 0);
 	emit_mov64(e, R10, RCX);
 	row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);

@@ -62,6 +62,15 @@ static bool has_esp_operand(const struct insn *insn)
 	return false;
 }
 
+static bool writes(const struct insn *insn, ZydisRegister reg)
+{
+	for (unsigned i = 0; i < insn->d.operand_count; i++)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && insn->op[i].reg.value == reg &&
+		    (insn->op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			return true;
+	return false;
+}
+
 /* The number that goes into ModRM or the opcode: R12 stands for ESP; AH..DH keep 4..7, which mean them as long as there is no REX. */
 static uint8_t register_number(const ZydisDecodedOperand *op)
 {
@@ -236,6 +245,10 @@ bool emit_generic(struct translation *t, const struct insn *insn)
 		emit_with_high_byte(t, insn, &op, high, access);
 	else
 		emit_op(&t->e, &op);
+	if (writes(insn, ZYDIS_REGISTER_ESP))
+		esp_renew(t, insn->eip + insn->length);
+	if (writes(insn, ZYDIS_REGISTER_SP))
+		t->esp_near = false;
 	return false;
 }
 
@@ -273,11 +286,18 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 		struct host_mem h = {.base = m.base == NO_REG ? NO_REG : (uint8_t)host_gpr(m.base),
 				     .index = m.index == NO_REG ? NO_REG : (uint8_t)host_gpr(m.index), .scale = m.scale,
 				     .disp = (int32_t)((uint32_t)m.disp + (m.base == ESP ? (uint32_t)t->esp : 0))};
-		emit_lea(&t->e, to, h);
+		emit_lea(&t->e, to == REG_GUEST_ESP ? R9 : to, h);
+		if (to == REG_GUEST_ESP)
+			esp_assign(t, R9);
 		return false;
 	}
 	access_ea(t, &m);
+	if (wide && to == REG_GUEST_ESP) {
+		esp_assign(t, R8);
+		return false;
+	}
 	emit_op(&t->e, &(struct host_op){.opcode = 0x8B, .reg = (uint8_t)to, .rm = R8, .p66 = !wide});
+	t->esp_near &= to != REG_GUEST_ESP;
 	return false;
 }
 

@@ -59,6 +59,7 @@ struct translation {
 	uint32_t shadow_eip;  /* the instruction behind an inline STI, if `shadow` */
 	bool shadow;
 	int32_t esp;          /* guest ESP - R12: pushes and pops in a row adjust R12 once */
+	bool esp_near;        /* R12 is within ESP_REACH of the window: an access through it has shown that, or it was made anew */
 };
 
 /* decode.c: fill one insn. Returns 0, -ENODATA if it is not whole within the bytes, or -EILSEQ if it is no instruction. */
@@ -153,7 +154,12 @@ struct guest_mem stack_top(const struct translation *t, int32_t disp, unsigned s
 void esp_add(struct translation *t, uint32_t next, int32_t by);
 /* Guest ESP becomes this register plus a constant (with R12, translation.esp is in it). Flag-free; R9 may be clobbered. */
 void esp_set(struct translation *t, enum host_reg from, int32_t by);
-/* R12 becomes guest ESP; `eip` is the instruction being emitted. */
+/* R12 becomes guest ESP; `eip` is the instruction being emitted. Flag-free; R9 may be clobbered. */
 void esp_flush(struct translation *t, uint32_t eip);
+/* Guest ESP becomes this register, whose upper half is zero. */
+void esp_assign(struct translation *t, enum host_reg from);
+/* The instruction before `next` was done on R12D, as 32 bits: add the window. */
+void esp_renew(struct translation *t, uint32_t next);
+#define ESP_REACH 1024
 
 #endif

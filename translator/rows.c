@@ -128,6 +128,7 @@ void cold_emit_all(struct translation *t)
 		t->shadow = c->shadow;
 		t->shadow_eip = c->eip;
 		t->esp = c->esp;
+		t->esp_near = false;
 		for (int j = 0; j < 2; j++)
 			if (c->jump[j])
 				emit_patch(&t->e, c->jump[j]);

@@ -215,6 +215,8 @@ bool emit_mov_from_seg(struct translation *t, const struct insn *insn)
 	emit_op(&t->e, &(struct host_op){.opcode = wide ? 0xB7 : 0x8B, .map = wide ? MAP_0F : MAP_PLAIN, .p66 = !wide,
 					 .reg = (uint8_t)host_gpr(gpr_of(insn->op[0].reg.value)), .rm = NO_REG,
 					 .mem = vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment))});
+	if (gpr_of(insn->op[0].reg.value) == ESP)
+		esp_renew(t, insn->eip + insn->length);
 	return false;
 }
 

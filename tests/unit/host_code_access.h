@@ -26,12 +26,25 @@ static inline bool host_row_describes(struct host_code *c, uint32_t n, const Zyd
 static inline bool host_check_plain_window(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	ZydisRegister index = op->mem.index;
-	bool one = index == ZYDIS_REGISTER_NONE || (op->mem.scale == 1 && ((index >= ZYDIS_REGISTER_RAX && index <= ZYDIS_REGISTER_R9 &&
-		   index != ZYDIS_REGISTER_RSP) || index == ZYDIS_REGISTER_R12));
+	bool one = index == ZYDIS_REGISTER_NONE ||
+		   (op->mem.scale == 1 && index >= ZYDIS_REGISTER_RAX && index <= ZYDIS_REGISTER_R9 && index != ZYDIS_REGISTER_RSP);
 
 	_Static_assert(WINDOW_GUARD >= 1ULL << 31, "a 32-bit displacement");
 	if (!one || op->size > 16 * 8)
 		return host_refuse(c, c->insn[n].at, "a plain window access that may reach beyond the guards");
+	return host_row_describes(c, n, op, false);
+}
+
+/* The guest's stack: R12 points into the window, or at most twice HOST_REACH beside it (host_code_upper.h). */
+#define HOST_REACH 1024
+#define HOST_STACK_DISP (1 << 20)
+
+static inline bool host_check_stack(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	int64_t disp = op->mem.disp.value;
+
+	if (op->mem.index != ZYDIS_REGISTER_NONE || disp < -HOST_STACK_DISP || disp > HOST_STACK_DISP || op->size > 16 * 8)
+		return host_refuse(c, c->insn[n].at, "a stack access that may reach beyond the guards");
 	return host_row_describes(c, n, op, false);
 }
 
@@ -320,6 +333,7 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 	case ZYDIS_REGISTER_R13: return host_check_vcpu(c, n, op);
 	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
 	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
+	case ZYDIS_REGISTER_R12: return host_check_stack(c, n, op);
 	case ZYDIS_REGISTER_R15: return host_check_plain_window(c, n, op);
 	default: return host_refuse(c, i->at, "memory that is neither the guest's nor the vCPU's");
 	}

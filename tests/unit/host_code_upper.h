@@ -1,10 +1,15 @@
-/* Part of host_code.h: [R15 + register] reaches the window only if the register's upper half is zero. Followed along every path, from the
- * block's entry, from landing pads and from wherever C comes back. */
+/* Part of host_code.h: [R15 + register] reaches the window only if the register's upper half is zero; [R12] only if R12 is an address in the
+ * window or beside it, and has not been moved on from there without an access that would have faulted. Followed along every path, from
+ * the block's entry, from landing pads and from wherever C comes back. */
 #ifndef TESTS_UNIT_HOST_CODE_UPPER_H
 #define TESTS_UNIT_HOST_CODE_UPPER_H
 
-/* A bit for each of sixteen registers. The guest's are RAX to RDI but RSP, and R12. */
-#define HOST_GUEST_REGISTERS 0x10EFu
+/* A bit for each of sixteen registers. The guest's are RAX to RDI but RSP. */
+#define HOST_GUEST_REGISTERS 0x00EFu
+#define HOST_STACK 0x10000u      /* R12 points into the window or less than 2 * HOST_REACH (if SP was written, 64 KiB) beside it */
+#define HOST_STACK_NEAR 0x20000u /* ditto, less than HOST_REACH */
+#define HOST_ENTRY (HOST_GUEST_REGISTERS | HOST_STACK)
+#define HOST_FROM_C (HOST_ENTRY | HOST_STACK_NEAR)
 #define HOST_R8 0x0100u /* a return address, or the target for the inline lookup, which adds it to a 64-bit key */
 
 static inline unsigned host_bit(ZydisRegister r)
@@ -12,9 +17,41 @@ static inline unsigned host_bit(ZydisRegister r)
 	return 1u << (host_enclosing(r) - ZYDIS_REGISTER_RAX);
 }
 
+static inline bool host_uses_stack(const ZydisDecodedOperand *op)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.type != ZYDIS_MEMOP_TYPE_AGEN && op->mem.base == ZYDIS_REGISTER_R12;
+}
+
+static inline bool host_in_reach(const ZydisDecodedOperand *op)
+{
+	return op->mem.disp.value >= -HOST_REACH && op->mem.disp.value <= HOST_REACH;
+}
+
+/* What is known of R12 behind an instruction that writes it. */
+static inline uint32_t host_stack_after(const struct host_insn *i, uint32_t before)
+{
+	const ZydisDecodedOperand *from = &i->op[1];
+	bool lea = i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->op[0].reg.value == ZYDIS_REGISTER_R12 && host_in_reach(from);
+
+	for (unsigned k = 0; k < i->d.operand_count; k++)
+		if (i->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && i->op[k].reg.value == ZYDIS_REGISTER_R12W)
+			return before & HOST_STACK;
+	if (lea && from->mem.base == ZYDIS_REGISTER_R12 && from->mem.index == ZYDIS_REGISTER_NONE)
+		return before & HOST_STACK_NEAR ? HOST_STACK : 0;
+	if (lea && from->mem.base == ZYDIS_REGISTER_R15 && from->mem.index != ZYDIS_REGISTER_NONE && from->mem.scale == 1)
+		return before & host_bit(from->mem.index) ? HOST_STACK | HOST_STACK_NEAR : 0;
+	return 0;
+}
+
 static inline uint32_t host_upper_after(const struct host_insn *i, uint32_t zero)
 {
 	uint32_t before = zero;
+
+	for (unsigned k = 0; k < i->d.operand_count; k++)
+		if (host_uses_stack(&i->op[k]) && host_in_reach(&i->op[k]) && (zero & HOST_STACK))
+			zero |= HOST_STACK_NEAR;
+	if (host_writes(i, ZYDIS_REGISTER_R12))
+		zero = (zero & ~(HOST_STACK | HOST_STACK_NEAR)) | host_stack_after(i, before);
 
 	for (unsigned k = 0; k < i->d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &i->op[k];
@@ -53,9 +90,9 @@ static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
 	if (to)
 		news |= host_upper_meet(to, after);
 	if (to_c && host_r11_names(i - 1, &back) && host_insn_at(c, back))
-		news |= host_upper_meet(host_insn_at(c, back), after | HOST_GUEST_REGISTERS);
+		news |= host_upper_meet(host_insn_at(c, back), after | HOST_FROM_C);
 	if (next && i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
-		news |= host_upper_meet(next, HOST_GUEST_REGISTERS | HOST_R8);
+		news |= host_upper_meet(next, HOST_ENTRY | HOST_R8);
 	else if (next && !host_ends(i))
 		news |= host_upper_meet(next, after);
 	return news;
@@ -63,10 +100,10 @@ static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
 
 static inline void host_upper_enter(struct host_code *c)
 {
-	host_upper_meet(&c->insn[0], HOST_GUEST_REGISTERS);
+	host_upper_meet(&c->insn[0], HOST_ENTRY);
 	for (uint32_t k = 0; k < c->out->row_count; k++)
 		if ((c->out->rows[k].access & ROW_SOFT) && host_insn_at(c, c->out->rows[k].host_offset))
-			host_upper_meet(host_insn_at(c, c->out->rows[k].host_offset), HOST_GUEST_REGISTERS);
+			host_upper_meet(host_insn_at(c, c->out->rows[k].host_offset), HOST_FROM_C);
 }
 
 static inline bool host_leaves(const struct host_code *c, const struct host_insn *i)
@@ -97,11 +134,15 @@ static inline bool host_check_upper_halves(struct host_code *c)
 			return host_refuse(c, i->at, "an EIP whose upper half may not be zero");
 		if (i->reached && host_leaves(c, i) && (i->zero & HOST_GUEST_REGISTERS) != HOST_GUEST_REGISTERS)
 			return host_refuse(c, i->at, "the upper half of a guest register leaves the block");
+		if (i->reached && host_leaves(c, i) && !(i->zero & HOST_STACK))
+			return host_refuse(c, i->at, "a stack pointer outside of the window leaves the block");
 		for (unsigned k = 0; k < i->d.operand_count; k++) {
 			const ZydisDecodedOperand *op = &i->op[k];
 			if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R15 && op->mem.index != ZYDIS_REGISTER_NONE &&
 			    i->reached && !(i->zero & host_bit(op->mem.index)))
 				return host_refuse(c, i->at, "a window access with a register whose upper half may not be zero");
+			if (host_uses_stack(op) && op->mem.segment != ZYDIS_REGISTER_GS && i->reached && !(i->zero & HOST_STACK))
+				return host_refuse(c, i->at, "a stack access through R12, which is no address in the window");
 		}
 	}
 	return true;

@@ -161,7 +161,8 @@ static void step_setup(void)
 	if (fd < 0 || ftruncate(fd, STEP_RAM_SIZE))
 		exit(1);
 	m->ram = step_map(STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
-	m->window = (uint8_t *)step_map(WINDOW_SIZE + 2 * WINDOW_GUARD + PAGE_SIZE, PROT_NONE, anonymous, -1) + WINDOW_GUARD;
+	uint64_t reserved = (uint64_t)step_map(2 * WINDOW_SIZE + 2 * WINDOW_GUARD + PAGE_SIZE, PROT_NONE, anonymous, -1) + WINDOW_GUARD;
+	m->window = (uint8_t *)((reserved + WINDOW_SIZE - 1) & ~(WINDOW_SIZE - 1));
 	mmap(m->window + STEP_RAM_AT, STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 	m->tables = step_map(ABI_TABLES_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
 	m->code = (uint8_t *)step_map(PAGE_SIZE + TRANSLATOR_MAX_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, anonymous, -1) + PAGE_SIZE;

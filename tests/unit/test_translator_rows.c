@@ -124,7 +124,7 @@ static void start_from(const struct guest_state *g)
 
 	memset(&s, 0, sizeof(s));
 	for (unsigned i = 0; i < 8; i++)
-		s.regs.r[i == ESP ? R12 : i] = g->gpr[i];
+		s.regs.r[i == ESP ? R12 : i] = g->gpr[i] + (i == ESP ? (uint64_t)step_machine.window : 0);
 	for (unsigned i = R8; i <= R11; i++)
 		s.regs.r[i] = 0x5C5C5C5C5C5C5C5Cull;
 	s.regs.r[RSP] = (uint64_t)step_machine.stack + PAGE_SIZE / 2;
@@ -538,7 +538,7 @@ static bool enter_pad(const struct subject *s, const struct guest_state *g)
 	at.regs.rip = pad;
 	at.regs.r[R8] = g->eip;
 	for (unsigned i = 0; i < 8; i++)
-		at.regs.r[i == ESP ? R12 : i] = g->gpr[i];
+		at.regs.r[i == ESP ? R12 : i] = g->gpr[i] + (i == ESP ? (uint64_t)step_machine.window : 0);
 	memcpy(at.ram, g->ram, sizeof(at.ram));
 	at.regs.rflags = g->flags;
 	step_run(&at);
