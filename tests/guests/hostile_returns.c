@@ -296,6 +296,36 @@ static void test_other_frames(void)
 	check("a callee that loads CR3", s.vector == RUN_DONE && s.ebx == 50000 && s.esi == 50000);
 }
 
+/* --- a stack pointer that goes round the address space without touching it --- */
+
+static void test_wandering(void)
+{
+	static const struct {
+		const char *name;
+		u8 code[32], length;
+	} ways[] = {
+		{"add and sub", {0x81, 0xC4, 0, 0, 0, 0x70, 0x81, 0xC4, 0, 0, 0, 0x70, 0x81, 0xEC, 0, 0, 0, 0xE0}, 18},
+		{"add in small steps, and back by lea", {0x83, 0xC4, 0x7C, 0x75, 0, 0x83, 0xC4, 0x7C, 0x75, 0, 0x8D, 0xA4, 0x24, 0x08, 0xFF, 0xFF, 0xFF}, 17},
+		{"lea", {0x8D, 0xA4, 0x24, 0, 0, 0, 0x7F, 0x8D, 0xA4, 0x24, 0, 0, 0, 0x7F, 0x8D, 0xA4, 0x24, 0, 0, 0, 2}, 21},
+		{"by another register", {0x8D, 0x84, 0x24, 0, 0, 0, 0x60, 0x94, 0x01, 0xC4, 0x29, 0xC4, 0x94, 0x2D, 0, 0, 0, 0x60, 0x89, 0xC4}, 20},
+		{"inc and dec", {0x4C, 0x75, 0, 0x44, 0x75, 0, 0xF7, 0xDC, 0xF7, 0xDC}, 10},
+	};
+
+	for (u32 i = 0; i < sizeof ways / sizeof *ways; i++)
+		for (u32 cpl = 0; cpl <= 3; cpl += 3) {
+			/* the way; dec ecx; jnz back to it; push edx; pop ebx */
+			u8 length = ways[i].length, back[] = {0x49, 0x75, (u8)-(length + 3), 0x52, 0x5B, CODE_DONE};
+			code_put(0, ways[i].code, length);
+			code_put(length, back, sizeof back);
+			struct state s = state_at(code_area, cpl);
+			u32 esp = s.esp;
+			s.ecx = 1000;
+			s.edx = 0x12345678;
+			run(&s);
+			check(ways[i].name, s.vector == RUN_DONE && s.ebx == 0x12345678 && (cpl == 0 || s.esp == esp));
+		}
+}
+
 void guest_main(void)
 {
 	paging_enable();
@@ -303,4 +333,5 @@ void guest_main(void)
 	test_middle();
 	test_random();
 	test_other_frames();
+	test_wandering();
 }
