@@ -38,7 +38,8 @@ static bool second_page_matches(struct runtime *r, const struct block *b)
 {
 	if (b->gfn2 == GFN_NONE)
 		return true;
-	return fetch_frame(r, (b->gva | PAGE_MASK) + 1) == b->gfn2;
+	/* The walk may set a bit in the block's own bytes. */
+	return fetch_frame(r, (b->gva | PAGE_MASK) + 1) == b->gfn2 && !b->dead;
 }
 
 struct code_place code_place(const struct runtime *r, const struct block *b)

@@ -146,10 +146,18 @@ bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t addr
 	return bottom && address < bottom && address >= bottom - PAGE_SIZE && rsp <= bottom + 8;
 }
 
+static void code_marked(void *ctx, gpa_t gpa)
+{
+	struct runtime *r = ctx;
+
+	cache_invalidate(r->cache, gpa, sizeof(uint32_t));
+}
+
 struct shadow_ops host_ops(struct runtime *r)
 {
 	return (struct shadow_ops){
 		.ctx = r, .tables_alloc = tables_alloc, .tables_free = tables_free, .tables_trim = tables_trim, .window_alloc = window_alloc,
 		.window_free = window_free, .map = map, .protect = protect, .reset = reset, .view_reset = view_reset,
+		.code_marked = code_marked,
 	};
 }

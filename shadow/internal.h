@@ -277,7 +277,7 @@ struct root walk_root(const struct shadow_paging *p);
 /* The rights that both levels grant, of the present entries `top` and (of a small page) `leaf`. */
 void walk_rights(const struct shadow *s, bool user, uint64_t top, uint64_t leaf, struct walk *w);
 /* Set A and D in the entries that the walk used. */
-void walk_mark(struct walk *w, unsigned access);
+void walk_mark(struct shadow *s, struct walk *w, unsigned access);
 bool walk_is_large(const struct shadow *s, uint64_t top);
 /* The first frame of a large page. */
 gfn_t walk_large_frame(const struct shadow *s, uint64_t top);

@@ -52,6 +52,8 @@ struct shadow_ops {
 	int (*reset)(void *ctx, uint8_t *at, uint64_t count);
 	/* The view lost exec-table entries or was recycled: its return predictions are void. */
 	void (*view_reset)(void *ctx, struct shadow_view *view);
+	/* A walk has set A or D in an entry at gpa, in a frame that code was made from. */
+	void (*code_marked)(void *ctx, gpa_t gpa);
 };
 
 struct shadow_config {

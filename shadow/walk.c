@@ -122,22 +122,24 @@ struct root walk_root(const struct shadow_paging *p)
 	return root;
 }
 
-static void mark(uint32_t *at, uint64_t *value, uint32_t bits)
+static void mark(struct shadow *s, uint32_t *at, uint64_t *value, uint32_t bits)
 {
+	gpa_t gpa = (gpa_t)((uint8_t *)at - s->ram);
 	if ((*value & bits) == bits) return;
 	*value |= bits;
 	*at |= bits;
+	if (shadow_is_code_traced(s, gpa >> PAGE_SHIFT)) s->config.ops.code_marked(s->config.ops.ctx, gpa);
 }
 
-void walk_mark(struct walk *w, unsigned access)
+void walk_mark(struct shadow *s, struct walk *w, unsigned access)
 {
 	if (!w->top_at) return;
 	uint32_t leaf_bits = access & ACCESS_WRITE ? PTE_A | PTE_D : PTE_A;
 	if (w->large) {
-		mark(w->top_at, &w->top, leaf_bits);
+		mark(s, w->top_at, &w->top, leaf_bits);
 	} else {
-		mark(w->top_at, &w->top, PTE_A);
-		mark(w->leaf_at, &w->leaf, leaf_bits);
+		mark(s, w->top_at, &w->top, PTE_A);
+		mark(s, w->leaf_at, &w->leaf, leaf_bits);
 	}
 	w->dirty |= (access & ACCESS_WRITE) != 0;
 }

@@ -240,6 +240,46 @@ static void test_callee(void)
 	check_equal("callee rewrites what its caller goes on with: wrong", wrong, 0);
 }
 
+/* Page tables that are code: the immediate of `mov eax, imm32` is an entry, in which the processor itself sets A and D. */
+static void test_table_code(void)
+{
+	static const u8 first[] = {0xB8, VA & 0xFF, VA >> 8 & 0xFF, VA >> 16 & 0xFF, VA >> 24, 0xC3};
+	u8 *table = frame_alloc(), *directory = (u8 *)page_directory;
+	volatile u32 *entry = (volatile u32 *)table;
+	u32 region = 16, page = region << 22 | 0x1000, wrong = 0;
+	memcpy(table + 3, first, sizeof first);
+	entry[1] |= P | W | U;
+	page_directory[region] = (u32)table | P | W | U;
+	check_equal("a page table's entry as an immediate", call_at((u32)table + 3, 0), VA | P | W | U);
+	(void)*byte_at(page);
+	check_equal("its A bit is set", call_at((u32)table + 3, 0), VA | P | W | U | A);
+	*byte_at(page) = 1;
+	check_equal("its D bit is set", call_at((u32)table + 3, 0), VA | P | W | U | A | D);
+	directory[4 * region - 1] = 0xB8;
+	directory[4 * region + 4] = 0xC3;
+	for (u32 i = 0; i < 20; i++) {
+		page_directory[region] = (u32)table | P | W | U;
+		WRITE_CR(3, page_directory);
+		wrong += call_at((u32)directory + 4 * region - 1, 0) != ((u32)table | P | W | U);
+		(void)*byte_at(page);
+		wrong += call_at((u32)directory + 4 * region - 1, 0) != ((u32)table | P | W | U | A);
+	}
+	check_equal("a directory's entry: wrong", wrong, 0);
+	/* mov cl, [the page]; mov eax, its entry; ret: the next instruction is another one. */
+	u8 *code = table + 0x15;
+	code[0] = 0x8A, code[1] = 0x0D, code[6] = 0xB8, code[11] = 0xC3;
+	page = region << 22 | 0x7000;
+	memcpy(code + 2, &page, 4);
+	for (u32 i = 0; i < 40; i++) {
+		entry[7] = VA | P | W | U;
+		invlpg(page);
+		wrong += call_at((u32)code, 0) != (VA | P | W | U | A);
+	}
+	check_equal("an entry that the instruction before it uses: wrong", wrong, 0);
+	page_directory[region - 1] = page_directory[region] = page_directory[region + 1] = 0;
+	WRITE_CR(3, page_directory);
+}
+
 void guest_main(void)
 {
 	test_rewrite("rewritten, paging off", VA + 0x800);
@@ -252,4 +292,5 @@ void guest_main(void)
 	test_mixed_page();
 	test_generator();
 	test_callee();
+	test_table_code();
 }

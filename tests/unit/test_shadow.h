@@ -25,7 +25,8 @@ struct rig {
 	struct shadow *s;
 	struct stats stats;
 	uint32_t *windows[RIG_WINDOWS]; /* a page's frame << 2 | MAP_R | MAP_W, or 0; NULL while the window is not allocated */
-	uint32_t maps, protects, resets, view_resets;
+	uint32_t maps, protects, resets, view_resets, marks;
+	gpa_t last_mark;
 	uint32_t fail_maps, fail_protects; /* so many calls to come fail */
 	uint32_t bad_calls;
 	struct shadow_view *last_reset;
@@ -137,6 +138,13 @@ static inline void rig_view_reset(void *ctx, struct shadow_view *view)
 	r->last_reset = view;
 }
 
+static inline void rig_code_marked(void *ctx, gpa_t gpa)
+{
+	struct rig *r = ctx;
+	r->marks++;
+	r->last_mark = gpa;
+}
+
 static inline struct shadow_config rig_config(uint64_t ram_size)
 {
 	return (struct shadow_config){ .ram_size = ram_size, .max_views = 4, .map_budget = 4096, .table_budget = 4096 };
@@ -151,7 +159,7 @@ static inline struct rig *rig_new(struct shadow_config config)
 	config.ram = r->ram;
 	config.stats = &r->stats;
 	config.ops = (struct shadow_ops){
-		r, rig_alloc, rig_free, rig_trim, rig_window_alloc, rig_window_free, rig_map, rig_protect, rig_reset, rig_view_reset,
+		r, rig_alloc, rig_free, rig_trim, rig_window_alloc, rig_window_free, rig_map, rig_protect, rig_reset, rig_view_reset, rig_code_marked,
 	};
 	if (!CHECK_EQ(shadow_create(&r->s, &config), 0)) abort();
 	return r;

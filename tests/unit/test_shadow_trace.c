@@ -160,6 +160,21 @@ TEST(shadow_trace, a_directory_entry_without_a_is_walked_again)
 	rig_delete(r);
 }
 
+TEST(shadow_trace, bits_set_in_code_are_told)
+{
+	struct rig *r = new_spaces(1);
+	gpa_t entry = rig_pte(TABLE_OF(0), USER);
+	*rig_word(r, entry) &= ~(PTE_A | PTE_D);
+	shadow_trace_code(r->s, TABLE_OF(0) >> PAGE_SHIFT);
+	shadow_resolve(r->s, USER, ACCESS_USER);
+	CHECK(r->marks == 1 && r->last_mark == entry); /* the directory holds no code */
+	shadow_resolve(r->s, USER, ACCESS_USER | ACCESS_WRITE);
+	CHECK_EQ(r->marks, 2);
+	shadow_resolve(r->s, USER, ACCESS_USER | ACCESS_WRITE);
+	CHECK_EQ(r->marks, 2);
+	rig_delete(r);
+}
+
 TEST(shadow_trace, code_traces)
 {
 	struct rig *r = new_spaces(1);
