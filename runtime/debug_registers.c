@@ -32,7 +32,7 @@ bool debug_instruction_hit(struct vcpu *v)
 	return true;
 }
 
-/* Breakpoints whose kind is in the mask, on any of `size` units from `first`. */
+/* Breakpoints whose kind is in the mask, on any of `size` units from `first`, which may wrap. */
 static uint32_t range_hits(const struct vcpu *v, uint32_t first, uint32_t size, unsigned kinds)
 {
 	uint32_t hits = 0;
@@ -41,7 +41,7 @@ static uint32_t range_hits(const struct vcpu *v, uint32_t first, uint32_t size, 
 		uint32_t length = length_of(v, i);
 		uint32_t at = v->dr[i] & ~(length - 1);
 
-		if (enabled(v, i) && (kinds >> kind_of(v, i) & 1) && at < (uint64_t)first + size && first < (uint64_t)at + length)
+		if (enabled(v, i) && (kinds >> kind_of(v, i) & 1) && (at - first < size || first - at < length))
 			hits |= 1u << i;
 	}
 	return hits;

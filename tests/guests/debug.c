@@ -77,6 +77,34 @@ static void test_data_breakpoints(void)
 	}
 }
 
+/* An access that wraps at 4 GiB: its last bytes are those at 0. */
+static void test_wrap(void)
+{
+	static const struct {
+		const char *name;
+		u32 kind, esp;
+		u8 length, code[4];
+	} cases[] = {
+		{"MOV EAX, [FFFFFFFEh]", ACCESS, TOP, 2, {0x8B, 0x03}}, {"MOV [FFFFFFFEh], EAX", WRITE, TOP, 2, {0x89, 0x03}},
+		{"LODSD over the end", ACCESS, TOP, 1, {0xAD}}, {"PUSH EAX over the end", WRITE, 2, 1, {0x50}},
+	};
+	u32 *table = (u32 *)frame_alloc();
+	table[1023] = (u32)frame_alloc() | P | W | U;
+	page_directory[1023] = (u32)table | P | W | U;
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+		for (u32 at = 0; at < 3; at++) {
+			struct state s = state_at(code_put(0, cases[i].code, 4), 3);
+			code_put(cases[i].length, (const u8[]){0x90, CODE_DONE}, 3);
+			s.ebx = s.esi = 0xFFFFFFFE;
+			s.esp = cases[i].esp;
+			watch(at, cases[i].kind, 1);
+			if (at < 2) expect_debug(cases[i].name, &s, cases[i].length, DR6_B0, 0);
+			else run_expect("the byte behind it", &s, RUN_DONE, 0, cases[i].length + 3);
+		}
+	}
+	unwatch();
+}
+
 static void test_repetition(void)
 {
 	struct state s = state_at(CODE(0xF3, 0xA4, CODE_DONE), 3);
@@ -265,6 +293,7 @@ void guest_main(void)
 	paging_enable();
 	WRITE_CR(4, READ_CR(4) | 0x200);
 	test_data_breakpoints();
+	test_wrap();
 	test_repetition();
 	test_resume_flag();
 	test_single_step();
