@@ -38,7 +38,7 @@ struct side_row {
 #define ROW_ESP_MIN (-16 * 4)
 #define ROW_ESP_MAX (15 * 4)
 #define ROW_READ 1
-#define ROW_WRITE 2
+#define ROW_WRITE 2       /* alone: stores every byte, whatever was there */
 #define ROW_SOFT 4        /* the access itself: R9 = hva, R8D = gva. A soft lookup's own row, before it, has READ or WRITE and no SOFT */
 #define ROW_SIZE_SHIFT 3  /* bytes accessed, as an index into row_sizes */
 static const uint8_t row_sizes[] = {0, 1, 2, 4, 8, 16, 10, 6};

@@ -183,7 +183,8 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 
 	*c = *access;
 	c->bounced = c->pieces == 2 || c->piece[0].mmio;
-	if (c->bounced)
+	/* What is only stored to is not read: a device might notice. */
+	if (c->bounced && (row->access & ROW_READ))
 		gather(r, c, bounce_at(v->bounce, c->gva));
 	v->completion_hva = (uint64_t)(c->bounced ? bounce_at(v->bounce, c->gva) : r->ram + c->piece[0].gpa);
 	dispatch_undo(v, row);

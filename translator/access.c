@@ -23,6 +23,7 @@ struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *o
 		.disp = (int32_t)op->mem.disp.value,
 		.size = (uint8_t)(op->size / 8),
 		.write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE,
+		.keeps = op->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE),
 	};
 }
 
@@ -64,7 +65,7 @@ unsigned row_size(unsigned bytes)
 
 static unsigned row_access(const struct guest_mem *m)
 {
-	return (m->write ? ROW_WRITE : ROW_READ) | row_size(m->size);
+	return (m->write ? ROW_WRITE : 0) | (!m->write || m->keeps ? ROW_READ : 0) | row_size(m->size);
 }
 
 static int32_t table_disp(const struct guest_mem *m)

@@ -366,7 +366,7 @@ bool emit_maskmov(struct translation *t, const struct insn *insn)
 	struct emitter *e = &t->e;
 	bool mmx = insn->d.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ;
 	struct guest_mem m = {.seg = SEG_DS, .base = EDI, .index = NO_REG, .scale = 1, .a16 = insn->d.address_width == 16,
-			      .size = mmx ? 8 : 16, .write = true};
+			      .size = mmx ? 8 : 16, .write = true, .keeps = true};
 	struct host_op op = {.opcode = 0xF7, .map = MAP_0F, .p66 = !mmx, .reg = insn->d.raw.modrm.reg, .rm = insn->d.raw.modrm.rm};
 	int trap = fpu_trap(t->in->mode, insn);
 
