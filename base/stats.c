@@ -66,7 +66,7 @@ static void print_json_group(FILE *out, const char *const *names, size_t count, 
 	fputc('}', out);
 }
 
-static void print_json(const struct stats *s, FILE *out)
+static void print_json(const struct stats *s, FILE *out, const char *more)
 {
 	bool first = true;
 	fputc('{', out);
@@ -77,11 +77,16 @@ static void print_json(const struct stats *s, FILE *out)
 	print_json_group(out, exit_names, ARRAY_LEN(exit_names), s->exits);
 	fputs(", \"callouts\": ", out);
 	print_json_group(out, callout_names, CALLOUT_COUNT, s->callouts);
-	fputs("}\n", out);
+	fprintf(out, "%s}\n", more ? more : "");
 }
 
-void stats_print(const struct stats *s, FILE *out, int as_json)
+const char *stats_callout_name(unsigned id)
 {
-	if (as_json) print_json(s, out);
+	return id < CALLOUT_COUNT ? callout_names[id] : "";
+}
+
+void stats_print(const struct stats *s, FILE *out, int as_json, const char *more)
+{
+	if (as_json) print_json(s, out, more);
 	else print_text(s, out);
 }

@@ -13,7 +13,8 @@ struct stats {
 	uint64_t exits[16];     /* by EXIT_* */
 };
 
-/* Print all counters that are not zero, as text or as one JSON object. */
-void stats_print(const struct stats *s, FILE *out, int as_json);
+/* Print all counters that are not zero, as text or as one JSON object; `more` is what that gets besides, ", "name": value" each, or NULL. */
+void stats_print(const struct stats *s, FILE *out, int as_json, const char *more);
+const char *stats_callout_name(unsigned id);
 
 #endif

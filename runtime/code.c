@@ -47,6 +47,15 @@ struct code_place code_place(const struct runtime *r, const struct block *b)
 	return (struct code_place){.gva = b->gva, .page = r->ram + (b->gpa & ~(gpa_t)PAGE_MASK), .mode = b->mode, .cr3 = r->v->cr3};
 }
 
+const uint8_t *code_page(struct runtime *r, gva_t gva, bool user)
+{
+	struct shadow_answer a = shadow_peek(r->shadow, gva, ACCESS_READ | (user ? ACCESS_USER : ACCESS_AC));
+
+	if (a.kind != SHADOW_RAM && a.kind != SHADOW_TRACED)
+		return NULL;
+	return r->ram + (a.gpa & ~(gpa_t)PAGE_MASK);
+}
+
 static void tell_perf(struct runtime *r, const struct block *b)
 {
 	struct code_place place = code_place(r, b);
@@ -190,6 +199,7 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 	};
 	uint64_t start = now_ns();
 	int err = 0;
+	r->translating = true;
 	struct block *b = emit(r, &in, gfn, &err);
 
 	if (!b && err == -ENODATA && before_limit(v, in.length + 1) > in.length) {
@@ -200,6 +210,7 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 		err = 0;
 		beyond_limit(v);
 	}
+	r->translating = false;
 	r->stats.translate_ns += now_ns() - start;
 	if (!b && err) {
 		LOG(LOG_RUNTIME, LOG_ERROR, "block at %08x could not be translated (error %d)", gva, err);
@@ -246,5 +257,7 @@ void code_make_soft(struct runtime *r, gva_t gva)
 		return;
 	r->soft_bits[gfn][offset / 8] |= (uint8_t)(1u << offset % 8);
 	r->stats.made_soft++;
+	if (r->places)
+		places_made_soft(r, gva);
 	cache_invalidate(r->cache, ((gpa_t)gfn << PAGE_SHIFT) | offset, 1);
 }

@@ -221,6 +221,8 @@ static void answer_kick(struct runtime *r)
 		dispatch_end(r, RUNTIME_MACHINE_ENDED);
 	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST))
 		sample(r);
+	if (r->profile)
+		profile_take(r);
 }
 
 static bool observe_before(struct runtime *r, struct block *b)
@@ -362,6 +364,15 @@ host_pc_t dispatch(struct runtime *r)
 	return pc;
 }
 
+static void count_at(struct place *place, enum callout_result result)
+{
+	static const enum place_event events[] = {
+		[CALLOUT_NEXT] = PLACE_NEXT, [CALLOUT_LEAVE] = PLACE_LEAVE, [CALLOUT_FAULT] = PLACE_EXCEPTION, [CALLOUT_AGAIN] = PLACE_AGAIN,
+	};
+
+	place->count[events[result]]++;
+}
+
 /* A callout. Most come straight back; anything that may have changed what host PCs mean goes through the dispatcher. */
 static host_pc_t answer_callout(struct runtime *r)
 {
@@ -371,7 +382,10 @@ static host_pc_t answer_callout(struct runtime *r)
 	enum callout_id id = CALLOUT_ID(arg);
 
 	r->stats.callouts[id]++;
+	struct place *place = r->places ? places_callout(r, v->seg[SEG_CS].base + v->eip, (uint8_t)id) : NULL;
 	enum callout_result result = callout_table[id](v, arg, (uint32_t)v->scratch[0], (uint32_t)v->scratch[2]);
+	if (place)
+		count_at(place, result);
 	switch (result) {
 	case CALLOUT_NEXT:
 		if (id == CALLOUT_check_segment)

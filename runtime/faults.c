@@ -210,6 +210,16 @@ static bool misaligned(gva_t gva, uint32_t size)
 	return gva & (alignment - 1);
 }
 
+/* What becomes of an access that missed and has no fault. */
+static enum place_event soft_event(const struct completion *c, bool all_ram, bool watched)
+{
+	if (reads_device(c))
+		return PLACE_MMIO;
+	if (c->pieces == 2)
+		return PLACE_CROSSING;
+	return !all_ram ? PLACE_TRACED : watched ? PLACE_WATCHED : PLACE_MISS;
+}
+
 host_pc_t fault_soft(struct runtime *r)
 {
 	struct vcpu *v = r->v;
@@ -227,7 +237,10 @@ host_pc_t fault_soft(struct runtime *r)
 	uint64_t epoch = r->code_epoch;
 
 	r->stats.soft_misses++;
-	if (!resolve_pieces(r, &completion, gva, size, access, &all_ram, &fault)) {
+	bool resolved = resolve_pieces(r, &completion, gva, size, access, &all_ram, &fault);
+	if (r->places)
+		places_access(r, b, row, resolved ? soft_event(&completion, all_ram, v->mode & (MODE_DR7 | MODE_AC)) : PLACE_TRUE);
+	if (!resolved) {
 		dispatch_stop(v, row);
 		return raise_fault(r, fault);
 	}
@@ -274,6 +287,13 @@ static void cool_down(struct runtime *r, gva_t gva)
 	}
 }
 
+static enum place_event window_event(enum shadow_kind kind, bool mapped)
+{
+	if (kind == SHADOW_FAULT)
+		return PLACE_TRUE;
+	return mapped || kind == SHADOW_RAM ? PLACE_HIDDEN : kind == SHADOW_MMIO ? PLACE_MMIO : PLACE_TRACED;
+}
+
 /* The direct form met something its window does not show: a hidden fault, a true one, or a page that only the soft form can serve. */
 static host_pc_t window_fault(struct runtime *r, const struct block *b, const struct side_row *row)
 {
@@ -285,6 +305,8 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 
 	if (offset < WINDOW_SIZE) {
 		struct shadow_answer a = shadow_map(r->shadow, (gva_t)offset, access, &mapped);
+		if (r->places)
+			places_access(r, b, row, window_event(a.kind, mapped));
 		if (a.kind == SHADOW_FAULT) {
 			dispatch_stop(v, row);
 			cool_down(r, v->seg[SEG_CS].base + v->eip);

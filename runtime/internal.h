@@ -14,6 +14,8 @@
 #include "runtime/memory.h"
 #include "runtime/options.h"
 #include "runtime/perf.h"
+#include "runtime/places.h"
+#include "runtime/profile.h"
 #include "runtime/runtime.h"
 #include "runtime/symbols.h"
 #include "translator/translator.h"
@@ -65,6 +67,7 @@ struct code_context {
 };
 #define CONTEXT_TAGS 1024u
 #define JUMP_EPOCHS (1u << 22) /* times CONTEXT_TAGS: what fits vcpu.jump_tag */
+#define PROFILE_NS 1009000u /* --profile: time between samples, out of step with anybody's clock */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
 
 /* --chaos=check: since the last check. */
@@ -93,6 +96,9 @@ struct runtime {
 	FILE *forms_out;           /* --forms */
 	struct forms *forms;
 	struct perf *perf;         /* --perf-map, --jitdump */
+	struct profile *profile;   /* --profile */
+	struct places *places;     /* --stats */
+	bool translating;          /* for the profile */
 
 	uint8_t *ram;
 	uint64_t ram_size;
@@ -121,7 +127,7 @@ struct runtime {
 		uint32_t size;
 		uint8_t bytes[16];
 	} device_read;
-	bool no_quick;             /* every callout goes the long way: somebody watches, or wants it tried */
+	bool no_quick;             /* every callout goes the long way: somebody watches, or wants it tried; or --stats looks first */
 	bool ignne;                /* the board asserts IGNNE#: see x87_errors.c */
 	bool kick_deferred;        /* a kick came while a block ran that has to finish */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
@@ -146,8 +152,8 @@ struct runtime {
 	pthread_t thread;
 	int tid;
 	bool running;
-	timer_t sampler;
-	bool has_sampler;
+	timer_t sampler, profiler;
+	bool has_sampler, has_profiler;
 	void *alt_stack;
 	sigjmp_buf host_failure;
 	const char *failure;
@@ -159,6 +165,8 @@ static inline struct runtime *runtime_of(struct vcpu *v) { return v->runtime; }
 struct block *code_find(struct runtime *r, uint32_t extra);
 /* A block's code, to be looked up and shown. */
 struct code_place code_place(const struct runtime *r, const struct block *b);
+/* The bytes of the page of a linear address, or NULL; without side effects. */
+const uint8_t *code_page(struct runtime *r, gva_t gva, bool user);
 /* Emit the instruction at this linear address in soft form from now on. */
 void code_make_soft(struct runtime *r, gva_t gva);
 

@@ -87,6 +87,8 @@ static int create_runtime(struct run *r)
 		.symbols = r->symbols,
 		.perf_map = o->perf_map,
 		.jitdump = o->jitdump,
+		.profile = o->profile,
+		.places = o->stats,
 		.features_flipped = o->features ^ cpu_features_default(),
 		.no_reset = true, /* a reset needs the boot loader: it comes back here */
 	};
@@ -249,7 +251,7 @@ static int run_guest(const struct options *o)
 	if (ready) code = run_loop(&r);
 	destroy(&r);
 	if (!ready) fail(code, r.why);
-	if (ready && o->stats) stats_print(runtime_stats(r.runtime), stderr, o->stats_json);
+	if (ready && o->stats) runtime_print_stats(r.runtime, stderr, o->stats_json);
 	destroy_verify(&r);
 	if (r.runtime) runtime_destroy(r.runtime);
 	symbols_free(r.symbols);

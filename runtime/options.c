@@ -254,6 +254,12 @@ static int parse_jitdump(struct parser *p, const char *value)
 	return 0;
 }
 
+static int parse_profile(struct parser *p, const char *value)
+{
+	p->o->profile = value;
+	return 0;
+}
+
 static const struct option_rule run_options[] = {
 	{ "--kernel", VALUE_NEEDED, false, FOR(RUN), "a file", parse_kernel },
 	{ "--initrd", VALUE_NEEDED, true, FOR(RUN), "a file", parse_initrd },
@@ -274,6 +280,7 @@ static const struct option_rule run_options[] = {
 	{ "--dump", VALUE_NEEDED, false, FOR(RUN), "a file", parse_dump },
 	{ "--forms", VALUE_NEEDED, false, FOR(RUN), "a file", parse_forms },
 	{ "--symbols", VALUE_NEEDED, false, FOR(RUN), "files, like vmlinux,program", parse_symbols },
+	{ "--profile", VALUE_NEEDED, false, FOR(RUN), "a file, like out.svg", parse_profile },
 	{ "--perf-map", VALUE_NEVER, false, FOR(RUN), NULL, parse_perf_map },
 	{ "--jitdump", VALUE_NEVER, false, FOR(RUN), NULL, parse_jitdump },
 };
@@ -438,11 +445,12 @@ void options_print_help(void)
 		"  --sandbox=on|off     give up, by seccomp, the system calls that a running guest does not need (on)\n"
 		"\n"
 		"Looking inside\n"
-		"  --stats[=json]       counters at the end\n"
+		"  --stats[=json]       counters at the end, and where callouts and faults come from\n"
+		"  --profile=FILE       a flame graph (SVG) of where the guest's time goes\n"
 		"  --log=PART:LEVEL,..  parts: base translator cache shadow runtime cpu devices boot all;\n"
 		"                       levels: error warn info debug trace\n"
 		"  --dump=FILE          guest and host code of each block as it is translated\n"
-		"  --symbols=FILE,...   names of guest code: vmlinux, System.map, a copy of /proc/kallsyms, programs; for what follows\n"
+		"  --symbols=FILE,...   names of guest code: vmlinux, System.map, a copy of /proc/kallsyms, programs\n"
 		"  --perf-map           tell perf of translated code, by /tmp/perf-PID.map\n"
 		"  --jitdump            ditto, with the code, by jit-PID.dump in the current folder (for perf inject --jit)\n"
 		"  --forms=FILE         which instruction forms the guest has, and how often\n"

@@ -55,6 +55,7 @@ struct options {
 	const char *dump;     /* --dump=FILE: guest and host code of each block as it is translated */
 	const char *symbols;  /* --symbols=FILE,...: names of guest code */
 	bool perf_map, jitdump;
+	const char *profile;  /* --profile=FILE: a flame graph */
 	struct inspect_options inspect;
 	const char *forms;    /* --forms=FILE: which instruction forms were translated, and how often */
 };

@@ -158,6 +158,26 @@ static int make_shadow(struct runtime *r)
 	return shadow_create(&r->shadow, &config);
 }
 
+static int make_profile(struct runtime *r, char *why, size_t size)
+{
+	if (r->config.places && !(r->places = places_create())) {
+		say(why, size, "no memory left on the host for --stats%s", "");
+		return -ENOMEM;
+	}
+	if (!r->config.profile)
+		return 0;
+	FILE *out = fopen(r->config.profile, "w");
+	int error = errno;
+	if (!out)
+		return snprintf(why, size, "the file '%s' of --profile could not be opened: %s", r->config.profile, strerror(error)), -error;
+	r->profile = profile_create(out);
+	if (r->profile)
+		return 0;
+	fclose(out);
+	say(why, size, "no memory left on the host for --profile%s", "");
+	return -ENOMEM;
+}
+
 static int make_perf(struct runtime *r, char *why, size_t size)
 {
 	struct perf_config config = {.map = r->config.perf_map, .jitdump = r->config.jitdump};
@@ -190,6 +210,8 @@ static int make_parts(struct runtime *r, char *why, size_t size)
 		say(why, size, "shadow tables could not be allocated (%s)", strerror(-err));
 		return err;
 	}
+	if ((err = make_profile(r, why, size)) < 0)
+		return err;
 	if ((err = signals_install(r)) < 0) {
 		say(why, size, "signal handlers could not be installed (%s)", strerror(-err));
 		return err;
@@ -249,6 +271,9 @@ static void close_output(FILE *f, const char *name)
 void runtime_destroy(struct runtime *r)
 {
 	signals_remove(r);
+	if (!profile_destroy(r->profile))
+		LOG(LOG_RUNTIME, LOG_ERROR, "the file '%s' of --profile could not be written whole", r->config.profile);
+	free(r->places);
 	if (!perf_destroy(r->perf))
 		LOG(LOG_RUNTIME, LOG_ERROR, "the files of --perf-map and --jitdump could not be written whole");
 	if (r->shadow) {
@@ -279,6 +304,23 @@ void runtime_destroy(struct runtime *r)
 struct vcpu *runtime_vcpu(struct runtime *r) { return r->v; }
 uint8_t *runtime_ram(struct runtime *r) { return r->ram; }
 struct stats *runtime_stats(struct runtime *r) { return &r->stats; }
+
+void runtime_print_stats(struct runtime *r, FILE *out, bool json)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *more = json && r->places ? open_memstream(&text, &size) : NULL;
+
+	if (more) {
+		places_print(r, more, true);
+		fclose(more);
+	}
+	stats_print(&r->stats, out, json, text);
+	if (!json && r->places)
+		places_print(r, out, false);
+	free(text);
+}
+
 struct cache *runtime_cache(struct runtime *r) { return r->cache; }
 struct shadow *runtime_shadow(struct runtime *r) { return r->shadow; }
 void runtime_set_machine(struct runtime *r, struct machine *m) { r->machine = m; }
@@ -299,7 +341,7 @@ enum runtime_end runtime_run(struct runtime *r)
 	r->v->kick = 1;
 	r->view = NULL;
 	r->window = NULL;
-	r->no_quick = r->observer || (r->config.chaos & CHAOS_NO_CHAIN);
+	r->no_quick = r->observer || (r->config.chaos & CHAOS_NO_CHAIN) || r->places;
 	cpu_update_mode(r->v);
 	runtime_paging_changed(r->v);
 	if (sigsetjmp(r->host_failure, 1)) {

@@ -30,6 +30,8 @@ struct runtime_config {
 	const char *forms;        /* file for the instruction forms that were translated and how often, or NULL */
 	struct symbols *symbols;  /* names of guest code (the caller's), or NULL */
 	bool perf_map, jitdump;   /* tell perf of translated code */
+	const char *profile;      /* file for a flame graph, or NULL */
+	bool places;              /* count callouts and faults by place, for runtime_print_stats */
 	uint64_t features_flipped; /* FEATURE_BITs in which the guest's processor differs from cpu_features_default() */
 	bool no_reset;            /* a guest reset ends the run */
 };
@@ -43,6 +45,7 @@ void runtime_destroy(struct runtime *r);
 struct vcpu *runtime_vcpu(struct runtime *r);
 uint8_t *runtime_ram(struct runtime *r);
 struct stats *runtime_stats(struct runtime *r);
+void runtime_print_stats(struct runtime *r, FILE *out, bool json);
 struct cache *runtime_cache(struct runtime *r);
 struct shadow *runtime_shadow(struct runtime *r);
 

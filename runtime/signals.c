@@ -11,6 +11,7 @@
 
 #define KICK_SIGNAL SIGUSR1
 #define SAMPLE_SIGNAL SIGUSR2
+#define PROFILE_SIGNAL SIGPROF
 #define ALT_STACK KIB(128)
 
 /* Signal handlers have no argument of ours: the thread's runtime. */
@@ -59,6 +60,22 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	sigaction(signal, &fatal, NULL);
 }
 
+static void on_kick(int signal, siginfo_t *info, void *context);
+
+/* Signals that come together are delivered on top of each other: then this one hit another's handler before its first instruction, and
+ * what was running is in that one's context, its third argument. */
+static bool note_sample(struct runtime *r, const ucontext_t *uc)
+{
+	const greg_t *regs = uc->uc_mcontext.gregs;
+	bool fault = false;
+
+	while (regs[REG_RIP] == (greg_t)on_kick || regs[REG_RIP] == (greg_t)on_fault) {
+		fault = regs[REG_RIP] == (greg_t)on_fault;
+		regs = ((const ucontext_t *)regs[REG_RDX])->uc_mcontext.gregs;
+	}
+	return profile_note(r, regs, fault);
+}
+
 static void on_kick(int signal, siginfo_t *info, void *context)
 {
 	struct runtime *r = current;
@@ -67,6 +84,8 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 
 	(void)info;
 	if (!r)
+		return;
+	if (signal == PROFILE_SIGNAL && (!r->running || !note_sample(r, uc)))
 		return;
 	if (signal == SAMPLE_SIGNAL)
 		__atomic_store_n(&r->sampled, 1, __ATOMIC_SEQ_CST);
@@ -100,6 +119,18 @@ static int start_sampler(struct runtime *r)
 	return timer_settime(r->sampler, 0, &every, NULL) ? -errno : 0;
 }
 
+static int start_profiler(struct runtime *r)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = PROFILE_SIGNAL};
+	struct itimerspec every = {.it_interval.tv_nsec = PROFILE_NS, .it_value.tv_nsec = PROFILE_NS};
+
+	event._sigev_un._tid = r->tid;
+	if (timer_create(CLOCK_MONOTONIC, &event, &r->profiler))
+		return -errno;
+	r->has_profiler = true;
+	return timer_settime(r->profiler, 0, &every, NULL) ? -errno : 0;
+}
+
 int signals_install(struct runtime *r)
 {
 	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
@@ -118,9 +149,10 @@ int signals_install(struct runtime *r)
 	for (size_t i = 0; i < ARRAY_LEN(faults); i++)
 		if (sigaction(faults[i], &fault, NULL))
 			return -errno;
-	if (sigaction(KICK_SIGNAL, &kick, NULL) || sigaction(SAMPLE_SIGNAL, &kick, NULL))
+	if (sigaction(KICK_SIGNAL, &kick, NULL) || sigaction(SAMPLE_SIGNAL, &kick, NULL) || sigaction(PROFILE_SIGNAL, &kick, NULL))
 		return -errno;
-	return start_sampler(r);
+	int error = start_sampler(r);
+	return error || !r->profile ? error : start_profiler(r);
 }
 
 void signals_remove(struct runtime *r)
@@ -130,6 +162,9 @@ void signals_remove(struct runtime *r)
 	if (r->has_sampler)
 		timer_delete(r->sampler);
 	r->has_sampler = false;
+	if (r->has_profiler)
+		timer_delete(r->profiler);
+	r->has_profiler = false;
 	current = NULL;
 	sigaltstack(&off, NULL);
 	if (r->alt_stack)

@@ -203,6 +203,7 @@ INPUT_ROWS = [
     ("symbols in a stripped file", ["--kernel", "multiboot", "--symbols=multiboot"], ["'multiboot'", "stripped"]),
     ("symbols in a text", ["--kernel", "multiboot", "--symbols=text"], ["'text'", "ELF"]),
     ("symbols of 64-bit code", ["--kernel", "multiboot", "--symbols=vmlinux64"], ["'vmlinux64'", "64-bit"]),
+    ("profile in no folder", ["--kernel", "multiboot", "--profile=nowhere/out.svg"], ["'nowhere/out.svg'", "--profile"]),
     ("command line too long", ["--kernel", "good", "--append", "a" * 65], ["--append", "64"]),
 ]
 
@@ -285,7 +286,7 @@ def test_help(folder):
     options = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
     wanted = {"--kernel", "--initrd", "--append", "--memory", "--serial", "--no-reboot", "--debug-exit", "--timeout", "--stats",
               "--log", "--tc-size", "--chaos", "--verify", "--dump", "--version", "--all", "--summary", "--json", "--only", "--raw", "--base",
-              "--symbols", "--perf-map", "--jitdump",
+              "--symbols", "--profile", "--perf-map", "--jitdump",
               "--bits", "--bytes", "--at", "--count", "--soft", "--cpl", "--mode", "--basic-blocks", "--color"}
     good = done.returncode == 0 and wanted <= options and not done.stderr
     report("--help names every option", None if good else f"missing {wanted - options}, {done.stderr!r}")

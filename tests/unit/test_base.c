@@ -96,7 +96,7 @@ TEST(stats, text_shows_what_is_not_zero)
 	s.callouts[CALLOUT_hlt] = 3;
 	s.exits[EXIT_LOOKUP] = 5;
 	FILE *out = start_printing();
-	stats_print(&s, out, 0);
+	stats_print(&s, out, 0, NULL);
 	fclose(out);
 	CHECK_STR(printed, "             7  direct branches linked (chains)\n"
 		"             5  exit lookup\n"
@@ -110,7 +110,7 @@ TEST(stats, json_is_one_object)
 	s.callouts[CALLOUT_untranslatable] = 2;
 	s.exits[EXIT_ENTER] = 9;
 	FILE *out = start_printing();
-	stats_print(&s, out, 1);
+	stats_print(&s, out, 1, NULL);
 	fclose(out);
 	CHECK_STR(printed, "{\"links\": 7, \"halts\": 18446744073709551615, \"exits\": {\"enter\": 9}, "
 		"\"callouts\": {\"pushf\": 1, \"untranslatable\": 2}}\n");
@@ -120,7 +120,7 @@ TEST(stats, json_of_nothing_is_still_an_object)
 {
 	struct stats s = { 0 };
 	FILE *out = start_printing();
-	stats_print(&s, out, 1);
+	stats_print(&s, out, 1, NULL);
 	fclose(out);
 	CHECK_STR(printed, "{\"exits\": {}, \"callouts\": {}}\n");
 }
