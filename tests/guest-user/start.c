@@ -3,11 +3,6 @@
 enum { AT_SYSINFO = 32, CLOCK_MONOTONIC = 1, MAP_PRIVATE_ANONYMOUS = 0x22 };
 enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000 };
 
-struct timespec_32 {
-	int32_t seconds;
-	int32_t nanoseconds;
-};
-
 struct signal_action {
 	void (*handler)(int, void *, void *);
 	unsigned long flags;
@@ -16,8 +11,6 @@ struct signal_action {
 };
 
 static uintptr_t kernel_entry;
-static struct timespec_32 pause_start;
-static uint32_t paused;
 
 int user_call_kernel_6(int number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f)
 {
@@ -72,13 +65,25 @@ int user_clone(unsigned flags, void *stack_top, void (*function)(void *), void *
 	return result;
 }
 
-static char *append_text(char *to, const char *text)
+void user_read_clock(struct user_time *now)
+{
+	user_call_kernel(SYS_CLOCK_GETTIME, CLOCK_MONOTONIC, (uintptr_t)now, 0);
+}
+
+uint32_t user_microseconds_since(const struct user_time *from)
+{
+	struct user_time now;
+	user_read_clock(&now);
+	return (uint32_t)((now.seconds - from->seconds) * 1000000 + (now.nanoseconds - from->nanoseconds) / 1000);
+}
+
+char *user_append_text(char *to, const char *text)
 {
 	while (*text) *to++ = *text++;
 	return to;
 }
 
-static char *append_number(char *to, uint32_t number)
+char *user_append_number(char *to, uint32_t number)
 {
 	char digits[10];
 	unsigned count = 0;
@@ -90,57 +95,23 @@ static char *append_number(char *to, uint32_t number)
 	return to;
 }
 
-static void report(uint32_t microseconds, unsigned repetitions, unsigned wrong, uint32_t sum)
+void user_report(const char *name, uint32_t microseconds, bool right, uint32_t sum, uint32_t operations, uint32_t paused)
 {
-	char line[160];
-	char *end = append_text(line, "program ");
-	end = append_text(end, program_name);
-	end = append_text(end, " ");
-	end = append_number(end, microseconds);
-	end = append_text(end, wrong ? " us, WRONG checksum " : " us, checksum ");
-	end = append_number(end, sum);
-	end = append_text(end, ", operations ");
-	end = append_number(end, (&program_operations ? program_operations : 1) * repetitions);
+	char line[200];
+	char *end = user_append_text(line, "program ");
+	end = user_append_text(end, name);
+	end = user_append_text(end, " ");
+	end = user_append_number(end, microseconds);
+	end = user_append_text(end, right ? " us, checksum " : " us, WRONG checksum ");
+	end = user_append_number(end, sum);
+	end = user_append_text(end, ", operations ");
+	end = user_append_number(end, operations);
 	if (paused) {
-		end = append_text(end, ", paused us ");
-		end = append_number(end, paused);
+		end = user_append_text(end, ", paused us ");
+		end = user_append_number(end, paused);
 	}
-	end = append_text(end, wrong ? "\n" : " ok\n");
+	end = user_append_text(end, right ? " ok\n" : "\n");
 	user_call_kernel(SYS_WRITE, 1, (uintptr_t)line, (uintptr_t)(end - line));
-}
-
-static void read_clock(struct timespec_32 *now)
-{
-	user_call_kernel(SYS_CLOCK_GETTIME, CLOCK_MONOTONIC, (uintptr_t)now, 0);
-}
-
-static uint32_t microseconds_since(const struct timespec_32 *from)
-{
-	struct timespec_32 now;
-	read_clock(&now);
-	return (uint32_t)((now.seconds - from->seconds) * 1000000 + (now.nanoseconds - from->nanoseconds) / 1000);
-}
-
-void user_clock_pause(void)
-{
-	read_clock(&pause_start);
-}
-
-void user_clock_continue(void)
-{
-	paused += microseconds_since(&pause_start);
-}
-
-/* How often to run, by the program's word, if it has one. */
-static unsigned find_repetitions(const uintptr_t *stack)
-{
-	unsigned divisor = 0;
-	if (stack[0] < 2) return program_repetitions;
-	const char *word = (const char *)stack[2];
-	if (word[0] == USER_END_WORD[0]) user_exit(USER_END_CODE);
-	for (; *word >= '0' && *word <= '9'; word++) divisor = divisor * 10 + (unsigned)(*word - '0');
-	unsigned repetitions = divisor ? program_repetitions / divisor : program_repetitions;
-	return repetitions ? repetitions : 1;
 }
 
 static uintptr_t find_kernel_entry(const uintptr_t *stack)
@@ -156,19 +127,8 @@ static uintptr_t find_kernel_entry(const uintptr_t *stack)
 
 __attribute__((used)) static void run(const uintptr_t *stack)
 {
-	struct timespec_32 start;
-	unsigned wrong = 0;
-	uint32_t sum = 0;
-
 	kernel_entry = find_kernel_entry(stack);
-	unsigned repetitions = find_repetitions(stack);
-	read_clock(&start);
-	for (unsigned i = 0; i < repetitions; i++) {
-		sum = program_run();
-		wrong += sum != program_checksum;
-	}
-	report(microseconds_since(&start) - paused, repetitions, wrong, sum);
-	user_exit(wrong ? 1 : 0);
+	user_exit(user_main(stack));
 }
 
 __asm__(".globl _start\n_start:\n\txorl %ebp, %ebp\n\tmovl %esp, %eax\n\tandl $-16, %esp\n\tsubl $12, %esp\n\tpushl %eax\n\tcall "

@@ -4,6 +4,7 @@
 #ifndef USER_H
 #define USER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ enum {
 	SYS_GETPID = 20,
 	SYS_KILL = 37,
 	SYS_PIPE = 42,
+	SYS_DUP2 = 63,
 	SYS_GETPPID = 64,
 	SYS_MUNMAP = 91,
 	SYS_CLONE = 120,
@@ -50,6 +52,21 @@ uint32_t program_run(void);
 /* Between the two the clock stands still: for what is no part of the measurement. */
 void user_clock_pause(void);
 void user_clock_continue(void);
+
+/* What start.c calls, with the stack as the kernel made it: argc, argv, NULL, environment, NULL. Returns the exit code. repeat.c has the one of the
+   programs. */
+int user_main(const uintptr_t *stack);
+
+struct user_time {
+	int32_t seconds;
+	int32_t nanoseconds;
+};
+void user_read_clock(struct user_time *now);
+uint32_t user_microseconds_since(const struct user_time *from);
+char *user_append_text(char *to, const char *text);
+char *user_append_number(char *to, uint32_t number);
+/* The line that a program ends with. */
+void user_report(const char *name, uint32_t microseconds, bool right, uint32_t sum, uint32_t operations, uint32_t paused);
 
 /* By the kernel's entry page, as a C library does it: SYSENTER where the processor has it. Negative: an error. */
 int user_call_kernel(int number, uintptr_t a, uintptr_t b, uintptr_t c);

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serial_guest import ROOT, GuestError, find_guest, monitor_command
 
+BUILD = ROOT / 'tests/guest-user/build'
 RUN_ALL = 'run-programs'
 FIRST_PROCESS = 'guest: first process'
 LINE = re.compile(r'program (\S+) (\d+) us, (WRONG )?checksum (\d+), operations (\d+)(?:, paused us (\d+))?')
@@ -35,8 +36,7 @@ class Run:
 
 def build_programs(folder):
     """Paths of the programs, which have the names of their sources."""
-    command = [ROOT / 'tests/guest-user/build', folder]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    result = subprocess.run([BUILD, folder], stdout=subprocess.PIPE, text=True)
     if result.returncode:
         raise GuestError('the programs of tests/guest-user do not build')
     return [Path(line) for line in result.stdout.splitlines()]
@@ -57,14 +57,18 @@ def run_natively(program, divisor=1):
 
 
 class ProgramGuest:
-    """Kernel, and an initramfs with the programs and a script that runs all of them, repeating less by the divisor."""
+    """Kernel, and an initramfs with the programs and a script, which runs all of them if no other is given, repeating less by the divisor."""
 
-    def __init__(self, folder, programs, divisor=1):
-        script = folder / RUN_ALL
+    def __init__(self, folder, programs, divisor=1, script=None, front=b''):
+        """`front` is an archive, not compressed, that the guest has besides."""
+        path = folder / RUN_ALL
         # Whole paths: busybox's shell takes its own applets first, and has a sort.
-        script.write_text('#!/bin/sh\n' + ''.join(f'/usr/bin/{program.name} {divisor}\n' for program in programs))
-        options = [f'--add={path}' for path in [*programs, script]]
+        path.write_text(script or '#!/bin/sh\n' + ''.join(f'/usr/bin/{program.name} {divisor}\n' for program in programs))
+        options = [f'--add={path}' for path in [*programs, path]]
         self.kernel, self.initrd = find_guest(*options, f'--output={folder}/initrd.gz')
+        if front:
+            initrd = Path(self.initrd)
+            initrd.write_bytes(front + initrd.read_bytes())
 
     def command(self, monitor, **how):
         return monitor_command(monitor, self.kernel, self.initrd, append=f'quiet run=/usr/bin/{RUN_ALL}', **how)

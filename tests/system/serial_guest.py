@@ -30,7 +30,11 @@ class GuestError(Exception):
 
 def find_guest(*options):
     """Kernel and initrd; fetched by the first test that needs them."""
-    command = [ROOT / 'tools/debian-guest', 'all', *options]
+    return find_files('all', *options)
+
+
+def find_files(what, *options):
+    command = [ROOT / 'tools/debian-guest', what, *options]
     result = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     if result.returncode:
         raise GuestError('tools/debian-guest could not get the guest')
@@ -89,9 +93,12 @@ class Guest:
     def boot(self, timeout=120):
         """Up to the shell's prompt; the seconds that took."""
         self.expect(FIRST_PROMPT, timeout)
-        seconds = time.monotonic() - self.started
+        seconds = self.seconds_since_start()
         self.run(SET_PROMPT)
         return seconds
+
+    def seconds_since_start(self):
+        return time.monotonic() - self.started
 
     def run(self, line, timeout=30):
         """Type a line; what it prints, without the echo of the line."""
