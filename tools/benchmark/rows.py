@@ -72,3 +72,7 @@ def select(words):
         if kept:
             chosen.append(dataclasses.replace(group, rows=kept))
     return tuple(chosen), [word for word in words if word not in known]
+
+
+def leave_out(groups, names):
+    return tuple(dataclasses.replace(group, rows=tuple(row for row in group.rows if row.name not in names)) for group in groups)
