@@ -53,9 +53,9 @@ static void print_line(FILE *out, bool host64, uint64_t address, const uint8_t *
 	fprintf(out, "%*s ", length < 11 ? (int)(22 - 2 * length) : 0, "");
 }
 
-void disasm_print(FILE *out, const uint8_t *bytes, size_t length, uint64_t address, bool host64)
+void disasm_print(FILE *out, const uint8_t *bytes, size_t length, uint64_t address, enum disasm_mode mode)
 {
-	struct disasm *d = disasm_open(host64 ? DISASM_64 : DISASM_32);
+	struct disasm *d = disasm_open(mode);
 	char text[192];
 
 	if (!d) {
@@ -64,7 +64,7 @@ void disasm_print(FILE *out, const uint8_t *bytes, size_t length, uint64_t addre
 	}
 	for (size_t at = 0, step; at < length; at += step) {
 		step = disasm_text(d, bytes + at, length - at, address + at, text, sizeof(text));
-		print_line(out, host64, address + at, bytes + at, step);
+		print_line(out, mode == DISASM_64, address + at, bytes + at, step);
 		fprintf(out, "%s\n", text);
 	}
 	disasm_close(d);

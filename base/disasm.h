@@ -14,8 +14,7 @@ void disasm_close(struct disasm *d);
 /* The text of one instruction, and its length; bytes that are none are one byte, ".byte 0x..". `length` is not 0. */
 size_t disasm_text(struct disasm *d, const uint8_t *bytes, size_t length, uint64_t address, char *text, size_t size);
 
-/* Print one line for each instruction: address, bytes, text (Intel syntax). `host64` says whether this is host code (64-bit) or guest
- * code (32-bit). Bytes that are no instruction are shown one at a time as ".byte". */
-void disasm_print(FILE *out, const uint8_t *bytes, size_t length, uint64_t address, bool host64);
+/* Print one line for each instruction: address, bytes, text (Intel syntax). Bytes that are no instruction are shown one at a time as ".byte". */
+void disasm_print(FILE *out, const uint8_t *bytes, size_t length, uint64_t address, enum disasm_mode mode);
 
 #endif

@@ -73,9 +73,9 @@ static void dump_block(struct runtime *r, const struct translator_input *in, con
 	symbols_print(r->config.symbols, &place, name, sizeof(name));
 	fprintf(r->dump, "\nblock at %08x %s, frame %05x, mode %08x: %u instructions, %u bytes of host code\n", b->gva, name,
 		(unsigned)(b->gpa >> PAGE_SHIFT), b->mode, b->instructions, b->host_length);
-	disasm_print(r->dump, in->bytes, b->guest_length, in->eip, false);
+	disasm_print(r->dump, in->bytes, b->guest_length, in->eip, in->mode & MODE_CS32 ? DISASM_32 : DISASM_16);
 	fprintf(r->dump, "  --\n");
-	disasm_print(r->dump, (const uint8_t *)b->host_pc, b->host_length, b->host_pc, true);
+	disasm_print(r->dump, (const uint8_t *)b->host_pc, b->host_length, b->host_pc, DISASM_64);
 	fflush(r->dump);
 }
 

@@ -475,7 +475,7 @@ static bool dump_one(void *ctx, struct block *b)
 	FILE *out = ctx;
 
 	fprintf(out, "block %08x (frame %05x, mode %08x), guest code then host code:\n", b->gva, (unsigned)(b->gpa >> PAGE_SHIFT), b->mode);
-	disasm_print(out, (const uint8_t *)b->host_pc, b->host_length, b->host_pc, true);
+	disasm_print(out, (const uint8_t *)b->host_pc, b->host_length, b->host_pc, DISASM_64);
 	return true;
 }
 

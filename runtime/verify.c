@@ -16,6 +16,7 @@
 #define MXCSR_MASKS 0x1F80u
 #define FSW_TOP 0x3800u
 #define FSW_STACK_FAULT 0x40u
+#define REAL_FRAME 6u /* bytes: IP, CS, FLAGS */
 #define MIN_ROUNDS 256u
 #define MAX_ROUNDS 65536u
 
@@ -77,9 +78,12 @@ static void take_state(struct reference_state *s, const struct vcpu *v, const st
 	s->system_flags = (v->if_flag ? EFL_IF : 0) | (v->eflags & (EFL_IOPL | EFL_NT | EFL_AC | EFL_ID));
 	for (unsigned i = 0; i < SEG_COUNT; i++) {
 		s->base[i] = v->seg[i].base;
+		s->limit[i] = v->seg[i].limit;
 		s->selector[i] = v->seg[i].selector;
 	}
 	s->user = v->cpl == 3;
+	s->code16 = !(v->mode & MODE_CS32);
+	s->stack16 = !(v->mode & MODE_SS32);
 	memcpy(s->xmm, v->xmm, sizeof(s->xmm));
 	memcpy(&s->fcw, g->image, 2);
 	memcpy(&s->fsw, g->image + 2, 2);
@@ -97,14 +101,16 @@ static bool plan(struct verify *f, const struct vcpu *v, const struct block *b)
 	f->count = f->planned = 0;
 	f->undefined = 0;
 	f->inexact = f->fpu = f->sse = false;
-	if (v->seg[SEG_CS].base != 0 || !(v->mode & MODE_CS32) || !(v->mode & MODE_SS32) || (v->mode & MODE_TF) ||
-	    b->instructions > VERIFY_MAX_INSNS || MODE_SEG(v->mode, SEG_DS) >= MODE_SEG_GENERAL || MODE_SEG(v->mode, SEG_ES) >= MODE_SEG_GENERAL ||
-	    MODE_SEG(v->mode, SEG_SS) >= MODE_SEG_GENERAL)
+	if ((v->mode & MODE_TF) || b->instructions > VERIFY_MAX_INSNS || MODE_SEG(v->mode, SEG_DS) == MODE_SEG_GENERAL ||
+	    MODE_SEG(v->mode, SEG_ES) == MODE_SEG_GENERAL || MODE_SEG(v->mode, SEG_SS) == MODE_SEG_GENERAL)
 		return false;
 	for (uint32_t i = 0; i < b->instructions; i++) {
 		struct verify_insn *insn = &f->insns[i];
-		if (!verify_decode(f->code + offset, f->code_length - offset, v->eip + offset, v, insn))
-			return i > 0;
+		if (!verify_decode(f->code + offset, f->code_length - offset, v->eip + offset, v, insn)) {
+			insn->stops = insn->transfers = true; /* #UD */
+			f->count = i ? i + 1 : 0;
+			break;
+		}
 		offset += insn->length;
 		f->count++;
 		if (insn->stops)
@@ -179,7 +185,7 @@ static uint32_t live_flags(struct verify *f)
 {
 	const struct vcpu *v = runtime_vcpu(f->r);
 	uint8_t code[128];
-	uint32_t length = reference_read_code(f->reference, v->eip, code, sizeof(code), v->cpl == 3), offset = 0;
+	uint32_t length = reference_read_code(f->reference, v->seg[SEG_CS].base + v->eip, code, sizeof(code), v->cpl == 3), offset = 0;
 	uint32_t live = 0, unknown = EFL_ARITH;
 
 	for (unsigned i = 0; i < 8 && unknown; i++) {
@@ -195,6 +201,12 @@ static uint32_t live_flags(struct verify *f)
 	return live | unknown;
 }
 
+/* An MMX register's other bits are ones on the processor, and what they were in Unicorn. */
+static bool st_equal(const uint8_t *ours, const uint8_t *theirs)
+{
+	return !memcmp(ours, theirs, ours[8] == 0xFF && ours[9] == 0xFF ? 8 : 10);
+}
+
 static void compare_fpu(struct difference *d, const struct reference_state *ours, const struct reference_state *theirs)
 {
 	/* The reference does all that a masked exception does, and that alone. */
@@ -207,7 +219,7 @@ static void compare_fpu(struct difference *d, const struct reference_state *ours
 	/* It knows no stack faults. */
 	for (unsigned i = 0; i < 8 && !(ours->fsw & FSW_STACK_FAULT); i++) {
 		unsigned physical = (i + (ours->fsw >> 11)) & 7;
-		if ((ours->empty >> physical & 1) || !memcmp(ours->st[i], theirs->st[i], 10))
+		if ((ours->empty >> physical & 1) || st_equal(ours->st[i], theirs->st[i]))
 			continue;
 		uint64_t a, b;
 		memcpy(&a, ours->st[i], 8);
@@ -258,6 +270,15 @@ static bool is_pushed_flags(const struct verify *f, const struct reference_store
 	return store->step < f->count && f->insns[store->step].opcode == 0x9C;
 }
 
+/* The frame of an exception that real mode delivered, on the stack that the block ran on. */
+static bool is_in_frame(const struct verify *f, const struct reference_store *store)
+{
+	const struct vcpu *v = runtime_vcpu(f->r);
+	uint32_t sp = v->gpr[ESP] & 0xFFFF;
+
+	return !(v->mode & MODE_PE) && store->gva - (v->seg[SEG_SS].base + sp) < REAL_FRAME;
+}
+
 static void compare_memory(struct verify *f, struct difference *d)
 {
 	uint32_t count, shown = 0;
@@ -269,7 +290,7 @@ static void compare_memory(struct verify *f, struct difference *d)
 		if (is_pushed_flags(f, &stores[i]) && !((now ^ stores[i].after) & ~(uint64_t)undefined_before(f, stores[i].step)))
 			continue;
 		/* A and D bits: the monitor's walks set them in tables that the block writes, as a processor would. */
-		if (now == stores[i].after || ((now ^ stores[i].after) & ~0x60ULL) == 0)
+		if (is_in_frame(f, &stores[i]) || now == stores[i].after || ((now ^ stores[i].after) & ~0x60ULL) == 0)
 			continue;
 		if (f->inexact && stores[i].size > 4)
 			continue;
@@ -376,6 +397,11 @@ static void print_state(FILE *out, const char *name, const struct reference_stat
 	fputc('\n', out);
 }
 
+static enum disasm_mode guest_mode(const struct verify *f)
+{
+	return f->start.code16 ? DISASM_16 : DISASM_32;
+}
+
 /* Step the reference through the block, to say which instruction last wrote each register that differs. */
 static void print_steps(struct verify *f, uint32_t gprs)
 {
@@ -397,7 +423,7 @@ static void print_steps(struct verify *f, uint32_t gprs)
 			marked |= gprs >> j & 1;
 		}
 		fprintf(f->report, "%c flags=%04x%s\n  ", marked ? '*' : ' ', s->flags, changes);
-		disasm_print(f->report, f->code + (insn->eip - f->start.eip), insn->length, insn->eip, false);
+		disasm_print(f->report, f->code + (insn->eip - f->start.eip), insn->length, insn->eip, guest_mode(f));
 		last = *s;
 	}
 	reference_forward(f->reference);
@@ -412,9 +438,9 @@ static void print_report(struct verify *f, const struct block *b, const struct d
 	print_state(f->report, "reference", &f->theirs);
 	print_steps(f, d->gprs);
 	fprintf(f->report, "guest code:\n");
-	disasm_print(f->report, f->code, f->insns[f->count - 1].eip + f->insns[f->count - 1].length - f->start.eip, b->eip, false);
+	disasm_print(f->report, f->code, f->insns[f->count - 1].eip + f->insns[f->count - 1].length - f->start.eip, b->eip, guest_mode(f));
 	fprintf(f->report, "host code:\n");
-	disasm_print(f->report, (const uint8_t *)(uintptr_t)b->host_pc, b->host_length, b->host_pc, true);
+	disasm_print(f->report, (const uint8_t *)(uintptr_t)b->host_pc, b->host_length, b->host_pc, DISASM_64);
 	fflush(f->report);
 }
 
@@ -439,6 +465,9 @@ static bool after(void *ctx, struct vcpu *v, const struct block *b)
 		adapt_rounds(f, f->rounds * 2);
 	} else if (f->cut) {
 		compare_partial(f, v, &d);
+	} else if (f->theirs.eip > f->start.limit[SEG_CS]) {
+		/* A branch there is #GP, which the reference does not know. */
+		f->skipped++;
 	} else if (f->end != REFERENCE_LIMIT || f->planned < f->count) {
 		compare_stopped(f, v, &d);
 	} else if (v->eip != f->theirs.eip) {

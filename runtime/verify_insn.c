@@ -7,27 +7,31 @@
 
 #define BIT(r) (1u << (r))
 
-static uint32_t skip_prefixes(const uint8_t *b, uint32_t length, struct verify_insn *insn, bool *repeats, bool *fetches_prefix)
+struct prefixes {
+	bool repeats, word, address, alone;
+};
+
+static uint32_t skip_prefixes(const uint8_t *b, uint32_t length, struct verify_insn *insn, struct prefixes *p)
 {
 	uint32_t i = 0;
 
-	for (*fetches_prefix = false; i < length; i++) {
+	for (; i < length; i++) {
 		switch (b[i]) {
-		case 0x66: insn->word = true; break;
+		case 0x66: p->word = true; break;
 		case 0xF0: insn->lock = true; break;
 		case 0xF2:
-		case 0xF3: *repeats = true; break;
+		case 0xF3: p->repeats = true; break;
 		case 0x26: insn->segment = SEG_ES; break;
 		case 0x2E: insn->segment = SEG_CS; break;
 		case 0x36: insn->segment = SEG_SS; break;
 		case 0x3E: insn->segment = SEG_DS; break;
 		case 0x64: insn->segment = SEG_FS; break;
 		case 0x65: insn->segment = SEG_GS; break;
-		case 0x67: break;
+		case 0x67: p->address = true; break;
 		default: return i;
 		}
 	}
-	*fetches_prefix = true;
+	p->alone = true;
 	return i;
 }
 
@@ -111,6 +115,75 @@ static bool is_extension(const struct verify_insn *insn, bool repeats)
 	       (op == 0xC4 && insn->modrm >= 0xC0);
 }
 
+/* The segment of a ModRM operand where no prefix names one (vol. 1, table 3-5; vol. 2, tables 2-1 and 2-2). */
+static unsigned default_segment(const struct verify_insn *insn, uint8_t sib, bool a16)
+{
+	unsigned mod = insn->modrm >> 6, rm = insn->modrm & 7;
+
+	if (a16)
+		return rm == 2 || rm == 3 || (rm == 6 && mod) ? SEG_SS : SEG_DS;
+	unsigned base = rm == 4 ? sib & 7u : rm;
+	return base == ESP || (base == EBP && mod) ? SEG_SS : SEG_DS;
+}
+
+static bool pushes(const struct verify_insn *insn)
+{
+	uint32_t op = insn->opcode, kind = insn->modrm >> 3 & 7;
+
+	return (op >= 0x50 && op <= 0x57) || op == 0x06 || op == 0x0E || op == 0x16 || op == 0x1E || op == 0x60 || op == 0x68 || op == 0x6A || op == 0x9C ||
+	       op == 0xC8 || op == 0xE8 || op == 0x1A0 || op == 0x1A8 || (op == 0xFF && (kind == 2 || kind == 6));
+}
+
+static bool pops(const struct verify_insn *insn)
+{
+	uint32_t op = insn->opcode;
+
+	return (op >= 0x58 && op <= 0x5F) || op == 0x07 || op == 0x17 || op == 0x1F || op == 0x61 || op == 0x8F || op == 0x9D || op == 0xC2 || op == 0xC3 ||
+	       op == 0xC8 || op == 0xC9 || op == 0x1A1 || op == 0x1A9;
+}
+
+/* Of an instruction with two accesses, one is a load and one a store; CMPS has two loads, the first of them from ES:EDI. */
+static void find_segments(struct verify_insn *insn, uint8_t sib, bool a16)
+{
+	uint32_t op = insn->opcode;
+	unsigned data = insn->segment != SEG_COUNT ? insn->segment : SEG_DS;
+
+	insn->loads = insn->stores = (uint8_t)data;
+	if (!is_string(op) && op != 0xD7 && op != 0x1F7 && !(op >= 0xA0 && op <= 0xA3) && insn->segment == SEG_COUNT)
+		insn->loads = insn->stores = (uint8_t)default_segment(insn, sib, a16);
+	if (op == 0xAE || op == 0xAF)
+		insn->loads = SEG_ES;
+	if (is_string(op))
+		insn->stores = SEG_ES;
+	if (pushes(insn))
+		insn->stores = SEG_SS;
+	if (pops(insn))
+		insn->loads = SEG_SS;
+}
+
+/* Loads of segment registers that are no more than a selector and its base. */
+static bool loads_inline(const struct verify_insn *insn, const struct vcpu *v)
+{
+	uint32_t op = insn->opcode, seg = insn->modrm >> 3 & 7;
+
+	if (MODE_IS_PROTECTED(v->mode))
+		return false;
+	return op == 0x07 || op == 0x1F || op == 0x1A1 || op == 0x1A9 || (op == 0x8E && insn->modrm >= 0xC0 && (seg == SEG_ES || (seg >= SEG_DS && seg <= SEG_GS)));
+}
+
+/* What real mode and V86 have otherwise: Unicorn is in protected mode, at CPL 0. */
+static void classify_unprotected(struct verify_insn *insn, const struct vcpu *v)
+{
+	bool checks_iopl = (v->mode & MODE_VM) && !(v->mode & MODE_IOPL_OK);
+
+	if (loads_inline(insn, v)) {
+		insn->stops = false;
+		insn->emulated = true;
+	}
+	if (insn->opcode == 0x63 || ((insn->opcode == 0x9C || insn->opcode == 0x9D) && checks_iopl))
+		stop(insn, BIT(ESP), true);
+}
+
 static void classify_one_byte(struct verify_insn *insn, const struct vcpu *v)
 {
 	uint32_t reg = insn->modrm >> 3 & 7, rm = insn->modrm >> 6 == 3 ? BIT(insn->modrm & 7) : 0;
@@ -192,15 +265,17 @@ static void classify_fpu(struct verify_insn *insn)
 
 bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const struct vcpu *v, struct verify_insn *insn)
 {
-	bool repeats = false, only_prefixes;
+	struct prefixes prefixes = {.word = false};
 	uint32_t length = translator_length(bytes, available, v->mode);
 
 	*insn = (struct verify_insn){.eip = eip, .length = (uint8_t)length, .segment = SEG_COUNT};
 	if (!length)
 		return false;
-	uint32_t i = skip_prefixes(bytes, length, insn, &repeats, &only_prefixes);
-	if (only_prefixes)
+	uint32_t i = skip_prefixes(bytes, length, insn, &prefixes);
+	bool code16 = !(v->mode & MODE_CS32);
+	if (prefixes.alone)
 		return false;
+	insn->word = prefixes.word != code16;
 	insn->opcode = bytes[i++];
 	if (insn->opcode == 0x0F && i < length) {
 		insn->opcode = 0x100 | bytes[i++];
@@ -211,23 +286,35 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 	}
 	insn->modrm = i < length ? bytes[i] : 0;
 	insn->imm = bytes[length - 1];
-	insn->rep = repeats && is_string(insn->opcode);
+	insn->rep = prefixes.repeats && is_string(insn->opcode);
+	find_segments(insn, i + 1 < length ? bytes[i + 1] : 0, prefixes.address != code16);
 	if (insn->opcode < 0x100)
 		classify_one_byte(insn, v);
 	else if (insn->opcode < 0x200)
 		classify_two_byte(insn);
+	if (!MODE_IS_PROTECTED(v->mode))
+		classify_unprotected(insn, v);
 	classify_fpu(insn);
 	/* #NM and #UD of a lazily switched FPU are the monitor's to raise. */
 	if ((insn->fpu || insn->sse || insn->opcode == 0x9B || insn->opcode == 0x177 || insn->opcode == 0x1AE) &&
 	    (v->mode & (MODE_FPU_NM | MODE_FPU_WAIT_NM | MODE_SSE_UD | MODE_MMX_UD)))
 		stop(insn, insn->opcode == 0xDF ? BIT(EAX) : 0, true);
-	/* Limits and rights of segments are not checked by Unicorn. */
-	if (insn->segment != SEG_COUNT && MODE_SEG(v->mode, insn->segment) >= MODE_SEG_GENERAL)
+	/* Rights of segments are not checked by Unicorn. */
+	if (insn->segment != SEG_COUNT && MODE_SEG(v->mode, insn->segment) == MODE_SEG_GENERAL)
 		stop(insn, 0xFF, true);
+	/* Unicorn's ENTER copies addresses for the outer frames' pointers, but on a flat stack. */
+	if (insn->opcode == 0xC8 && (insn->imm & 31) > 1 && MODE_SEG(v->mode, SEG_SS) != MODE_SEG_FLAT)
+		stop(insn, BIT(ESP) | BIT(EBP), false);
+	/* POPA reads the word that it throws away, and Unicorn does not. */
+	if (insn->opcode == 0x61 && MODE_SEG(v->mode, SEG_SS) == MODE_SEG_LIMIT)
+		stop(insn, 0xFF, false);
+	/* MASKMOVQ and MASKMOVDQU are checked whole, and Unicorn stores the bytes of the mask. */
+	if (insn->opcode == 0x1F7 && MODE_SEG(v->mode, insn->stores) == MODE_SEG_LIMIT)
+		stop(insn, 0, false);
 	/* Unicorn does not survive the translation of some undefined instructions. */
 	if ((insn->lock && !may_lock(insn)) || !is_defined(insn))
 		stop(insn, 0, false);
-	if (is_extension(insn, repeats))
+	if (is_extension(insn, prefixes.repeats))
 		stop(insn, 0xFF, true);
 	insn->transfers = is_transfer(insn->opcode, insn->modrm);
 	insn->branches = is_branch(insn->opcode, insn->modrm);

@@ -13,12 +13,13 @@ struct verify_insn {
 	uint32_t eip;
 	uint8_t length;
 	bool rep;               /* a string instruction with a repeat prefix */
-	bool word, lock;
+	bool word, lock;        /* operands of 16 bits; a LOCK prefix */
 	uint8_t segment;        /* of an override prefix, or SEG_COUNT */
+	uint8_t loads, stores;  /* through these segments */
 	uint16_t opcode;        /* 0x0XX one byte, 0x1XX 0F XX, 0x2XX 0F 38 XX, 0x3XX 0F 3A XX */
 	uint8_t modrm;
 	uint8_t imm;            /* the last byte */
-	bool emulated;          /* the monitor has it inline, on virtual selectors: PUSH Sreg, MOV r, Sreg */
+	bool emulated;          /* the monitor has it inline, on virtual selectors: PUSH Sreg, MOV r, Sreg; in real mode and V86 MOV Sreg, r and POP Sreg */
 	bool branches;          /* near */
 	bool transfers;         /* through gates, or far */
 	bool stops;             /* the reference must not run it */
@@ -40,9 +41,10 @@ void verify_flag_use(const struct verify_insn *insn, uint32_t *read, uint32_t *w
 struct reference_state {
 	uint32_t gpr[8], eip, flags;
 	uint32_t system_flags; /* what PUSHF shows besides the status flags and DF */
-	uint32_t base[SEG_COUNT];
+	uint32_t base[SEG_COUNT], limit[SEG_COUNT];
 	uint16_t selector[SEG_COUNT];
 	bool user;
+	bool code16, stack16; /* CS.D and SS.B clear */
 	uint8_t xmm[8][16];
 	uint8_t st[8][10];
 	uint16_t fcw, fsw;

@@ -1,5 +1,6 @@
-/* The reference processor: Unicorn, flat and at CPL 0, in a 4 GiB window of its own onto guest RAM. It does no paging (its own checks a fetch
- * by linear address): pages are mapped into the window as the shadow's walk says, before each access. */
+/* The reference processor: Unicorn, in protected mode at CPL 0, in a 4 GiB window of its own onto guest RAM. It does no paging (its own checks a fetch
+ * by linear address): pages are mapped into the window as the shadow's walk says, before each access. Real mode, V86 and 16-bit segments are
+ * descriptors with their bases and sizes; limits, which it does not check, are looked at here. */
 #include "runtime/verify_private.h"
 
 #include <errno.h>
@@ -12,6 +13,8 @@
 #define MAX_RESTARTS 8u /* of one instruction */
 #define PAGE_COUNT (1u << 20)
 #define DESCRIPTOR_PAGE 0xFFFFF000u
+#define DESCRIPTOR_BIG (1ULL << 54)
+#define DESCRIPTOR_CODE (8ULL << 40)
 #define CODE_HASHES 65536u
 /* Readable where nothing is mapped: Unicorn translates a branch's target before it can be stopped there. */
 #define WINDOW_PROT (PROT_READ | PROT_WRITE)
@@ -29,7 +32,10 @@ struct reference {
 	uint8_t *window;
 	uint32_t *mapped; /* by page */
 	uint32_t mapped_count;
-	uint32_t seg_base[SEG_COUNT];
+	struct descriptor_key {
+		uint32_t base;
+		bool big, loaded;
+	} key[SEG_COUNT];
 	struct {
 		gva_t gva;
 		uint32_t length;
@@ -38,11 +44,15 @@ struct reference {
 
 	bool user;
 	const struct verify_insn *insns;
+	uint32_t count;
 	uint32_t limit, iterations; /* where to stop */
 	uint32_t max_rounds;        /* of a repeated instruction */
+	const struct verify_insn *current;
+	uint32_t accesses;          /* of it, in this round */
 	uint32_t first;             /* the step that Unicorn was started at */
 	uint32_t steps, rounds; /* instructions begun; rounds of the one that repeats */
 	uint32_t last_eip;
+	gva_t stopped_at;           /* before this instruction, if not 0: Unicorn's EIP is then a linear address */
 	uint32_t restarts;
 	bool stopped, cut;
 	bool misaligned;
@@ -153,6 +163,21 @@ static void show_page(struct reference *ref, gva_t gva, unsigned access)
 	stop(ref, a.kind == SHADOW_MMIO ? REFERENCE_DEVICE : REFERENCE_FAULTS);
 }
 
+static bool is_cmps(const struct verify_insn *insn)
+{
+	return insn->opcode == 0xA6 || insn->opcode == 0xA7;
+}
+
+/* A segment's limit is at its last byte; none of these expands down. */
+static bool is_beyond_limit(struct reference *ref, gva_t gva, uint32_t size, bool write)
+{
+	const struct verify_insn *insn = ref->current;
+	unsigned seg = write ? insn->stores : is_cmps(insn) && ref->accesses == 0 ? SEG_ES : insn->loads;
+
+	ref->accesses++;
+	return ref->state.limit[seg] != ~0u && (uint64_t)(gva - ref->state.base[seg]) + size - 1 > ref->state.limit[seg];
+}
+
 static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int size, int64_t value, void *user)
 {
 	struct reference *ref = user;
@@ -163,7 +188,13 @@ static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int siz
 	(void)value;
 	if (ref->loading)
 		return;
-	ref->misaligned |= (gva & 15) && ref->steps && ref->insns[ref->steps - 1].sse;
+	ref->misaligned |= (gva & 15) && ref->current->sse;
+	if (is_beyond_limit(ref, gva, (uint32_t)size, type == UC_MEM_WRITE)) {
+		snprintf(ref->why, sizeof(ref->why), "%08x is beyond a segment's limit", gva);
+		map_page(ref, gva, MAPPED_BLANK);
+		stop(ref, REFERENCE_FAULTS);
+		return;
+	}
 	if (last < gva) {
 		/* Over the end of the address space, where Unicorn's own region ends. */
 		stop(ref, REFERENCE_DEVICE);
@@ -205,12 +236,14 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	}
 	if (again && (ref->steps < ref->limit || !ref->iterations || ref->rounds < ref->iterations) && ref->rounds < ref->max_rounds) {
 		ref->rounds++;
+		ref->accesses = 0;
 		return;
 	}
 	if (again && ref->rounds == ref->max_rounds)
 		ref->cut = true;
 	if (again || ref->steps == ref->limit) {
 		ref->stopped = true;
+		ref->stopped_at = (gva_t)address;
 		uc_emu_stop(uc);
 		return;
 	}
@@ -219,7 +252,8 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 		uc_emu_stop(uc);
 		return;
 	}
-	ref->steps++;
+	ref->current = &ref->insns[ref->steps++];
+	ref->accesses = 0;
 	ref->rounds = 1;
 	ref->restarts = 0;
 	ref->last_eip = (uint32_t)address;
@@ -235,13 +269,16 @@ static void on_exception(uc_engine *uc, uint32_t vector, void *user)
 }
 
 /* A segment's base can be set only by loading a selector; the table for it lies in a page that is taken away again at once. */
-static void load_segment(struct reference *ref, unsigned seg, uint32_t base)
+static void load_segment(struct reference *ref, unsigned seg, uint32_t base, bool big)
 {
 	static const int ids[] = {UC_X86_REG_ES, UC_X86_REG_CS, UC_X86_REG_SS, UC_X86_REG_DS, UC_X86_REG_FS, UC_X86_REG_GS};
-	uint64_t descriptor = 0x00CF93000000FFFFULL | (uint64_t)(base & 0xFFFFFF) << 16 | (uint64_t)(base >> 24) << 56;
+	uint64_t descriptor = 0x008F93000000FFFFULL | (uint64_t)(base & 0xFFFFFF) << 16 | (uint64_t)(base >> 24) << 56 | (big ? DESCRIPTOR_BIG : 0) |
+			      (seg == SEG_CS ? DESCRIPTOR_CODE : 0);
 	uc_x86_mmr table = {.base = DESCRIPTOR_PAGE, .limit = 15};
 	uint16_t selector = 8;
 
+	if (ref->key[seg].loaded && ref->key[seg].base == base && ref->key[seg].big == big)
+		return;
 	map_page(ref, DESCRIPTOR_PAGE, MAPPED_BLANK);
 	memcpy(ref->window + DESCRIPTOR_PAGE + 8, &descriptor, 8);
 	uc_reg_write(ref->uc, UC_X86_REG_GDTR, &table);
@@ -249,7 +286,7 @@ static void load_segment(struct reference *ref, unsigned seg, uint32_t base)
 	if (uc_reg_write(ref->uc, ids[seg], &selector))
 		abort();
 	ref->loading = false;
-	ref->seg_base[seg] = base;
+	ref->key[seg] = (struct descriptor_key){base, big, true};
 }
 
 static int open_engine(struct reference *ref)
@@ -265,10 +302,7 @@ static int open_engine(struct reference *ref)
 	    uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0) || uc_reg_write(ref->uc, UC_X86_REG_CR4, &cr4))
 		return -EIO;
 	/* With the B bit: Unicorn looks for it again at every load. */
-	for (unsigned i = 0; i < SEG_COUNT; i++) {
-		if (i != SEG_CS)
-			load_segment(ref, i, 0);
-	}
+	for (unsigned i = 0; i < SEG_COUNT; i++) load_segment(ref, i, 0, true);
 	return 0;
 }
 
@@ -331,10 +365,7 @@ static void load_state(struct reference *ref, const struct reference_state *s)
 
 	for (unsigned i = 0; i < 8; i++) uc_reg_write(ref->uc, gpr_ids[i], &s->gpr[i]);
 	uc_reg_write(ref->uc, UC_X86_REG_EFLAGS, &eflags);
-	for (unsigned i = 0; i < SEG_COUNT; i++) {
-		if (i != SEG_CS && s->base[i] != ref->seg_base[i])
-			load_segment(ref, i, s->base[i]);
-	}
+	for (unsigned i = 0; i < SEG_COUNT; i++) load_segment(ref, i, s->base[i], !(i == SEG_CS ? s->code16 : i == SEG_SS && s->stack16));
 	if (ref->sse) {
 		uc_reg_write(ref->uc, UC_X86_REG_MXCSR, &s->mxcsr);
 		for (int i = 0; i < 8; i++) uc_reg_write(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
@@ -367,6 +398,8 @@ static void store_state(struct reference *ref)
 	uc_reg_read(ref->uc, UC_X86_REG_EIP, &s->eip);
 	uc_reg_read(ref->uc, UC_X86_REG_EFLAGS, &eflags);
 	s->flags = eflags & (EFL_ARITH | EFL_DF);
+	if (ref->stopped_at)
+		s->eip = ref->stopped_at - s->base[SEG_CS];
 	if (ref->sse)
 		for (int i = 0; i < 8; i++) uc_reg_read(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
 	if (ref->fpu)
@@ -387,7 +420,8 @@ static void check_code(struct reference *ref, gva_t gva, uint32_t length)
 	uint64_t hash = hash_bytes(ref->window + gva, length);
 	uint32_t slot = (gva ^ gva >> 16) % CODE_HASHES;
 
-	if (ref->code[slot].gva == gva && ref->code[slot].length >= length && ref->code[slot].hash == hash)
+	/* What ran on from before an emulated instruction has made translations that nobody looked at. */
+	if (!ref->steps && ref->code[slot].gva == gva && ref->code[slot].length >= length && ref->code[slot].hash == hash)
 		return;
 	uc_ctl_remove_cache(ref->uc, (uint64_t)gva, (uint64_t)gva + length);
 	ref->code[slot].gva = gva;
@@ -419,7 +453,8 @@ static void begin(struct reference *ref, const struct reference_state *start, co
 		ref->fpu |= insns[i].fpu;
 		ref->sse |= insns[i].sse;
 	}
-	ref->insns = insns;
+	ref->insns = ref->current = insns;
+	ref->count = count;
 	ref->iterations = iterations;
 	ref->steps = ref->rounds = 0;
 	ref->stopped = ref->cut = ref->misaligned = false;
@@ -429,25 +464,44 @@ static void begin(struct reference *ref, const struct reference_state *start, co
 	load_state(ref, start);
 }
 
+/* Before an instruction that it may not run Unicorn's translation must end, too: it does not survive that of all. */
+static uint64_t end_address(const struct reference *ref, uint32_t limit)
+{
+	return limit < ref->count && ref->insns[limit].stops ? (uint64_t)(gva_t)(ref->state.base[SEG_CS] + ref->insns[limit].eip) : NEVER;
+}
+
+static uc_err start_engine(struct reference *ref, uint32_t eip, uint64_t until)
+{
+	uc_err error = uc_emu_start(ref->uc, eip, until, 0, 0);
+
+	if (!ref->stopped && error == UC_ERR_OK && until != NEVER && ref->steps == ref->limit) {
+		ref->stopped = true;
+		ref->stopped_at = (gva_t)until;
+	}
+	return error;
+}
+
 static void run_engine(struct reference *ref, uint32_t limit)
 {
-	gva_t from = ref->insns[ref->steps].eip;
+	uint32_t eip = ref->insns[ref->steps].eip, end = ref->insns[limit - 1].eip + ref->insns[limit - 1].length;
+	gva_t base = ref->state.base[SEG_CS], from = base + eip;
 
 	/* A translation of Unicorn's may run on into the page behind. */
 	show_page(ref, from, ACCESS_FETCH);
 	show_page(ref, from + PAGE_SIZE, ACCESS_FETCH);
 	show_page(ref, from, ACCESS_FETCH);
-	check_code(ref, from, ref->insns[limit - 1].eip + ref->insns[limit - 1].length - from);
+	check_code(ref, from, end - eip);
 	ref->first = ref->steps;
 	ref->limit = limit;
 	ref->stale = false;
-	uc_err error = uc_emu_start(ref->uc, from, NEVER, 0, 0);
+	ref->stopped_at = 0;
+	uc_err error = start_engine(ref, eip, end_address(ref, limit));
 	if (ref->stale) {
-		uint32_t eip = ref->insns[ref->steps].eip;
+		eip = ref->insns[ref->steps].eip;
 		ref->stopped = false;
 		ref->first = ref->steps;
-		uc_ctl_remove_cache(ref->uc, (uint64_t)eip, (uint64_t)ref->insns[limit - 1].eip + ref->insns[limit - 1].length);
-		error = uc_emu_start(ref->uc, eip, NEVER, 0, 0);
+		uc_ctl_remove_cache(ref->uc, (uint64_t)(base + eip), (uint64_t)(base + eip) + (end - eip));
+		error = start_engine(ref, eip, end_address(ref, limit));
 	}
 	/* It came back by itself: an instruction that Unicorn does not run. */
 	if (!ref->stopped) {
@@ -461,32 +515,73 @@ static void run_engine(struct reference *ref, uint32_t limit)
 	ref->stopped = false;
 }
 
-/* PUSH Sreg and MOV r, Sreg, whose selectors are the guest's. */
+static uint32_t stack_mask(const struct reference *ref)
+{
+	return ref->state.stack16 ? 0xFFFF : ~0u;
+}
+
+/* A word on the stack, `by` bytes from where it is; false if it is not to be had. ESP goes there with `then` added. */
+static bool stack_access(struct reference *ref, uc_mem_type type, uint32_t by, uint32_t then, uint32_t *value, uint32_t size)
+{
+	uint32_t esp, mask = stack_mask(ref);
+
+	uc_reg_read(ref->uc, UC_X86_REG_ESP, &esp);
+	gva_t gva = ref->state.base[SEG_SS] + ((esp + by) & mask);
+	on_access(ref->uc, type, gva, (int)size, 0, ref);
+	ref->stopped = false;
+	if (ref->end != REFERENCE_LIMIT)
+		return false;
+	if (type == UC_MEM_WRITE)
+		memcpy(ref->window + gva, value, size);
+	else
+		memcpy(value, ref->window + gva, size);
+	esp = (esp & ~mask) | ((esp + by + then) & mask);
+	uc_reg_write(ref->uc, UC_X86_REG_ESP, &esp);
+	return true;
+}
+
+static unsigned segment_of(const struct verify_insn *insn)
+{
+	switch (insn->opcode) {
+	case 0x8C: case 0x8E: return insn->modrm >> 3 & 7;
+	case 0x1A0: case 0x1A1: return SEG_FS;
+	case 0x1A8: case 0x1A9: return SEG_GS;
+	default: return insn->opcode >> 3;
+	}
+}
+
+static bool pushes_selector(const struct verify_insn *insn)
+{
+	return insn->opcode == 0x1A0 || insn->opcode == 0x1A8 || (insn->opcode < 0x20 && !(insn->opcode & 1));
+}
+
+/* The selectors are the guest's. Those that are loaded are real mode's and V86's. */
 static void emulate(struct reference *ref)
 {
 	const struct verify_insn *insn = &ref->insns[ref->steps];
-	unsigned reg = insn->modrm >> 3 & 7;
-	uint32_t value, eip = insn->eip + insn->length;
+	unsigned seg = segment_of(insn), reg = insn->modrm & 7;
+	uint32_t value = 0, eip = insn->eip + insn->length, size = insn->word ? 2 : 4;
 
+	ref->current = insn;
+	ref->accesses = 0;
+	if (insn->opcode == 0x8C || insn->opcode == 0x8E)
+		uc_reg_read(ref->uc, gpr_ids[reg], &value);
 	if (insn->opcode == 0x8C) {
-		unsigned to = insn->modrm & 7;
-		uc_reg_read(ref->uc, gpr_ids[to], &value);
-		value = (insn->word ? value & 0xFFFF0000 : 0) | ref->state.selector[reg];
-		uc_reg_write(ref->uc, gpr_ids[to], &value);
-	} else {
-		unsigned seg = insn->opcode == 0x1A0 ? SEG_FS : insn->opcode == 0x1A8 ? SEG_GS : insn->opcode >> 3;
-		uint32_t size = insn->word ? 2 : 4;
-		uc_reg_read(ref->uc, UC_X86_REG_ESP, &value);
-		value -= size;
-		on_access(ref->uc, UC_MEM_WRITE, value, (int)size, 0, ref);
-		ref->stopped = false;
-		if (ref->end != REFERENCE_LIMIT)
+		value = (insn->word ? value & 0xFFFF0000 : 0) | ref->state.selector[seg];
+		uc_reg_write(ref->uc, gpr_ids[reg], &value);
+	} else if (pushes_selector(insn)) {
+		value = ref->state.selector[seg];
+		if (!stack_access(ref, UC_MEM_WRITE, 0u - size, 0, &value, size))
 			return;
-		uint32_t selector = ref->state.selector[seg];
-		memcpy(ref->window + value, &selector, size);
-		uc_reg_write(ref->uc, UC_X86_REG_ESP, &value);
+	} else {
+		if (insn->opcode != 0x8E && !stack_access(ref, UC_MEM_READ, 0, size, &value, size))
+			return;
+		ref->state.selector[seg] = (uint16_t)value;
+		ref->state.base[seg] = (value & 0xFFFF) << 4;
+		load_segment(ref, seg, ref->state.base[seg], true);
 	}
 	uc_reg_write(ref->uc, UC_X86_REG_EIP, &eip);
+	ref->stopped_at = 0;
 	ref->steps++;
 }
 
@@ -504,7 +599,7 @@ enum reference_end reference_run(struct reference *ref, const struct reference_s
 	}
 	if (steps)
 		store_state(ref);
-	undo_stores(ref, start->eip, insns[count - 1].eip + insns[count - 1].length - start->eip);
+	undo_stores(ref, start->base[SEG_CS] + start->eip, insns[count - 1].eip + insns[count - 1].length - start->eip);
 	return ref->end;
 }
 

@@ -129,7 +129,7 @@ TEST(disasm, guest_code_is_32_bit)
 {
 	static const uint8_t code[] = { 0x40, 0x89, 0xd8, 0xc3 };
 	FILE *out = start_printing();
-	disasm_print(out, code, sizeof(code), 0xc0100000, false);
+	disasm_print(out, code, sizeof(code), 0xc0100000, DISASM_32);
 	fclose(out);
 	CHECK_STR(printed, "  c0100000  40                     inc eax\n"
 		"  c0100001  89d8                   mov eax, ebx\n"
@@ -141,7 +141,7 @@ TEST(disasm, host_code_is_64_bit)
 	/* mov eax, gs:[ecx + edx*4 + 8]: the window form of a guest access. */
 	static const uint8_t code[] = { 0x65, 0x67, 0x8b, 0x44, 0x91, 0x08, 0x41, 0x89, 0xc4 };
 	FILE *out = start_printing();
-	disasm_print(out, code, sizeof(code), 0x7f0000001000, true);
+	disasm_print(out, code, sizeof(code), 0x7f0000001000, DISASM_64);
 	fclose(out);
 	CHECK_STR(printed, "  7f0000001000  65678b449108           mov eax, dword ptr gs:[ecx + edx*4 + 8]\n"
 		"  7f0000001006  4189c4                 mov r12d, eax\n");
@@ -152,7 +152,7 @@ TEST(disasm, bytes_that_are_no_instruction_are_shown_one_by_one)
 	/* A call cut short, behind it a nop that the call's operand would have swallowed. */
 	static const uint8_t code[] = { 0xe8, 0x00, 0x90 };
 	FILE *out = start_printing();
-	disasm_print(out, code, sizeof(code), 0, false);
+	disasm_print(out, code, sizeof(code), 0, DISASM_32);
 	fclose(out);
 	CHECK_STR(strstr(printed, ".byte 0xe8") ? "found" : printed, "found");
 	CHECK(strstr(printed, "00000001") != NULL);

@@ -212,8 +212,8 @@ static void report(const struct subject *s, unsigned at, const struct guest_stat
 
 	FAIL("%s: stopped at host offset %#x, the state lies between no two instructions (mode %08x; row %#x: undo %u, esp %d, eip %x)", s->name,
 	     offset, s->mode, row->host_offset, row->undo, row->esp * 4, row->eip);
-	disasm_print(stdout, s->bytes, s->used, start_of(s), false);
-	disasm_print(stdout, step_machine.code, fixture_out.code_length, 0, true);
+	disasm_print(stdout, s->bytes, s->used, start_of(s), DISASM_32);
+	disasm_print(stdout, step_machine.code, fixture_out.code_length, 0, DISASM_64);
 	print_state("stopped", g);
 	for (unsigned i = 0; i < boundaries; i++)
 		print_state("boundary", &boundary[i]);

@@ -15,7 +15,24 @@
 /* mov eax, 5; mov ebx, 7; add eax, ebx; bswap ebx; inc ecx; mov [DATA], eax; jmp to the next, which is a block of its own: out 0xF4, al */
 static const uint8_t code[] = {0xB8, 5, 0, 0, 0, 0xBB, 7, 0, 0, 0, 0x01, 0xD8, 0x0F, 0xCB, 0x41, 0xA3, DATA & 0xFF, DATA >> 8, 0, 0, 0xEB, 0, 0xE6, 0xF4};
 
+/* In real mode at CODE, CS = 100h: mov ax, 800h; mov ds, ax; mov bx, 0FFF0h; bswap ebx; push ds; pop [bx]; mov [0], bx; jmp to the next: out 0xF4, al */
+static const uint8_t real_code[] = {0xB8, 0x00, DATA >> 12, 0x8E, 0xD8, 0xBB, 0xF0, 0xFF, 0x66, 0x0F, 0xCB, 0x1E, 0x8F, 0x07, 0x89, 0x1E, 0, 0, 0xEB, 0, 0xE6, 0xF4};
+/* inc ax; mov [0FFFFh], ax: beyond the limit. The handler: out 0xF4, al */
+static const uint8_t beyond[] = {0x40, 0xA3, 0xFF, 0xFF};
+
+#define HANDLER (CODE + 0x800)
+
+struct guest_code {
+	const uint8_t *bytes;
+	uint32_t size, end; /* where the block leads */
+	bool real;
+};
+static const struct guest_code flat_code = {code, sizeof(code), CODE + sizeof(code) - 2, false};
+static const struct guest_code unprotected_code = {real_code, sizeof(real_code), CODE + sizeof(real_code) - 2, true};
+static const struct guest_code beyond_code = {beyond, sizeof(beyond), HANDLER, true};
+
 struct plant {
+	const struct guest_code *of;
 	const struct runtime_observer *real; /* the verifier's */
 	void (*spoil)(struct runtime *r);
 	struct runtime *r;
@@ -33,16 +50,31 @@ static bool after(void *ctx, struct vcpu *v, const struct block *b)
 {
 	struct plant *p = ctx;
 
-	if (p->spoil && v->eip == CODE + sizeof(code) - 2)
+	if (p->spoil && v->seg[SEG_CS].base + v->eip == p->of->end)
 		p->spoil(p->r);
 	return p->real->after(p->real->ctx, v, b);
 }
 
 static void spoil_ebx(struct runtime *r) { r->v->gpr[EBX] ^= 0x10; }
+static void spoil_eax(struct runtime *r) { r->v->gpr[EAX] ^= 1; }
 static void spoil_carry(struct runtime *r) { r->v->flags ^= EFL_CF; }
 static void spoil_memory(struct runtime *r) { r->ram[DATA + 1] ^= 1; }
 
-static struct runtime *create(void)
+static void enter_real_mode(struct runtime *r)
+{
+	static const uint8_t handler[] = {0xE6, 0xF4};
+	const uint32_t vector = HANDLER;
+
+	cpu_reset(r->v, false);
+	r->v->seg[SEG_CS].selector = CODE >> 4;
+	r->v->seg[SEG_CS].base = CODE;
+	r->v->eip = 0;
+	r->v->gpr[ESP] = 0x7000;
+	memcpy(r->ram + vector, handler, sizeof(handler));
+	memcpy(r->ram + 4 * VEC_GP, &vector, 4);
+}
+
+static struct runtime *create(const struct guest_code *of)
 {
 	static const struct runtime_config config = {.ram_size = 16u << 20, .tc_size = 1u << 20, .no_reset = true};
 	struct runtime *r;
@@ -51,22 +83,24 @@ static struct runtime *create(void)
 	if (!CHECK(!runtime_create(&r, &config, why, sizeof(why))))
 		return NULL;
 	cpu_reset(r->v, true);
-	memcpy(r->ram + CODE, code, sizeof(code));
 	r->v->eip = CODE;
+	if (of->real)
+		enter_real_mode(r);
+	memcpy(r->ram + CODE, of->bytes, of->size);
 	return r;
 }
 
 /* Run with what is planted; the report, to be freed. */
-static char *report_of(void (*spoil)(struct runtime *r), enum runtime_end *end)
+static char *report_of(const struct guest_code *of, void (*spoil)(struct runtime *r), enum runtime_end *end)
 {
-	struct runtime *r = create();
+	struct runtime *r = create(of);
 	struct verify *verify;
 	char *text = NULL, why[512];
 	size_t size;
 	FILE *report = open_memstream(&text, &size);
 
 	if (r && report && CHECK(!verify_create(&verify, r, report, why, sizeof(why)))) {
-		struct plant plant = {.real = r->observer, .spoil = spoil, .r = r};
+		struct plant plant = {.of = of, .real = r->observer, .spoil = spoil, .r = r};
 		struct runtime_observer observer = {.ctx = &plant, .before = before, .after = after};
 		runtime_set_observer(r, &observer);
 		*end = runtime_run(r);
@@ -96,7 +130,7 @@ static bool has_line(const char *text, const char *start, const char *also)
 TEST(verify, nothing_planted)
 {
 	enum runtime_end end;
-	char *text = report_of(NULL, &end);
+	char *text = report_of(&flat_code, NULL, &end);
 
 	CHECK_EQ(end, RUNTIME_MACHINE_ENDED);
 	CHECK_STR(text, "");
@@ -106,7 +140,7 @@ TEST(verify, nothing_planted)
 TEST(verify, wrong_register)
 {
 	enum runtime_end end;
-	char *text = report_of(spoil_ebx, &end);
+	char *text = report_of(&flat_code, spoil_ebx, &end);
 
 	CHECK_EQ(end, RUNTIME_OBSERVER);
 	CHECK(has_line(text, "verify: block", "at 00001000"));
@@ -120,7 +154,7 @@ TEST(verify, wrong_register)
 TEST(verify, wrong_flag)
 {
 	enum runtime_end end;
-	char *text = report_of(spoil_carry, &end);
+	char *text = report_of(&flat_code, spoil_carry, &end);
 
 	CHECK_EQ(end, RUNTIME_OBSERVER);
 	CHECK(has_line(text, "  flags 0001, reference 0000", ""));
@@ -130,9 +164,45 @@ TEST(verify, wrong_flag)
 TEST(verify, wrong_memory)
 {
 	enum runtime_end end;
-	char *text = report_of(spoil_memory, &end);
+	char *text = report_of(&flat_code, spoil_memory, &end);
 
 	CHECK_EQ(end, RUNTIME_OBSERVER);
 	CHECK(has_line(text, "  memory 00008000 (4 bytes, step 5) 10c, reference c", ""));
+	free(text);
+}
+
+/* Segments with bases, 16-bit operands and addresses, a load of DS, whose new base the next instructions use. */
+TEST(verify, real_mode)
+{
+	enum runtime_end end;
+	char *text = report_of(&unprotected_code, NULL, &end);
+
+	CHECK_EQ(end, RUNTIME_MACHINE_ENDED);
+	CHECK_STR(text, "");
+	free(text);
+	text = report_of(&unprotected_code, spoil_ebx, &end);
+	CHECK_EQ(end, RUNTIME_OBSERVER);
+	CHECK(has_line(text, "verify: block", "at 00001005"));
+	CHECK(has_line(text, "  ebx f0ff0010, reference f0ff0000", ""));
+	CHECK(has_line(text, "* flags=", "bswap"));
+	free(text);
+	text = report_of(&unprotected_code, spoil_memory, &end);
+	CHECK_EQ(end, RUNTIME_OBSERVER);
+	CHECK(has_line(text, "  memory 00008000", ""));
+	free(text);
+}
+
+/* The reference, which knows no limits, is stopped where the monitor raises an exception; what comes before is compared. */
+TEST(verify, limit)
+{
+	enum runtime_end end;
+	char *text = report_of(&beyond_code, NULL, &end);
+
+	CHECK_EQ(end, RUNTIME_MACHINE_ENDED);
+	CHECK_STR(text, "");
+	free(text);
+	text = report_of(&beyond_code, spoil_eax, &end);
+	CHECK_EQ(end, RUNTIME_OBSERVER);
+	CHECK(has_line(text, "  eax 00000000, reference 00000001", ""));
 	free(text);
 }
