@@ -9,7 +9,7 @@
  *   R15                           the view's window, as GS base: an address of one register needs no segment (see WINDOW_GUARD). Its low 32
  *                                 bits are zero: a host address in the window, cut to 32 bits, is the guest's
  *   RSP                           return-prediction stack of the view: only a prediction, may be discarded at any moment
- *   GS base                       the view's window; FS base stays the host's
+ *   GS base                       at CPL 3 the view's window, if it has one; FS base stays the host's
  *   RFLAGS                        guest status flags; DF clear, AC clear
  */
 #ifndef BASE_ABI_H

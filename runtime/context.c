@@ -28,8 +28,9 @@ bool context_use_view(struct runtime *r)
 		change_view(r, view);
 	v->tables = (uint64_t)view->tables + ABI_TABLES_BIAS;
 	v->window = view->window;
-	if (view->window != r->window) {
-		r->window = view->window;
+	r->window = view->window;
+	if (view->user && view->window && view->window != r->gs_window) {
+		r->gs_window = view->window;
 		set_gs_base(view->window);
 	}
 	return true;

@@ -108,7 +108,8 @@ struct runtime {
 
 	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
-	uint8_t *window;           /* GS base as loaded */
+	uint8_t *window;           /* its window, or NULL */
+	uint8_t *gs_window;        /* GS base as loaded: supervisor code does without */
 	struct code_context contexts[CONTEXT_TAGS]; /* those met so far; an index is part of a tag */
 	unsigned context_count;
 	uint16_t context_buckets[2 * CONTEXT_TAGS]; /* open hashing: index + 1, or 0 */

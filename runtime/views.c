@@ -49,6 +49,8 @@ static void window_free(void *ctx, void *window)
 
 	if (r->window == window)
 		r->window = NULL;
+	if (r->gs_window == window)
+		r->gs_window = NULL;
 	fences_free(&r->fences, (uint8_t *)window - WINDOW_GUARD, WINDOW_RESERVATION);
 }
 

@@ -38,7 +38,8 @@ struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t e
 		return &discarded;
 	}
 	struct cold *c = &t->cold[t->cold_count++];
-	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip, .esp = (int8_t)t->esp, .shadow = is_shadowed(t, eip)};
+	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip, .esp = (int8_t)t->esp,
+			   .shadow = is_shadowed(t, eip) && (kind == COLD_SOFT || kind == COLD_CALLOUT || kind == COLD_RAISE)};
 	return c;
 }
 

@@ -50,6 +50,8 @@ static inline bool host_check_stack(struct host_code *c, uint32_t n, const Zydis
 
 static inline bool host_check_window(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
+	if ((c->in->mode & MODE_CPL) != 3)
+		return host_refuse(c, c->insn[n].at, "a GS-relative access of supervisor code, which runs with any GS base");
 	if (c->insn[n].d.address_width != 32 || !host_is_address_register(op->mem.base) || !host_is_address_register(op->mem.index))
 		return host_refuse(c, c->insn[n].at, "a window access that is not truncated to 32 bits");
 	if (op->size > 16 * 8)

@@ -7,10 +7,10 @@
 
 static struct host_code checked;
 
-static const char *check_bytes(const uint8_t *bytes, uint32_t length, unsigned access)
+static const char *check_bytes(uint32_t mode, const uint8_t *bytes, uint32_t length, unsigned access)
 {
 	static const uint8_t nop = 0x90;
-	struct translator_input in = fixture_input(&nop, 1, MODE_FLAT);
+	struct translator_input in = fixture_input(&nop, 1, mode);
 	int32_t to_lookup = (int32_t)(fixture_stubs.lookup_slow - (FIXTURE_CODE_PC + length + 5));
 
 	memcpy(fixture_code, bytes, length);
@@ -147,7 +147,7 @@ static const struct escape escapes[] = {
 TEST(translator_checker, refuses_escapes)
 {
 	for (size_t i = 0; i < ARRAY_LEN(escapes); i++)
-		if (!check_bytes(escapes[i].bytes, escapes[i].length, escapes[i].access))
+		if (!check_bytes(MODE_USER, escapes[i].bytes, escapes[i].length, escapes[i].access))
 			FAIL("%s passes", escapes[i].what);
 }
 
@@ -177,10 +177,18 @@ TEST(translator_checker, accepts_their_harmless_kin)
 
 	CHECK_EQ(offsetof(struct vcpu, if_flag), 44);
 	for (size_t i = 0; i < ARRAY_LEN(harmless); i++) {
-		const char *wrong = check_bytes(harmless[i].bytes, harmless[i].length, harmless[i].access);
+		const char *wrong = check_bytes(MODE_USER, harmless[i].bytes, harmless[i].length, harmless[i].access);
 		if (wrong)
 			FAIL("%s: %s", harmless[i].what, wrong);
 	}
+}
+
+TEST(translator_checker, refuses_gs_in_supervisor_code)
+{
+	static const uint8_t bytes[] = {0x65, 0x67, 0x8B, 0x00};
+
+	CHECK(!check_bytes(MODE_USER, bytes, sizeof(bytes), READ4));
+	CHECK(check_bytes(MODE_FLAT, bytes, sizeof(bytes), READ4));
 }
 
 static uint32_t offset_of_row(unsigned access_bit)
