@@ -99,7 +99,7 @@ static bool push_frame(struct vcpu *v, const struct event *e, const struct gate 
 	uint32_t error = (inner ? ss->selector & ~SELECTOR_RPL : 0) | event_ext(e);
 	if (!cpu_stack_room(v, ss, *esp, n, g->size, error) || !cpu_enter_code(v, cs, g->offset, event_ext(e))) return false;
 	if (inner && !cpu_mark_accessed(v, ss)) return false;
-	return cpu_push_frame(v, ss, esp, words, n, g->size, cpl == 3 ? ACCESS_USER : 0);
+	return cpu_push_frame(v, ss, esp, words, n, g->size, cpu_frame_access(v, cpl));
 }
 
 static bool deliver_to_task(struct vcpu *v, const struct event *e, const struct gate *g)

@@ -103,6 +103,9 @@ bool cpu_push_frame(struct vcpu *v, const struct segment *ss, uint32_t *esp, con
 /* Both. */
 bool cpu_push(struct vcpu *v, const struct segment *ss, uint32_t *esp, const uint32_t *words, unsigned count, unsigned size,
 	unsigned access, uint32_t error);
+/* How a frame is pushed for level `cpl`: by the processor itself where the level changes from 3, otherwise as by PUSH, under SMAP with EFLAGS.AC
+ * as it is (vol. 3, 4.6.1; vol. 2, INT n: CPL changes behind the pushes). */
+static inline unsigned cpu_frame_access(const struct vcpu *v, unsigned cpl) { return v->cpl == 3 && cpl != 3 ? 0 : memory_user(v); }
 /* Read `count` words of 1 << size bytes from the current stack, `skip` bytes above its top. */
 bool cpu_read_stack(struct vcpu *v, uint32_t skip, uint32_t *words, unsigned count, unsigned size);
 /* The stack that the TSS holds for this privilege. */

@@ -121,7 +121,7 @@ static bool call_inner_level(struct vcpu *v, const struct target *t, uint32_t re
 	for (unsigned i = t->parameters; i-- > 0;) words[n++] = parameters[i];
 	words[n++] = v->seg[SEG_CS].selector;
 	words[n++] = return_eip;
-	if (!cpu_push_frame(v, &ss, &esp, words, n, t->size, 0)) return false;
+	if (!cpu_push_frame(v, &ss, &esp, words, n, t->size, cpu_frame_access(v, cpl))) return false;
 	v->seg[SEG_SS] = ss;
 	v->gpr[ESP] = esp;
 	go_to(v, &cs, t->offset);

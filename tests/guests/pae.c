@@ -460,6 +460,8 @@ static struct state with_ac(struct state s)
 	return s;
 }
 
+static void pass(struct trap_frame *f) { (void)f; }
+
 static void test_smap(void)
 {
 	u32 va = REGION + 0x70000, cr4 = READ_CR(4);
@@ -496,6 +498,13 @@ static void test_smap(void)
 	s.ebp = s.esp;
 	s.ebx = va + 0x100;
 	run_expect("SMAP: push and pop with AC", &s, RUN_DONE, 0, 10);
+	/* mov esp, ebx; int3 (which a handler passes over); mov esp, ebp: a frame is pushed as PUSH would. */
+	s = with_ac(state_at(CODE(0x89, 0xDC, 0xCC, 0x89, 0xEC, CODE_DONE), 0));
+	s.ebp = s.esp;
+	s.ebx = va + 0x800;
+	trap_handle(3, pass);
+	run_expect("SMAP: an exception's frame with AC", &s, RUN_DONE, 0, 7);
+	trap_handle(3, NULL);
 	/* The processor's own accesses do not look at AC: a descriptor table in a user page. mov fs,ecx */
 	gdt_set(GDT_FREE, va + 0x800, 15, 0x82, 0);
 	set_entry(va, va | P | W);

@@ -285,6 +285,35 @@ static void test_trap_behind_interrupt(void)
 	gdt_set(TASK_INDEX, (u32)&task, 0x67, 0x89, 0);
 }
 
+/* Single steps over a task switch (vol. 3, 17.3.1.4): one behind the instruction that switches, in the new task; TF of the new task's own is one
+ * behind its first instruction. */
+static void test_single_step(void)
+{
+	static const struct { const char *name; u32 from, to, trap, at, dr6; } steps[] = {
+		{"TF of the old task: a trap before the new one's first instruction", EFLAGS_TF, 2, 0, 0, 0x4000},
+		{"TF of the new task: behind its first instruction", 2, EFLAGS_TF, 0, 1, 0x4000},
+		{"TF of both: behind the switch first", EFLAGS_TF, EFLAGS_TF, 0, 0, 0x4000},
+		{"TF and the T flag: one trap, with both reasons", EFLAGS_TF, 2, 1, 0, 0xC000},
+	};
+	for (u32 i = 0; i < 2 * sizeof steps / sizeof *steps; i++) {
+		u32 dr6, n = i / 2;
+		prepare_user();
+		task.eip = (u32)code_put(0x800, (const u8[]){0x40, CODE_DONE}, 3); /* inc eax */
+		task.eflags = steps[n].to | 2;
+		task.trap = (u16)steps[n].trap;
+		__asm__ volatile("mov %0, %%dr6" : : "r"(0));
+		gdt_set(TASK_INDEX, (u32)&task, 0x67, 0xE9, 0);
+		struct state s = state_at(i & 1 ? CALL_TASK(TASK) : JUMP_TASK(TASK), 3);
+		s.eflags |= steps[n].from;
+		run(&s);
+		__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
+		bool good = s.vector == 1 && s.eip == task.eip + steps[n].at && (dr6 & 0xE000) == steps[n].dr6;
+		if (!check(steps[n].name, good)) print("# trap %u at +%d, DR6 %x\n", s.vector, s.eip - task.eip, dr6);
+		restore_task_register();
+		gdt_set(TASK_INDEX, (u32)&task, 0x67, 0x89, 0);
+	}
+}
+
 static void test_address_space(void)
 {
 	u32 *directory = (u32 *)frame_alloc(), *table = (u32 *)frame_alloc();
@@ -348,6 +377,7 @@ void guest_main(void)
 	test_refusals();
 	test_segments();
 	test_trap_behind_interrupt();
+	test_single_step();
 	test_address_space();
 	test_16bit();
 }
