@@ -56,14 +56,18 @@ static void count(struct sweep *s, const struct translator_insn *what)
 	s->names[i].count++;
 }
 
+static bool is_word(const char *word, size_t length, const char *name)
+{
+	return name && length == strlen(name) && !memcmp(word, name, length);
+}
+
 static bool is_wanted(const struct sweep *s, const struct translator_insn *what)
 {
 	if (s->o->summary) return false;
 	if (!s->o->only) return what->sensitivity || s->o->all;
 	for (const char *word = s->o->only; *word;) {
 		size_t length = strcspn(word, ",");
-		if (length == strlen(what->name) && !memcmp(word, what->name, length)) return true;
-		if (length == strlen(what->mnemonic) && !memcmp(word, what->mnemonic, length)) return true;
+		if (is_word(word, length, what->name) || is_word(word, length, what->mnemonic) || is_word(word, length, what->family)) return true;
 		word += length + (word[length] == ',');
 	}
 	return false;
@@ -154,12 +158,15 @@ static int by_count(const void *a, const void *b)
 	return x->count < y->count ? 1 : x->count > y->count ? -1 : strcmp(x->name, y->name);
 }
 
+static const char *plural(uint64_t count) { return count == 1 ? "" : "s"; }
+
 static void print_summary(const struct sweep *s)
 {
 	FILE *out = s->out;
 	if (s->listed) fputc('\n', out);
-	fprintf(out, "%s: %" PRIu32 " sections, %" PRIu64 " instructions, %" PRIu64 " bytes that are none\n", s->b->what,
-		s->b->section_count, s->instructions, s->unknown_bytes);
+	fprintf(out, "%s: %" PRIu32 " section%s, %" PRIu64 " instruction%s, %" PRIu64 " byte%s that %s none\n", s->b->what, s->b->section_count,
+		plural(s->b->section_count), s->instructions, plural(s->instructions), s->unknown_bytes, plural(s->unknown_bytes),
+		s->unknown_bytes == 1 ? "is" : "are");
 	if (*s->b->note) fprintf(out, "%s\n", s->b->note);
 	if (s->name_count) fprintf(out, "\n%-14s %8s  %-18s %-10s %s\n", "sensitive", "count", "class", "privileged", "what becomes of it");
 	for (uint32_t i = 0; i < s->name_count; i++) {
@@ -172,8 +179,8 @@ static void print_summary(const struct sweep *s)
 			s->sensitive ? "every sensitive instruction traps outside ring 0" : "it has no sensitive instruction");
 		return;
 	}
-	fprintf(out, "\nTrap-and-emulate could not virtualize this code: %" PRIu64 " of %" PRIu64
-		" sensitive instructions do not trap outside ring 0:", s->unprivileged, s->sensitive);
+	fprintf(out, "\nTrap-and-emulate could not virtualize this code: %" PRIu64 " of %" PRIu64 " sensitive instruction%s %s not trap outside ring 0:",
+		s->unprivileged, s->sensitive, plural(s->sensitive), s->unprivileged == 1 ? "does" : "do");
 	for (uint32_t i = 0, n = 0; i < s->name_count; i++) {
 		if (s->names[i].what.trap == TRAP_NEVER) fprintf(out, "%s %s", n++ ? "," : "", s->names[i].name);
 	}

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "runtime/options_private.h"
+#include "translator/translator.h"
 
 static int parse_all(struct parser *p, const char *value)
 {
@@ -26,6 +27,13 @@ static int parse_json(struct parser *p, const char *value)
 
 static int parse_only(struct parser *p, const char *value)
 {
+	for (const char *word = value; *word;) {
+		size_t length = strcspn(word, ",");
+		if (!translator_knows_name(word, length)) {
+			return options_refuse(p, "--only '%.*s' is no instruction: give mnemonics, or names that the summary shows", (int)length, word);
+		}
+		word += length + (word[length] == ',');
+	}
 	p->o->inspect.only = value;
 	return 0;
 }

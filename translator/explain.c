@@ -187,6 +187,7 @@ static void set_class(const struct insn *insn, struct translator_insn *out)
 	const struct meaning *meaning = meaning_of(rule);
 
 	if (meaning) {
+		out->family = callout_names[rule->callout];
 		out->sensitivity = meaning->sensitivity;
 		out->trap = (enum translator_trap)meaning->trap;
 		out->why = meaning->sensitivity ? meaning->why : NULL;
@@ -284,4 +285,17 @@ bool translator_classify(const uint8_t *bytes, uint32_t length, uint32_t mode, s
 		snprintf(out->becomes, sizeof(out->becomes), "#UD");
 	set_reason(&insn, mode, out);
 	return true;
+}
+
+bool translator_knows_name(const char *word, size_t length)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(meanings); i++)
+		if (meanings[i].why && strlen(callout_names[i]) == length && !memcmp(word, callout_names[i], length))
+			return true;
+	for (int i = ZYDIS_MNEMONIC_INVALID + 1; i <= ZYDIS_MNEMONIC_MAX_VALUE; i++) {
+		const char *mnemonic = ZydisMnemonicGetString((ZydisMnemonic)i);
+		if (strlen(mnemonic) == length && !memcmp(word, mnemonic, length))
+			return true;
+	}
+	return false;
 }

@@ -85,6 +85,7 @@ struct translator_insn {
 	enum translator_trap trap;
 	const char *mnemonic;
 	const char *name;        /* the mnemonic, or what tells its sensitive forms from the others ("mov_to_seg") */
+	const char *family;      /* what all its sizes are called ("popf" of "popfd"), or NULL */
 	const char *why;         /* what makes it sensitive, or NULL */
 	char becomes[96];        /* how it is translated, whatever the mode ("callout sgdt") */
 	char reason[160];        /* why host code differs from the guest's in this mode, if it does */
@@ -92,6 +93,8 @@ struct translator_insn {
 
 /* The class of the instruction at `bytes`, from the rules that translate it. False if these bytes are none, or not all of one. */
 bool translator_classify(const uint8_t *bytes, uint32_t length, uint32_t mode, struct translator_insn *out);
+/* Is this a mnemonic, a name or a family of any instruction? */
+bool translator_knows_name(const char *word, size_t length);
 /* "yes", "no" or what it depends on. */
 const char *translator_trap_name(enum translator_trap trap);
 

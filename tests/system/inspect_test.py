@@ -115,6 +115,14 @@ def test_classify_options(folder):
     summary = folder.run("classify", elf(CODE), "--summary").stdout
     report("--summary lists nothing", None if "00400000" not in summary and "sgdt" in summary else summary)
     expect("--only by name and mnemonic", names(folder.classify(elf(CODE), "--only=mov_to_seg,pop,cli")), ["pop", "cli", "mov_to_seg"])
+    expect("--only by family", names(folder.classify(None, "--only=popf,ins", "--bytes", "9d 669d 6c 6d 9c")), ["popfd", "popf", "insb", "insd"])
+    done = folder.run("classify", elf(CODE), "--only=cli,nosuch")
+    good = done.returncode == 2 and "'nosuch' is no instruction" in done.stderr and done.stderr.count("\n") == 1
+    report("--only of no instruction", None if good else done)
+    text = folder.run("classify", elf(b"\x9c\x06"), "--summary").stdout
+    report("plurals", None if "1 section, 2 instructions, 0 bytes that are none" in text and "2 of 2 sensitive instructions do not" in text else text)
+    text = folder.run("classify", None, "--bytes=9c", "--summary").stdout
+    report("and singulars", None if "1 instruction, 0 bytes" in text and "1 of 1 sensitive instruction does not" in text else text)
     expect("--all", len(names(folder.classify(elf(CODE), "--all"))), 8)
     expect("--bytes", names(folder.classify(None, "--bytes", CODE.hex())), SENSITIVE)
     expect("--bytes with spaces", names(folder.classify(None, "--bytes", CODE.hex(" "))), SENSITIVE)
