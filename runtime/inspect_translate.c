@@ -122,9 +122,9 @@ static void show_block(struct show *s, uint32_t section, uint32_t at)
 {
 	char place[80], title[256];
 	inspect_place(s->b, section, at, place, sizeof(place));
-	snprintf(title, sizeof(title), "%08" PRIx32 " %s: %" PRIu32 " instructions, %" PRIu32 " bytes become %" PRIu32 ", mode %08" PRIx32,
-		s->in.cs_base + s->in.eip,
-		place, s->out.instructions, s->out.guest_length, s->out.code_length, s->in.mode);
+	snprintf(title, sizeof(title), "%08" PRIx32 " %s: %" PRIu32 " instruction%s, %" PRIu32 " byte%s %" PRIu32 ", mode %08" PRIx32,
+		s->in.cs_base + s->in.eip, place, s->out.instructions, s->out.instructions == 1 ? "" : "s", s->out.guest_length,
+		s->out.guest_length == 1 ? " becomes" : "s become", s->out.code_length, s->in.mode);
 	columns_print_title(&s->columns, title);
 	for (uint32_t i = 0, offset = 0; i < s->out.instructions; i++) {
 		uint32_t length = translator_length(s->in.bytes + offset, s->in.length - offset, s->in.mode);

@@ -17,17 +17,13 @@ from benchmark.report import Report  # noqa: E402
 from benchmark.rows import GROUPS, select  # noqa: E402
 from benchmark.samples import Samples  # noqa: E402
 import guest_programs  # noqa: E402
+from tap import Tap  # noqa: E402
 
-count = failures = 0
+tap = Tap()
 
 
 def report(name, got, expected):
-    global count, failures
-    count += 1
-    failures += got != expected
-    print(f'{"ok" if got == expected else "not ok"} {count} - {name}')
-    if got != expected:
-        print(f'# got {got!r}, expected {expected!r}')
+    tap.report(name, None if got == expected else f'got {got!r}, expected {expected!r}')
 
 
 def run(*arguments):
@@ -116,8 +112,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         check_files(data, Path(folder))
         check_refusals(Path(folder))
-    print(f'1..{count}')
-    sys.exit(failures != 0)
+    tap.finish()
 
 
 main()

@@ -9,19 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'system'))
+from tap import Tap  # noqa: E402
+
 DIFFTEST, TOOL = sys.argv[1:]
 PLANTED = '0fcb'  # bswap ebx
 SEEDS = '100000:20000'
-lines = failed = 0
+tap = Tap()
 
 
 def report(name, good, output=''):
-    global lines, failed
-    lines += 1
-    failed += not good
-    print(f'{"ok" if good else "not ok"} {lines} - {name}', flush=True)
-    if not good:
-        print('\n'.join(f'# {line}' for line in output.splitlines()[-40:]))
+    tap.report(name, None if good else '\n'.join(output.splitlines()[-40:]) or 'wrong')
 
 
 def run(*arguments, **options):
@@ -64,10 +63,13 @@ def check_log(folder):
     report('a finding ends the run with failure, and is in the log', result.returncode == 1 and f"'code={PLANTED}'" in text, result.stdout)
     summary = run(TOOL, '--log', log, '--summary', env=environment).stdout
     report('and in the sum', not summary.endswith(' 0 findings\n'), summary)
+    result = run(TOOL, '--replay', f'code={PLANTED}', '--plant', PLANTED, env=environment)
+    report('the tool replays', result.returncode == 1 and 'eax 00000008, processor 00000000' in result.stdout, result.stdout)
+    result = run(TOOL, '--replay', env=environment)
+    report('and asks for a case', result.returncode == 2 and 'argument --replay: expected one argument' in result.stdout, result.stdout)
 
 
 check_findings()
 with tempfile.TemporaryDirectory() as name:
     check_log(Path(name))
-print(f'1..{lines}')
-sys.exit(failed != 0)
+tap.finish()

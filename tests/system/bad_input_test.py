@@ -12,13 +12,17 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+from tap import Tap  # noqa: E402
+
 BINARY = os.path.abspath(sys.argv[1])
 CASES = int(sys.argv[2]) if len(sys.argv) > 2 else 40
 SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 SECONDS = 120
 VMLINUZ = pathlib.Path(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))) / "bt-vmm/vmlinuz"
 LOAD, CHUNKS_AT, CHUNK, CHUNKS = 0x100000, 0x200, 32, 256
-results = 0
+tap = Tap()
+report = tap.report
 
 # What runs one chunk of random bytes after the other, each with flat segments, a stack and flags anew. Whatever a chunk raises leads to the next, and
 # so does the timer, a thousand times a second; behind the last, debug exit 0.
@@ -35,13 +39,8 @@ RUNNER = bytes.fromhex(
     "ff0700401000 00000000")                                            # the IDT's limit and base; the number
 
 
-def report(name, problems):
-    global results
-    results += 1
-    print(f"{'not ok' if problems else 'ok'} {results} - {name}")
-    for problem in problems[:5]:
-        print("# " + str(problem).replace("\n", "\n# "))
-    sys.stdout.flush()
+def lines(problems):
+    return "\n".join(str(problem) for problem in problems[:5])
 
 
 def flat(code):
@@ -93,7 +92,7 @@ def many(name, make, judge_one):
         return f"seed {seed}: {problem}" if problem else None
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         problems = [p for p in pool.map(one, range(SEED, SEED + CASES)) if p]
-    report(f"{name}, {CASES} of them from seed {SEED}", problems)
+    report(f"{name}, {CASES} of them from seed {SEED}", lines(problems))
 
 
 def mutated(image, head):
@@ -154,7 +153,7 @@ def test_huge_files():
                 ["classify", "elf"], ["classify", "kernel", "--raw"], ["translate", "elf"]]
         for row in rows:
             done = run(row, cwd=folder)
-            report(f"files of a terabyte: {' '.join(row)}", [p for p in [judge(done)] if p] or ([] if done.returncode == 2 else [done]))
+            report(f"files of a terabyte: {' '.join(row)}", judge(done) or (None if done.returncode == 2 else done))
 
 
 def main():
@@ -164,7 +163,7 @@ def main():
     test_binaries()
     test_command_lines()
     test_huge_files()
-    print(f"1..{results}")
+    tap.finish()
 
 
 main()

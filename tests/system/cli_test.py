@@ -13,26 +13,14 @@ import sys
 import tempfile
 import termios
 
+sys.dont_write_bytecode = True
+from tap import Tap  # noqa: E402
+
 BINARY = os.path.abspath(sys.argv[1])
 MAN_PAGE = os.path.abspath(sys.argv[2]) if len(sys.argv) > 2 else None
 SECONDS = 30
-results = 0
-
-
-def report(name, problem):
-    """One TAP line; a problem is None or what is wrong."""
-    global results
-    results += 1
-    print(f"{'not ok' if problem else 'ok'} {results} - {name}")
-    if problem:
-        print("# " + problem.replace("\n", "\n# "))
-    sys.stdout.flush()
-
-
-def skip(name, why):
-    global results
-    results += 1
-    print(f"ok {results} - {name} # SKIP {why}")
+tap = Tap()
+report = tap.report
 
 
 def bzimage(**changes):
@@ -255,7 +243,7 @@ def test_bad_input(folder):
 
 def test_unreadable(folder):
     if os.geteuid() == 0:
-        skip("kernel is unreadable", "root reads everything")
+        report("kernel is unreadable", skip="root reads everything")
         return
     path = os.path.join(folder, "good")
     os.chmod(path, 0)
@@ -293,7 +281,7 @@ def test_help(folder):
     report("--help has examples", None if "Examples" in done.stdout and "bt-vmm run --kernel" in done.stdout else done.stdout)
     report("run --help is the same", None if run(["run", "--help"], folder).stdout == done.stdout else "it differs")
     if not MAN_PAGE:
-        skip("the man page has every option", "no man page given")
+        report("the man page has every option", skip="no man page given")
         return
     with open(MAN_PAGE, encoding="utf-8") as page:
         text = page.read().replace("\\-", "-")
@@ -326,7 +314,7 @@ def main():
         test_version(folder)
         test_help(folder)
         test_check(folder)
-    print(f"1..{results}")
+    tap.finish()
 
 
 main()

@@ -11,7 +11,8 @@ import time
 
 sys.dont_write_bytecode = True
 from debian_cases import CASES, named  # noqa: E402
-from serial_guest import CTRL_A, FIRST_PROMPT, Guest, GuestError, Tap, find_guest, monitor_command  # noqa: E402
+from serial_guest import CTRL_A, FIRST_PROMPT, Guest, GuestError, find_guest, monitor_command  # noqa: E402
+from tap import Tap  # noqa: E402
 
 IDLE_LIMIT_PERCENT = 2
 # What a guest is asked when there is little time, or no other guest was there before it to have done it.

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from serial_guest import GuestError, Tap, find_guest, monitor_command  # noqa: E402
+from serial_guest import GuestError, find_guest, monitor_command  # noqa: E402
+from tap import Tap  # noqa: E402
 
 
 def trace(command, path):

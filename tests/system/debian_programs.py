@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 from guest_programs import ProgramGuest, build_programs  # noqa: E402
-from serial_guest import GuestError, Tap  # noqa: E402
+from serial_guest import GuestError  # noqa: E402
+from tap import Tap  # noqa: E402
 
 
 def check(tap, monitor, options, folder):

@@ -15,10 +15,14 @@ import tempfile
 import termios
 import time
 
+sys.dont_write_bytecode = True
+from tap import Tap  # noqa: E402
+
 BINARY = os.path.abspath(sys.argv[1])
 SECONDS = 60
 LOAD, CODE_AT, ZEROES = 0x100000, 0x20, 0x100200
-results = 0
+tap = Tap()
+report = tap.report
 
 PUT_B = bytes.fromhex("66baf803 b062 ee")      # mov dx, 3F8h; mov al, 'b'; out dx, al
 SPIN = bytes.fromhex("ebfe")
@@ -44,16 +48,6 @@ def kernel(code):
     flags = 0x10003
     header = struct.pack("<8I", 0x1BADB002, flags, -(0x1BADB002 + flags) & 0xFFFFFFFF, LOAD, LOAD, 0, LOAD + 0x1000, LOAD + CODE_AT)
     return (header + code).ljust(0x300, b"\0")
-
-
-def report(name, problem):
-    """One TAP line; a problem is None or what is wrong."""
-    global results
-    results += 1
-    print(f"{'not ok' if problem else 'ok'} {results} - {name}")
-    if problem:
-        print("# " + str(problem).replace("\n", "\n# "))
-    sys.stdout.flush()
 
 
 class Folder(tempfile.TemporaryDirectory):
@@ -224,7 +218,7 @@ def main():
         test_files(folder)
         test_stats(folder)
         test_terminal(folder)
-    print(f"1..{results}")
+    tap.finish()
 
 
 main()

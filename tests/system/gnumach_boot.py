@@ -9,7 +9,8 @@ import sys
 import threading
 
 sys.dont_write_bytecode = True
-from serial_guest import ROOT, Tap, clean  # noqa: E402
+from serial_guest import ROOT, clean  # noqa: E402
+from tap import Tap  # noqa: E402
 
 MEMORY = 64
 COMMAND_LINE = 'console=com0'

@@ -13,25 +13,19 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+from tap import Tap  # noqa: E402
+
 BINARY = os.path.abspath(sys.argv[1])
 SECONDS = 60
-results = 0
+tap = Tap()
+report = tap.report
 
 # pushf; pop eax; cli; mov ds, eax; sgdt [ecx]; int 80h; mov eax, cr0; ret
 CODE = bytes.fromhex("9c 58 fa 8ed8 0f0101 cd80 0f20c0 c3")
 SENSITIVE = ["pushfd", "cli", "mov_to_seg", "sgdt", "int", "mov_from_cr"]
 UNPRIVILEGED = ["pushfd", "mov_to_seg", "sgdt"]
 BASE = 0x400000
-
-
-def report(name, problem):
-    """One TAP line; a problem is None or what is wrong."""
-    global results
-    results += 1
-    print(f"{'not ok' if problem else 'ok'} {results} - {name}")
-    if problem:
-        print("# " + str(problem).replace("\n", "\n# "))
-    sys.stdout.flush()
 
 
 def elf(code, kind=2, symbols=(), base=BASE):
@@ -169,7 +163,7 @@ def test_translate(folder):
     report("--at an address", None if "sgdt" in two and "pushfd" not in two else two)
     every = folder.run("translate", elf(CODE, symbols=functions), "--all").stdout
     report("--all functions", None if "one:" in every and "two:" in every else every)
-    count = folder.run("translate", None, "--bytes=ebfe ebfe ebfe", "--count=2").stdout.count("instructions,")
+    count = folder.run("translate", None, "--bytes=ebfe ebfe ebfe", "--count=2").stdout.count(", mode ")
     expect("--count", count, 2)
     load = ["--bytes=8b4304"]
     direct, soft = (folder.run("translate", None, *load, *more).stdout for more in ([], ["--soft"]))
@@ -177,7 +171,7 @@ def test_translate(folder):
     report("soft form", None if "<soft>" in soft and "memory: soft" in soft else soft)
     user = folder.run("translate", None, "--bytes=fa", "--cpl=3").stdout
     report("--cpl", None if "<callout>" in user and "<callout>" not in folder.run("translate", None, "--bytes=fa").stdout else user)
-    blocks = folder.run("translate", None, "--bytes=7400 90 c3", "--basic-blocks").stdout.count("instructions,")
+    blocks = folder.run("translate", None, "--bytes=7400 90 c3", "--basic-blocks").stdout.count(", mode ")
     expect("--basic-blocks", blocks, 2)
     mode = folder.run("translate", None, "--bytes=8b00", "--mode=0xbc").stdout
     report("--mode", None if "mode 000000bc" in mode and "<soft>" in mode else mode)
@@ -207,7 +201,7 @@ def main():
         test_classify_linux(folder)
         test_translate(folder)
         test_color(folder)
-    print(f"1..{results}")
+    tap.finish()
 
 
 main()

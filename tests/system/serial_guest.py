@@ -147,31 +147,3 @@ class Guest:
 
 def clean(text):
     return CONTROL_SEQUENCE.sub('', text).replace('\r', '').replace('\0', '')
-
-
-class Tap:
-    """Counts and prints test cases."""
-
-    def __init__(self):
-        self.number = 0
-        self.failures = 0
-
-    def report(self, name, error=None, skip=None, lines=()):
-        self.number += 1
-        self.failures += error is not None
-        print(f'{"ok" if error is None else "not ok"} {self.number} - {name}{f" # SKIP {skip}" if skip else ""}')
-        if error is not None:
-            self.note(f'{type(error).__name__}: {error}' if not isinstance(error, str) else error)
-            for line in lines:
-                self.note(f'    {line}')
-        sys.stdout.flush()
-
-    @staticmethod
-    def note(text):
-        for line in str(text).splitlines():
-            print(f'# {line}', flush=True)
-
-    def finish(self):
-        """Print the plan; ends the program."""
-        print(f'1..{self.number}')
-        sys.exit(1 if self.failures else 0)

@@ -1,0 +1,31 @@
+"""Test results as TAP: the Test Anything Protocol."""
+import sys
+
+
+class Tap:
+    """Counts and prints test cases."""
+
+    def __init__(self):
+        self.number = 0
+        self.failures = 0
+
+    def report(self, name, problem=None, skip=None, lines=()):
+        """One line; what is wrong, if anything, is a text, an exception or anything else that can be printed, and stands below."""
+        self.number += 1
+        self.failures += bool(problem)
+        print(f'{"not ok" if problem else "ok"} {self.number} - {name}{f" # SKIP {skip}" if skip else ""}')
+        if problem:
+            self.note(f'{type(problem).__name__}: {problem}' if isinstance(problem, Exception) else problem)
+            for line in lines:
+                self.note(f'    {line}')
+        sys.stdout.flush()
+
+    @staticmethod
+    def note(text):
+        for line in str(text).splitlines():
+            print(f'# {line}', flush=True)
+
+    def finish(self):
+        """Print the plan; ends the program."""
+        print(f'1..{self.number}')
+        sys.exit(1 if self.failures else 0)
