@@ -145,7 +145,8 @@ static bool commit(struct vcpu *v, const struct task_switch *how, const struct t
 	return true;
 }
 
-/* Step 12. False with a fault set in the new task if CR3 leads to bad PDPTEs. Segments are named but not loaded yet: what uses one before that faults. CPL is known all the same. */
+/* Step 12. False with a fault set in the new task if CR3 leads to bad PDPTEs. Segments are named but not loaded yet: what uses one before that
+ * faults. CPL is known all the same. */
 static bool load_registers(struct vcpu *v, const struct task_state *state)
 {
 	bool good = true;

@@ -248,7 +248,8 @@ static void test_alignment(void)
 		const char *name;
 		u8 offset, vector, code[6];
 	} cases[] = {
-		{"BOUND: misaligned", 2, 17, {0x62, 0x13}}, {"BOUND, 16-bit pair", 2, RUN_DONE, {0x66, 0x62, 0x13}}, {"BOUND, 16-bit pair at an odd address", 1, 17, {0x66, 0x62, 0x13}},
+		{"BOUND: misaligned", 2, 17, {0x62, 0x13}}, {"BOUND, 16-bit pair", 2, RUN_DONE, {0x66, 0x62, 0x13}},
+		{"BOUND, 16-bit pair at an odd address", 1, 17, {0x66, 0x62, 0x13}},
 		{"LES: misaligned", 2, 17, {0xC4, 0x0B}}, {"LES, 16-bit", 2, RUN_DONE, {0x66, 0xC4, 0x0B}}, {"SIDT: misaligned", 2, 17, {0x0F, 0x01, 0x0B}},
 		{"SIDT, aligned", 4, RUN_DONE, {0x0F, 0x01, 0x0B}}, {"MOVSD", 2, 17, {0xA5}}, {"REP MOVSW", 1, 17, {0xF3, 0x66, 0xA5}},
 		{"FNSAVE: misaligned", 2, 17, {0xDD, 0x33}}, {"FNSTENV, 16-bit", 2, RUN_DONE, {0x66, 0xD9, 0x33}}, {"MOV ES, [m]", 1, 17, {0x8E, 0x03}},

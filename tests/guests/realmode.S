@@ -1,15 +1,9 @@
 #include "real.S"
+#include "snippet.h"
 
 	.text
 	.code16
-/* What runs in real mode: copied to CODE_SEGMENT:ORIGIN. */
-#define ORIGIN 0x100
-#define AT(label, snippet) ((label) - (snippet) + ORIGIN)
-#define DONE int $0x81
-	.macro snippet name
-	.globl \name
-\name:
-	.endm
+/* What runs in real mode. */
 
 	snippet s_registers
 	addw %bx, %ax
@@ -329,17 +323,5 @@
 	sysenter
 
 	snippet s_count
-	xorl %eax, %eax
-1:	addw $3, %bx
-	movw %bx, 0x20
-	addw 0x20, %dx
-	pushw %dx
-	popw %si
-	call 2f
-	incl %eax
-	decl %edi
-	jnz 1b
-	DONE
-2:	xorw %si, %bp
-	ret
+	count_rounds
 	.section .note.GNU-stack, "", @progbits

@@ -1,11 +1,5 @@
-/* What segments16.c runs: each snippet is copied to offset ORIGIN of a code segment. 16-bit code but where it says 32. */
-#define ORIGIN 0x100
-#define AT(label, snippet) ((label) - (snippet) + ORIGIN)
-#define DONE int $0x81
-	.macro snippet name
-	.globl \name
-\name:
-	.endm
+/* What segments16.c runs: 16-bit code but where it says 32. */
+#include "snippet.h"
 
 	.text
 	.code16
@@ -229,19 +223,7 @@
 	pushw %dx
 	DONE
 	snippet p_count
-	xorl %eax, %eax
-1:	addw $3, %bx
-	movw %bx, 0x20
-	addw 0x20, %dx
-	pushw %dx
-	popw %si
-	call 2f
-	incl %eax
-	decl %edi
-	jnz 1b
-	DONE
-2:	xorw %si, %bp
-	ret
+	count_rounds
 
 	.code32
 	snippet q_stack
