@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import termios
@@ -134,7 +135,10 @@ class Guest:
         return self.exit_code(), restored
 
     def kill(self):
-        self.process.close(force=True)
+        if self.process.isalive():
+            self.process.kill(signal.SIGKILL)
+            self.process.wait()
+        self.process.close()
 
     def processor_seconds(self):
         """User and system time of the monitor so far, all its threads."""

@@ -18,10 +18,18 @@ class System:
         self.kernel = find_files('kernel')[0]
         self.root = find_files('system')[0]
 
+    def start(self, monitor, options=()):
+        return Guest(monitor_command(monitor, self.kernel, self.root, append='quiet', memory=MEMORY, options=options))
+
+    @staticmethod
+    def wait_for_login(guest):
+        """Seconds since the start."""
+        guest.expect(PROMPT, LIMIT)
+        return guest.seconds_since_start()
+
     def seconds_to_prompt(self, monitor):
-        guest = Guest(monitor_command(monitor, self.kernel, self.root, append='quiet', memory=MEMORY))
+        guest = self.start(monitor)
         try:
-            guest.expect(PROMPT, LIMIT)
-            return guest.seconds_since_start()
+            return self.wait_for_login(guest)
         finally:
             guest.kill()
