@@ -48,6 +48,36 @@
 #define VCPU_JUMPS 152
 #define VCPU_WINDOW 160
 #define VCPU_XMM 448
+/* Ditto, and of what they point to, that crossing.S uses. */
+#define VCPU_CS 184
+#define VCPU_SS 200
+#define VCPU_EFLAGS 40
+#define VCPU_IF_FLAG 44
+#define VCPU_SYSENTER_ESP 364
+#define VCPU_SYSENTER_EIP 368
+#define VCPU_MODE 408
+#define VCPU_CPL 412
+#define VCPU_SYSENTER 1680
+#define VCPU_SYSEXIT 1768
+#define VCPU_RUNTIME 1864
+#define CROSSING_NEG_MODE 0
+#define CROSSING_NEG_EFLAGS 4
+#define CROSSING_MODE 8
+#define CROSSING_CONTEXT 12
+#define CROSSING_NEG_CONTEXT 16
+#define CROSSING_FROM_VIEW 24
+#define CROSSING_VIEW 32
+#define CROSSING_JUMP_TAG 40
+#define CROSSING_EMPTY_RSP 48
+#define CROSSING_CS 56
+#define CROSSING_SS 72
+#define VIEW_TABLES 0
+#define VIEW_WINDOW 8
+#define VIEW_RETURN_RSP 32
+#define VIEW_RETURN_CONTEXT 40
+#define VIEW_JUMPS 48
+#define RUNTIME_VIEW 8
+#define RUNTIME_WINDOW 16
 
 #ifndef __ASSEMBLER__
 #include "base/vcpu.h"

@@ -48,6 +48,19 @@ struct x87_pointers {
 	uint16_t opcode;
 };
 
+/* What SYSENTER or SYSEXIT does from one mode and EFLAGS, as C did it last: crossing.S does the same again. */
+struct crossing {
+	uint32_t neg_mode;     /* minus the mode that it begins in; 0: nothing is known */
+	uint32_t neg_eflags;
+	uint32_t mode;         /* and the one that it leads to */
+	uint32_t context, neg_context; /* of that one's landing pads: see runtime/context.c */
+	uint32_t pad;
+	uint64_t from_view, view; /* struct shadow_view * */
+	uint64_t jump_tag;
+	uint64_t empty_rsp;    /* of the view's return stack without predictions */
+	struct segment cs, ss;
+};
+
 struct vcpu {
 	/* First 128 bytes: what emitted code touches most, in reach of a one-byte displacement. */
 	uint32_t gpr[8];
@@ -107,9 +120,16 @@ struct vcpu {
 	struct x87_pointers x87; /* as far as the host's registers cannot tell: see callouts_fpu.c */
 	uint8_t x87_hidden;      /* flags of exceptions that the status word lacks while an instruction runs that ignores them */
 
+	struct crossing sysenter, sysexit;
 	struct stats *stats;
 	void *runtime; /* struct runtime, opaque here */
 };
+
+/* What a crossing rests on is about to change: control registers, MSRs, views, translations. */
+static inline void vcpu_forget_crossings(struct vcpu *v)
+{
+	v->sysenter.neg_mode = v->sysexit.neg_mode = 0;
+}
 
 /* The guest's EFLAGS as PUSHF would show it at IOPL 3; valid while C runs. */
 static inline uint32_t vcpu_eflags(const struct vcpu *v)

@@ -105,6 +105,7 @@ enum callout_result callout_wrmsr(struct vcpu *v, uint32_t arg, uint32_t ea, uin
 	uint32_t mode = v->mode;
 	uint64_t value = (uint64_t)v->gpr[EDX] << 32 | v->gpr[EAX];
 	if (v->cpl != 0) return cpu_raise_error(v, VEC_GP, 0);
+	vcpu_forget_crossings(v);
 	if (write_msr(v, v->gpr[ECX], value)) return cpu_finish(v, arg, mode);
 	LOG(LOG_CPU, LOG_INFO, "WRMSR of %#llx to %#x: #GP", (unsigned long long)value, v->gpr[ECX]);
 	return cpu_raise_error(v, VEC_GP, 0);

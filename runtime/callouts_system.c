@@ -158,6 +158,7 @@ static enum callout_result write_cr0(struct vcpu *v, uint32_t arg, uint32_t valu
 	uint32_t mode = v->mode;
 	uint32_t changed = v->cr0 ^ value;
 	if ((changed & CR0_PDPTE) && !load_pdptes(v, value, v->cr3, v->cr4)) return CALLOUT_FAULT;
+	vcpu_forget_crossings(v);
 	v->cr0 = value;
 	if (changed) cpu_update_mode(v);
 	if (!(changed & (CR0_PG | CR0_WP | CR0_PE))) return cpu_finish(v, arg, mode);
@@ -222,6 +223,7 @@ static enum callout_result move_to_cr4(struct vcpu *v, uint32_t arg, uint32_t va
 	uint32_t mode = v->mode;
 	uint32_t changed = v->cr4 ^ value;
 	if ((changed & CR4_PDPTE) && !load_pdptes(v, v->cr0, v->cr3, value)) return CALLOUT_FAULT;
+	vcpu_forget_crossings(v);
 	v->cr4 = value;
 	cpu_update_mode(v);
 	if (!(changed & CR4_PAGING)) return cpu_finish(v, arg, mode);

@@ -89,6 +89,8 @@ static struct translator_stubs stubs_for(const struct runtime *r)
 		.lookup_slow = (host_pc_t)entry_lookup_slow,
 		.callout = (host_pc_t)entry_callout,
 		.soft = (host_pc_t)entry_soft,
+		.sysenter = (host_pc_t)(inline_lookup ? entry_sysenter : entry_callout),
+		.sysexit = (host_pc_t)(inline_lookup ? entry_sysexit : entry_callout),
 	};
 }
 

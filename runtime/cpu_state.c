@@ -44,6 +44,7 @@ void cpu_reset(struct vcpu *v, bool flat32)
 	memset(v->pdpte, 0, sizeof(v->pdpte));
 	v->dr[6] = DR6_FIXED;
 	v->dr[7] = DR7_FIXED;
+	vcpu_forget_crossings(v);
 	v->sysenter_cs = v->sysenter_esp = v->sysenter_eip = 0;
 	v->apic_base = cpu_has(v, FEATURE_APIC) ? APIC_BASE_RESET : 0;
 	v->nmi = 0;

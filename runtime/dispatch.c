@@ -420,7 +420,7 @@ static host_pc_t answer_interruption(struct runtime *r)
 	const struct side_row *row = &at;
 
 	r->stats.kicks++;
-	if (pc >= (host_pc_t)entry_lookup_parked && pc < (host_pc_t)entry_lookup_unparked) {
+	if ((pc >= (host_pc_t)entry_lookup_parked && pc < (host_pc_t)entry_lookup_unparked) || pc == (host_pc_t)entry_crossing_end) {
 		at.undo = UNDO_TARGET_R8_RCX;
 	} else if (pc == (host_pc_t)entry_underflow) {
 		/* The bottom entry was popped: stay on it. */

@@ -16,6 +16,8 @@ const struct translator_stubs inspect_stubs = {
 	.lookup_slow = INSPECT_CODE_PC - 0x3000,
 	.callout = INSPECT_CODE_PC - 0x4000,
 	.soft = INSPECT_CODE_PC - 0x5000,
+	.sysenter = INSPECT_CODE_PC - 0x6000,
+	.sysexit = INSPECT_CODE_PC - 0x7000,
 };
 
 static const struct {
@@ -117,6 +119,7 @@ static void put_address(char *text, size_t size, host_pc_t pc)
 	} stubs[] = {
 		{ &inspect_stubs.chain, "<chain>" }, { &inspect_stubs.lookup, "<lookup>" }, { &inspect_stubs.lookup_slow, "<lookup_slow>" },
 		{ &inspect_stubs.callout, "<callout>" }, { &inspect_stubs.soft, "<soft>" },
+		{ &inspect_stubs.sysenter, "<sysenter>" }, { &inspect_stubs.sysexit, "<sysexit>" },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(stubs); i++) {
 		if (*stubs[i].pc == pc) {

@@ -26,6 +26,8 @@ host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exi
 extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
 	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[],
 	entry_lookup_parked[], entry_lookup_unparked[];
+/* crossing.S */
+extern const char entry_sysenter[], entry_sysexit[], entry_crossing_end[];
 
 /* A write that a thunk does on RAM or on a bounce buffer, to be finished when it comes back. */
 struct completion {
@@ -86,6 +88,8 @@ struct fence_watch {
 
 struct runtime {
 	struct vcpu *v;
+	struct shadow_view *view;  /* the one whose state the vCPU carries */
+	uint8_t *window;           /* its window, or NULL */
 	struct stats stats;
 	struct runtime_config config;
 	struct cache *cache;
@@ -107,8 +111,6 @@ struct runtime {
 	uint8_t *low_guard;        /* the first 4 GiB of host addresses, reserved: no guest address means anything there */
 
 	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
-	struct shadow_view *view;  /* the one whose state the vCPU carries */
-	uint8_t *window;           /* its window, or NULL */
 	uint8_t *gs_window;        /* GS base as loaded: supervisor code does without */
 	struct code_context contexts[CONTEXT_TAGS]; /* those met so far; an index is part of a tag */
 	unsigned context_count;
@@ -161,6 +163,13 @@ struct runtime {
 };
 
 static inline struct runtime *runtime_of(struct vcpu *v) { return v->runtime; }
+
+/* Host PCs mean something else from now on. */
+static inline void runtime_code_changed(struct runtime *r)
+{
+	r->code_epoch++;
+	vcpu_forget_crossings(r->v);
+}
 
 /* code.c: the block at the vCPU's EIP under its mode, translated if need be; NULL with v->fault set. `extra` adds MODE_THUNK or MODE_ONE. */
 struct block *code_find(struct runtime *r, uint32_t extra);

@@ -44,6 +44,32 @@ static bool count_place(struct runtime *r, enum callout_id id, uint64_t by)
 	return place->used;
 }
 
+/* SYSENTER or SYSEXIT has been done, and is on its way to the lookup: crossing.S can do the same again. */
+static void note_crossing(struct vcpu *v, struct crossing *c, uint32_t mode, const struct shadow_view *from)
+{
+	const struct runtime *r = runtime_of(v);
+	const struct shadow_view *view = r->view;
+
+	if (view->window && view->user && view->window != r->gs_window)
+		return;
+	*c = (struct crossing){
+		.neg_mode = 0u - mode, .neg_eflags = 0u - v->eflags, .mode = v->mode, .context = view->return_context, .neg_context = 0u - view->return_context,
+		.from_view = (uint64_t)from, .view = (uint64_t)view, .jump_tag = v->jump_tag, .empty_rsp = view->return_top - 8, .cs = v->seg[SEG_CS],
+		.ss = v->seg[SEG_SS],
+	};
+}
+
+static host_pc_t go_on_over(struct runtime *r, enum callout_id id, uint32_t mode)
+{
+	struct vcpu *v = r->v;
+	const struct shadow_view *from = r->view;
+	host_pc_t pc = go_on(r);
+
+	if (pc == (host_pc_t)entry_lookup && !r->no_quick)
+		note_crossing(v, id == CALLOUT_sysenter ? &v->sysenter : &v->sysexit, mode, from);
+	return pc;
+}
+
 host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
 	struct runtime *r = runtime_of(v);
@@ -69,5 +95,5 @@ host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extr
 		if (v->mode == mode && is_quiet(r))
 			return v->scratch[3];
 	}
-	return go_on(r);
+	return id == CALLOUT_sysenter || id == CALLOUT_sysexit ? go_on_over(r, id, mode) : go_on(r);
 }

@@ -28,6 +28,35 @@ _Static_assert(offsetof(struct vcpu, jumps) == VCPU_JUMPS, "entry.S");
 _Static_assert(offsetof(struct vcpu, window) == VCPU_WINDOW, "entry.S");
 _Static_assert(sizeof(struct jump_slot) == 16, "entry.S");
 
+_Static_assert(offsetof(struct vcpu, seg[SEG_CS]) == VCPU_CS, "crossing.S");
+_Static_assert(offsetof(struct vcpu, seg[SEG_SS]) == VCPU_SS, "crossing.S");
+_Static_assert(offsetof(struct vcpu, eflags) == VCPU_EFLAGS, "crossing.S");
+_Static_assert(offsetof(struct vcpu, if_flag) == VCPU_IF_FLAG, "crossing.S");
+_Static_assert(offsetof(struct vcpu, sysenter_esp) == VCPU_SYSENTER_ESP, "crossing.S");
+_Static_assert(offsetof(struct vcpu, sysenter_eip) == VCPU_SYSENTER_EIP, "crossing.S");
+_Static_assert(offsetof(struct vcpu, mode) == VCPU_MODE, "crossing.S");
+_Static_assert(offsetof(struct vcpu, cpl) == VCPU_CPL, "crossing.S");
+_Static_assert(offsetof(struct vcpu, sysenter) == VCPU_SYSENTER, "crossing.S");
+_Static_assert(offsetof(struct vcpu, sysexit) == VCPU_SYSEXIT, "crossing.S");
+_Static_assert(offsetof(struct vcpu, runtime) == VCPU_RUNTIME, "crossing.S");
+_Static_assert(offsetof(struct crossing, neg_mode) == CROSSING_NEG_MODE, "crossing.S");
+_Static_assert(offsetof(struct crossing, neg_eflags) == CROSSING_NEG_EFLAGS, "crossing.S");
+_Static_assert(offsetof(struct crossing, mode) == CROSSING_MODE, "crossing.S");
+_Static_assert(offsetof(struct crossing, context) == CROSSING_CONTEXT, "crossing.S");
+_Static_assert(offsetof(struct crossing, neg_context) == CROSSING_NEG_CONTEXT, "crossing.S");
+_Static_assert(offsetof(struct crossing, from_view) == CROSSING_FROM_VIEW, "crossing.S");
+_Static_assert(offsetof(struct crossing, view) == CROSSING_VIEW, "crossing.S");
+_Static_assert(offsetof(struct crossing, jump_tag) == CROSSING_JUMP_TAG, "crossing.S");
+_Static_assert(offsetof(struct crossing, empty_rsp) == CROSSING_EMPTY_RSP, "crossing.S");
+_Static_assert(offsetof(struct crossing, cs) == CROSSING_CS, "crossing.S");
+_Static_assert(offsetof(struct crossing, ss) == CROSSING_SS, "crossing.S");
+_Static_assert(offsetof(struct shadow_view, tables) == VIEW_TABLES, "crossing.S");
+_Static_assert(offsetof(struct shadow_view, window) == VIEW_WINDOW, "crossing.S");
+_Static_assert(offsetof(struct shadow_view, return_rsp) == VIEW_RETURN_RSP, "crossing.S");
+_Static_assert(offsetof(struct shadow_view, return_context) == VIEW_RETURN_CONTEXT, "crossing.S");
+_Static_assert(offsetof(struct shadow_view, jumps) == VIEW_JUMPS, "crossing.S");
+_Static_assert(offsetof(struct runtime, view) == RUNTIME_VIEW && offsetof(struct runtime, window) == RUNTIME_WINDOW, "crossing.S");
+
 #define VCPU_MEMORY ((sizeof(struct vcpu) + PAGE_MASK) & ~(size_t)PAGE_MASK)
 
 static void say(char *why, size_t size, const char *format, const char *detail)
@@ -98,7 +127,7 @@ static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
 {
 	struct runtime *r = ctx;
 
-	r->code_epoch++;
+	runtime_code_changed(r);
 	if (is_within(r->link_from, from, to))
 		r->link_from = NULL;
 	if (is_within(r->observed, from, to))
@@ -128,7 +157,7 @@ static void block_dead(void *ctx, const struct block *b)
 {
 	struct runtime *r = ctx;
 
-	r->code_epoch++;
+	runtime_code_changed(r);
 	shadow_each_view(r->shadow, forget_jump, (void *)b);
 	shadow_each_view(r->shadow, forget_returns, r);
 }
@@ -370,7 +399,7 @@ void runtime_paging_changed(struct vcpu *v)
 	};
 
 	memcpy(paging.pdpte, v->pdpte, sizeof(paging.pdpte));
-	r->code_epoch++;
+	runtime_code_changed(r);
 	shadow_set_paging(r->shadow, &paging);
 	r->views[0] = shadow_view(r->shadow, false);
 	r->views[1] = shadow_view(r->shadow, true);
@@ -402,7 +431,7 @@ void runtime_forget(void *ctx)
 {
 	struct runtime *r = ctx;
 
-	r->code_epoch++;
+	runtime_code_changed(r);
 	shadow_flush(r->shadow);
 }
 

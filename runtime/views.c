@@ -38,6 +38,7 @@ static void tables_trim(void *ctx, void *p, size_t size)
 static void *window_alloc(void *ctx)
 {
 	struct runtime *r = ctx;
+	vcpu_forget_crossings(r->v);
 	uint8_t *p = fences_alloc_aligned(&r->fences, WINDOW_RESERVATION, PROT_NONE, WINDOW_SIZE, WINDOW_GUARD);
 
 	return p ? p + WINDOW_GUARD : NULL;
@@ -47,6 +48,7 @@ static void window_free(void *ctx, void *window)
 {
 	struct runtime *r = ctx;
 
+	vcpu_forget_crossings(r->v);
 	if (r->window == window)
 		r->window = NULL;
 	if (r->gs_window == window)
@@ -114,7 +116,7 @@ static void clear_jumps(void *ctx, struct shadow_view *view)
 
 void view_forget_code(struct runtime *r, struct shadow_view *view)
 {
-	r->code_epoch++;
+	runtime_code_changed(r);
 	if (!view->return_top)
 		return;
 	return_stack_reset(r, view);

@@ -105,7 +105,7 @@ static bool follows_inline_sti(const struct rule *rule)
 	for (unsigned i = 0; i < ARRAY_LEN(emitters); i++)
 		if (rule->emit == emitters[i])
 			return true;
-	return rule->emit == emit_callout && (rule->callout == CALLOUT_sysexit || rule->callout == CALLOUT_iret);
+	return (rule->emit == emit_crossing && rule->callout == CALLOUT_sysexit) || (rule->emit == emit_callout && rule->callout == CALLOUT_iret);
 }
 
 /* The instruction behind STI runs before an interrupt is taken. HLT, the one for which it matters most, and what C may leave half-done go through C. */

@@ -12,6 +12,7 @@
 #define CALLOUT_OF(extension, id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .needs = NEEDS(extension)}
 #define CALLOUT_ENDS_OF(extension, id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .ends = true, .needs = NEEDS(extension)}
 #define CALLOUT_ENDS(id) {.emit = emit_callout, .callout = CALLOUT_##id, .leaves = true, .ends = true}
+#define CROSSING(id) {.emit = emit_crossing, .callout = CALLOUT_##id, .leaves = true, .ends = true, .needs = NEEDS(SEP)}
 #define M(name) [ZYDIS_MNEMONIC_##name]
 
 const struct rule rule_too_long = {.emit = emit_too_long, .ends = true, .leaves = true};
@@ -87,7 +88,8 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(LAR) = CALLOUT_TO(lar), M(LSL) = CALLOUT_TO(lsl), M(VERR) = CALLOUT_TO(verr), M(VERW) = CALLOUT_TO(verw), M(ARPL) = CALLOUT_TO(arpl),
 	M(STAC) = CALLOUT_OF(SMAP, stac), M(CLAC) = CALLOUT_OF(SMAP, clac), M(INVLPG) = CALLOUT_ENDS(invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
 	M(RDMSR) = CALLOUT_OF(MSR, rdmsr), M(WRMSR) = CALLOUT_ENDS_OF(MSR, wrmsr), M(RDPMC) = CALLOUT_TO(rdpmc), M(CPUID) = CALLOUT_TO(cpuid),
-	M(RDTSC) = {.emit = emit_rdtsc, .callout = CALLOUT_rdtsc, .leaves = true, .needs = NEEDS(TSC)}, M(SYSENTER) = CALLOUT_ENDS_OF(SEP, sysenter), M(SYSEXIT) = CALLOUT_ENDS_OF(SEP, sysexit),
+	M(RDTSC) = {.emit = emit_rdtsc, .callout = CALLOUT_rdtsc, .leaves = true, .needs = NEEDS(TSC)}, 
+	M(SYSENTER) = CROSSING(sysenter), M(SYSEXIT) = CROSSING(sysexit),
 	M(IN) = CALLOUT_TO(in), M(OUT) = CALLOUT_TO(out), M(BOUND) = CALLOUT_TO(bound),
 	M(AAA) = CALLOUT_TO(bcd), M(AAS) = CALLOUT_TO(bcd), M(DAA) = CALLOUT_TO(bcd), M(DAS) = CALLOUT_TO(bcd), M(AAM) = CALLOUT_TO(bcd),
 	M(AAD) = CALLOUT_TO(bcd),

@@ -10,7 +10,7 @@ void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc
 	emit_jmp_to(&t->e, t->in->stubs.callout);
 }
 
-void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word)
+static void callout_by(struct translation *t, uint32_t eip, uint32_t word, host_pc_t stub)
 {
 	struct emitter *e = &t->e;
 
@@ -22,7 +22,12 @@ void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word)
 	emit_byte(e, 0x8D);
 	emit_byte(e, 0x1D);
 	emit_u32(e, 5);
-	emit_jmp_to(e, t->in->stubs.callout);
+	emit_jmp_to(e, stub);
+}
+
+void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word)
+{
+	callout_by(t, eip, word, t->in->stubs.callout);
 }
 
 void emit_raise(struct translation *t, const struct insn *insn, unsigned vector, bool has_error, uint32_t error)
@@ -163,6 +168,18 @@ bool emit_callout(struct translation *t, const struct insn *insn)
 	emit_callout_word(t, insn->eip, word_of(insn, &o));
 	if (!insn->rule->ends)
 		return false;
+	emit_exit(t, insn->eip + insn->length);
+	return true;
+}
+
+/* SYSENTER and SYSEXIT: a callout, but mostly without C. */
+bool emit_crossing(struct translation *t, const struct insn *insn)
+{
+	const struct translator_stubs *stubs = &t->in->stubs;
+
+	if (t->in->mode & (MODE_ONE | MODE_THUNK | MODE_TF | MODE_DR7))
+		return emit_callout(t, insn);
+	callout_by(t, insn->eip, callout_word(insn), insn->rule->callout == CALLOUT_sysenter ? stubs->sysenter : stubs->sysexit);
 	emit_exit(t, insn->eip + insn->length);
 	return true;
 }

@@ -14,6 +14,7 @@ struct translator_stubs {
 	host_pc_t lookup_slow; /* EXIT_LOOKUP at once: R8D = EIP */
 	host_pc_t callout;  /* EXIT_CALLOUT */
 	host_pc_t soft;     /* EXIT_SOFT */
+	host_pc_t sysenter, sysexit; /* ditto `callout`, for these two instructions alone; may be the same */
 };
 
 struct translator_input {

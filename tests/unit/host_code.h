@@ -324,6 +324,14 @@ static inline bool host_check_chain_exit(struct host_code *c, uint32_t n)
 	return host_refuse(c, i->at, "an exit without a slot");
 }
 
+/* The ways to a callout. */
+static inline bool host_calls_out(const struct host_code *c, host_pc_t target)
+{
+	const struct translator_stubs *stubs = &c->in->stubs;
+
+	return target == stubs->callout || target == stubs->sysenter || target == stubs->sysexit;
+}
+
 static inline bool host_check_branch(struct host_code *c, uint32_t n)
 {
 	struct host_insn *i = &c->insn[n];
@@ -339,7 +347,7 @@ static inline bool host_check_branch(struct host_code *c, uint32_t n)
 		return true;
 	if (i->d.mnemonic != ZYDIS_MNEMONIC_JMP)
 		return host_refuse(c, i->at, "a branch to nowhere");
-	return i->target == stubs->chain || i->target == stubs->soft || i->target == stubs->callout ||
+	return i->target == stubs->chain || i->target == stubs->soft || host_calls_out(c, i->target) ||
 	       host_refuse(c, i->at, "a jump to nowhere");
 }
 
@@ -350,7 +358,7 @@ static inline bool host_check_exit(struct host_code *c, uint32_t n)
 
 	if (!i->branches)
 		return true;
-	if (i->target == stubs->callout)
+	if (host_calls_out(c, i->target))
 		return host_check_callout(c, n);
 	if (i->target == stubs->soft)
 		return host_check_soft_exit(c, n);

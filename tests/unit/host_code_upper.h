@@ -85,7 +85,7 @@ static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
 {
 	uint32_t after = host_upper_after(i, i->zero), back;
 	struct host_insn *to = i->branches ? host_insn_at(c, i->target - c->in->code_pc) : NULL, *next = host_insn_at(c, i->end);
-	bool to_c = i->branches && (i->target == c->in->stubs.callout || i->target == c->in->stubs.soft), news = false;
+	bool to_c = i->branches && (host_calls_out(c, i->target) || i->target == c->in->stubs.soft), news = false;
 
 	if (to)
 		news |= host_upper_meet(to, after);

@@ -24,7 +24,7 @@ __attribute__((unused)) static struct translator_output fixture_out;
 
 static const struct translator_stubs fixture_stubs = {
 	.chain = FIXTURE_CODE_PC - 0x1000, .lookup = FIXTURE_CODE_PC - 0x2000, .lookup_slow = FIXTURE_CODE_PC - 0x3000,
-	.callout = FIXTURE_CODE_PC - 0x4000, .soft = FIXTURE_CODE_PC - 0x5000,
+	.callout = FIXTURE_CODE_PC - 0x4000, .soft = FIXTURE_CODE_PC - 0x5000, .sysenter = FIXTURE_CODE_PC - 0x6000, .sysexit = FIXTURE_CODE_PC - 0x7000,
 };
 
 static inline struct translator_input fixture_input(const uint8_t *bytes, uint32_t length, uint32_t mode)
