@@ -110,6 +110,7 @@ static const struct way {
 	{emit_popf, true, "inline in ring 0; callout %s if system flags change or an interrupt waits",
 	 "sensitive: IF, DF and the system flags are virtual"},
 	{emit_sti, true, "inline; callout %s if IOPL forbids it or an interrupt waits", "sensitive: IF is virtual"},
+	{emit_divide, false, "as itself; callout raise if the divisor is zero", "a zero divisor is tested for: the host's #DE would be a signal"},
 	{emit_cli, true, "inline; callout %s if IOPL forbids it", "sensitive: IF is virtual"},
 	{emit_cld, false, "inline", "DF is virtual: the host's is always clear"},
 	{emit_std, false, "inline", "DF is virtual: the host's is always clear"},

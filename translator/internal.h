@@ -120,6 +120,7 @@ emit_fn emit_generic, emit_nothing, emit_flush, emit_lea_insn, emit_xlat, emit_b
 int fpu_trap(uint32_t mode, const struct insn *insn);
 emit_fn emit_push, emit_pop, emit_leave, emit_add_esp;                                                              /* stack.c */
 emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;                                /* control.c */
+emit_fn emit_divide;                                                                                 /* divide.c */
 emit_fn emit_pushf, emit_popf, emit_sti;                                                              /* flags.c */
 emit_fn emit_lods, emit_stos, emit_movs, emit_scas, emit_cmps;                                        /* strings.c */
 emit_fn emit_callout, emit_crossing, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_mov_to_seg, emit_pop_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined, emit_too_long; /* sensitive.c */
