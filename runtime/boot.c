@@ -137,7 +137,7 @@ static int fail_unknown(struct boot_load *b, bool broken_multiboot)
 		return boot_fail_kernel(b, ENOEXEC, "is an ELF file without a Multiboot header: give the bzImage instead of vmlinux");
 	}
 	if (HAS_MAGIC(b, "MZ")) return boot_fail_kernel(b, ENOEXEC, "is an EFI program only: give a 32-bit bzImage");
-	return boot_fail_kernel(b, ENOEXEC, "is neither a Linux bzImage nor a Multiboot 1 kernel");
+	return boot_fail_kernel(b, ENOEXEC, "is neither a Linux bzImage nor a Multiboot 1 kernel: give one of these (of a disk image, the kernel in it)");
 }
 
 static int load(struct boot_load *b)

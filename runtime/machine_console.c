@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "runtime/machine_internal.h"
 
 #define FLUSH_NS 1000000        /* collect output this long */
@@ -94,6 +95,7 @@ static bool account(struct output *o, ssize_t done)
 		o->count -= (uint32_t)done;
 	} else if (done != -EINTR && done != -EAGAIN) {
 		o->dead = true;
+		o->error = (int)-done;
 		o->count = 0;
 	}
 	return o->count && done != -EAGAIN;
@@ -329,10 +331,21 @@ int machine_console_create(struct machine *m, const char **why)
 	return -errno;
 }
 
+/* A reader that went away need not be told. */
+static void report_loss(const struct machine *m)
+{
+	const struct output *o = &m->output;
+	const char *where = m->config.serial == SERIAL_FILE ? m->config.serial_file : "standard output";
+	if (o->dead && o->error != EPIPE)
+		LOG(LOG_DEVICES, LOG_ERROR, "the serial line's output to '%s' could not be written (%s): what came then is lost", where,
+		    strerror(o->error));
+}
+
 void machine_console_destroy(struct machine *m)
 {
 	if (m->input.terminal)
 		machine_terminal_leave();
 	if (m->output.own_fd && m->output.fd >= 0)
 		close(m->output.fd);
+	report_loss(m);
 }

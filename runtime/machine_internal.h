@@ -25,7 +25,8 @@ struct output {
 	int fd;              /* -1: nowhere */
 	bool own_fd;
 	bool nonblocking;    /* a write of any length comes back; else only short ones after poll() */
-	bool dead;           /* the reader went away */
+	bool dead;           /* the reader went away, or something is wrong: */
+	int error;
 	bool due;            /* write now */
 	bool watched;        /* the file is full: waiting for it in epoll */
 	struct board_timer flush;

@@ -272,7 +272,7 @@ static bool open_standard_files(void)
 static int printed(int code)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout)) return code;
-	return errno == EPIPE ? code : fail(EXIT_HOST_FAILURE, "standard output could not be written");
+	return errno == EPIPE ? code : fail(EXIT_HOST_FAILURE, "standard output could not be written: is there room where it goes?");
 }
 
 typedef int inspect_fn(const struct inspect_options *o, FILE *out, char *why, size_t why_size);

@@ -346,6 +346,8 @@ static int parse_option(struct parser *p, int argc, char **argv, int *used)
 	size_t length = strcspn(word, "=");
 	*used = 1;
 	if (word[0] != '-' && p->rules == options_inspect) return options_inspect_file(p, word);
+	if (word[0] != '-' && p->o->command == COMMAND_CHECK)
+		return options_refuse(p, "'%s' is no option: bt-vmm check takes options alone", word);
 	if (word[0] != '-')
 		return options_refuse(p, "'%s' is no option: a kernel is given by --kernel FILE, and an optional value behind '=' (--stats=json)", word);
 	int index = find_option(p, word, length);

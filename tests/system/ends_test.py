@@ -80,6 +80,8 @@ END_ROWS = [
     ("debug exit at another port", debug_exit(0x501, 1), ["--debug-exit=0x501"], 3, b"", ""),
     ("no debug exit", debug_exit(0xF4, 5) + HALT, [], 4, b"", "halted"),
     ("timeout of a busy guest", SPIN, ["--timeout", "1"], 8, b"", "--timeout"),
+    ("serial line to a full disk", PUT_B + debug_exit(0xF4, 0), ["--serial=file:/dev/full", "--debug-exit"], 1, b"",
+     "output to '/dev/full' could not be written (No space left on device)"),
     ("serial line to nowhere", PUT_B + debug_exit(0xF4, 0), ["--serial=none", "--debug-exit"], 1, b"", ""),
 ]
 
