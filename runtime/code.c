@@ -246,6 +246,22 @@ struct block *code_find(struct runtime *r, uint32_t extra)
 	return b;
 }
 
+/* From byte `at` to the end of its page or of the range; returns how many. */
+static uint32_t forget_soft(struct runtime *r, gpa_t at, uint32_t length)
+{
+	uint8_t *bits = r->soft_bits[at >> PAGE_SHIFT];
+	uint32_t from = at & PAGE_MASK, count = length < PAGE_SIZE - from ? length : PAGE_SIZE - from;
+
+	for (uint32_t i = from; bits && i < from + count; i++) bits[i / 8] &= (uint8_t)~(1u << i % 8);
+	return count;
+}
+
+void code_written(struct runtime *r, gpa_t gpa, uint32_t length)
+{
+	for (uint32_t done = 0; done < length;) done += forget_soft(r, gpa + done, length - done);
+	cache_invalidate(r->cache, gpa, length);
+}
+
 void code_make_soft(struct runtime *r, gva_t gva)
 {
 	gfn_t gfn = fetch_frame(r, gva);

@@ -31,7 +31,7 @@ static host_pc_t raise_page_fault(struct runtime *r, gva_t gva, uint32_t error)
 static void tell_written(struct runtime *r, gpa_t gpa, uint32_t length)
 {
 	shadow_frame_written(r->shadow, gpa, length);
-	cache_invalidate(r->cache, gpa, length);
+	code_written(r, gpa, length);
 }
 
 static void piece_gather(struct runtime *r, const struct completion *c, unsigned i, uint8_t *to)

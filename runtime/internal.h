@@ -179,6 +179,8 @@ struct code_place code_place(const struct runtime *r, const struct block *b);
 const uint8_t *code_page(struct runtime *r, gva_t gva, bool user);
 /* Emit the instruction at this linear address in soft form from now on. */
 void code_make_soft(struct runtime *r, gva_t gva);
+/* Bytes of RAM that may be code were written: translations of what stood there go, and so does what was known of its instructions. */
+void code_written(struct runtime *r, gpa_t gpa, uint32_t length);
 
 /* dispatch.c */
 /* May a kick not stop this block? A thunk keeps host addresses in registers, and a device was read once. Its exit is at most one

@@ -77,7 +77,7 @@ static void piece_write(struct vcpu *v, const struct piece *p, const void *from,
 		/* The frame may have been traced since it was resolved: by the walk for the other page of a crossing. */
 		if (p->traced || p->crosses) {
 			shadow_frame_written(r->shadow, p->gpa, size);
-			cache_invalidate(r->cache, p->gpa, size);
+			code_written(r, p->gpa, size);
 		}
 	} else {
 		memory_write_device(r, p->gpa, from, size);

@@ -11,6 +11,14 @@ static uint8_t base_of(ZydisRegister r)
 	return r == ZYDIS_REGISTER_NONE ? NO_REG : (uint8_t)gpr_of(r);
 }
 
+/* x87 stores do nothing where they raise an unmasked exception (vol. 1, 8.5), which the next such instruction reports. */
+static bool may_not_store(const struct insn *insn)
+{
+	bool x87 = insn->d.meta.isa_ext == ZYDIS_ISA_EXT_X87 || insn->d.mnemonic == ZYDIS_MNEMONIC_FISTTP;
+
+	return x87 && insn->d.mnemonic != ZYDIS_MNEMONIC_FNSTCW && insn->d.mnemonic != ZYDIS_MNEMONIC_FNSTSW;
+}
+
 struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op)
 {
 	return (struct guest_mem){
@@ -22,7 +30,7 @@ struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *o
 		.disp = (int32_t)op->mem.disp.value,
 		.size = (uint8_t)(op->size / 8),
 		.write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE,
-		.keeps = op->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE),
+		.keeps = (op->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE)) || may_not_store(insn),
 	};
 }
 

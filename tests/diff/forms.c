@@ -110,10 +110,15 @@ static void setup_string(struct maker *m)
 
 	if (maker_below(m, 4) == 0)
 		to = from + maker_below(m, 9) - 4;
+	/* Over the end of the address space, and over the end of what is there. */
+	if (maker_below(m, 16) == 0)
+		from = 0u - maker_below(m, 0x100);
+	if (maker_below(m, 16) == 0)
+		to = 0u - maker_below(m, 0x100);
 	maker_settle(m, ESI, from - maker_segment_base(m, maker_data_segment(m)));
 	maker_settle(m, EDI, to - maker_segment_base(m, SEG_ES));
 	if (m->repeated)
-		maker_settle(m, ECX, maker_below(m, 4) ? maker_below(m, 60) : maker_below(m, 500));
+		maker_settle(m, ECX, maker_below(m, 4) ? maker_below(m, 60) : maker_below(m, 4) ? maker_below(m, 500) : maker_interesting(m));
 	if (maker_below(m, 2))
 		m->c->in.eflags |= EFL_DF;
 	/* Runs of equal elements, so that compares go on for a while. */

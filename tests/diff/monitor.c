@@ -1,6 +1,7 @@
 /* bt-vmm as an engine: a bare guest at CPL 3 with paging, whose every exception ends the run. Two page directories with the same pages: one
  * whose view stays soft, one whose view is direct; two more for virtual-8086 mode. Real mode is monitor_real.c's. */
 #include "monitor_private.h"
+#include "runtime/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,13 +118,12 @@ static struct segment segment(uint16_t selector)
 
 static void put_memory(struct monitor *m, const struct diff_case *c)
 {
-	struct cache *cache = runtime_cache(m->runtime);
 	uint32_t at = diff_segment(c->in.seg[SEG_CS])->base + c->in.eip - CODE_BASE;
 
 	memset(m->ram + CODE_FRAME, 0xCC, CODE_SIZE);
 	memcpy(m->ram + CODE_FRAME + at, c->code, c->length);
 	memcpy(m->ram + DATA_FRAME, c->data, DATA_SIZE);
-	cache_invalidate(cache, CODE_FRAME, CODE_SIZE);
+	code_written(m->runtime, CODE_FRAME, CODE_SIZE);
 }
 
 /* By way of CPL 0, which loads the FPU and returns to the case. */

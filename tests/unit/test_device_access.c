@@ -1,5 +1,5 @@
 /* What a device sees of an instruction: a register that is only stored to is not read, since a read may mean something to it; one that is read is
- * read once; the bytes go the way the instruction says. */
+ * read once; the bytes go the way the instruction says. A store of the FPU's may not come about: it reads. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +58,8 @@ static const struct store {
 	{"movlps m64, xmm0", 3, {0x0F, 0x13, 0x03}, 0, 1, 0},
 	{"movups m128, xmm0", 3, {0x0F, 0x11, 0x03}, 0, 2, 0},
 	{"movntq m64, mm0", 3, {0x0F, 0xE7, 0x03}, 0, 1, 0},
-	{"fstp m64", 2, {0xDD, 0x1B}, 0, 1, 0x3FF0000000000000},
+	/* Were its exceptions not masked, it might not store. */
+	{"fstp m64", 2, {0xDD, 0x1B}, 1, 1, 0x3FF0000000000000},
 	{"fnstcw m16", 2, {0xD9, 0x3B}, 0, 1, 0x887766554433037F},
 	{"add m32, eax", 2, {0x01, 0x03}, 1, 1, 0x88776655E4D4C4B4},
 	{"inc m8", 2, {0xFE, 0x03}, 1, 1, 0x8877665544332212},
