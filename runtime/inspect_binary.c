@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/boot_parts.h"
+#include "runtime/symbols.h"
 
 #define FILE_MAX MIB(1024)
 
@@ -157,15 +158,40 @@ static int read_file(struct binary *b, const struct inspect_options *o)
 	return error ? error : binary_parse(b, o, o->file, bytes, size);
 }
 
+static bool add_named(void *ctx, gva_t gva, uint32_t size, const char *name)
+{
+	struct binary *b = ctx;
+	int section = binary_find_address(b, gva);
+	if (section < 0) return true;
+	struct binary_symbol s = { .name = name, .section = (uint32_t)section, .offset = gva - b->sections[section].address, .size = size,
+		.function = true };
+	return binary_add_symbol(b, &s);
+}
+
+/* Names of the code from other files: a kernel in a bzImage has none. */
+static int add_more(struct binary *b, const char *list)
+{
+	uint32_t before = b->symbol_count;
+	int error = symbols_read(&b->more, list, b->why, b->why_size);
+	if (error) return error;
+	if (!symbols_each(b->more, add_named, b)) return binary_fail_memory(b);
+	if (b->symbol_count == before)
+		return binary_fail(b, "--symbols '%s' names no code of the file: give the symbols of this build, without KASLR", list);
+	qsort(b->symbols, b->symbol_count, sizeof(b->symbols[0]), compare_symbols);
+	return 0;
+}
+
 int binary_read(struct binary *b, const struct inspect_options *o, char *why, size_t why_size)
 {
 	*b = (struct binary){ .why = why, .why_size = why_size };
-	return o->bytes ? read_hex(b, o) : read_file(b, o);
+	int error = o->bytes ? read_hex(b, o) : read_file(b, o);
+	return error || !o->symbols ? error : add_more(b, o->symbols);
 }
 
 void binary_free(struct binary *b)
 {
 	free(b->sections);
 	free(b->symbols);
+	symbols_free(b->more);
 	for (unsigned i = 0; i < ARRAY_LEN(b->owned); i++) free(b->owned[i]);
 }

@@ -30,6 +30,7 @@ struct binary {
 	bool has_entry;
 	bool fixed; /* it runs at the addresses of its sections: no shared object or relocatable file */
 	uint8_t *owned[2]; /* the file, and a decompressed payload */
+	struct symbols *more; /* of --symbols: it holds their names */
 	char *why;
 	size_t why_size;
 };

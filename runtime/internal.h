@@ -54,6 +54,7 @@ struct completion {
 /* Pieces of soft tables, 10 KiB each: 160 MiB. */
 #define TABLE_BUDGET 16384u
 
+#define RETURN_STACK KIB(64) /* of each view, below return_top */
 #define HISTORY 16u
 #define HEAT_SLOTS 256u
 #define HEAT_LIMIT 24u /* true faults of one direct instruction before it turns soft */

@@ -467,6 +467,7 @@ void options_print_help(void)
 		"  --all                classify: innocuous instructions, too; translate: every function\n"
 		"  --only=NAME,...      classify: list these, by the summary's names or by mnemonic\n"
 		"  --json               classify: one JSON object\n"
+		"  --symbols=FILE,...   names for the code, as for run\n"
 		"  --at PLACE           translate: an address or a symbol (the entry point)\n"
 		"  --count N            translate: so many blocks (a function whole, else 1)\n"
 		"  --soft               translate: memory accesses in soft form, not through the window\n"

@@ -23,6 +23,7 @@ struct inspect_options {
 	bool all;
 	bool summary, json;   /* classify */
 	const char *only;
+	const char *symbols;  /* files with more names of the code */
 	const char *at;       /* translate: an address or a symbol; NULL: the entry point */
 	uint32_t count;       /* blocks; 0: as many as make sense */
 	bool soft, basic_blocks, has_mode;

@@ -38,6 +38,12 @@ static int parse_only(struct parser *p, const char *value)
 	return 0;
 }
 
+static int parse_symbols(struct parser *p, const char *value)
+{
+	p->o->inspect.symbols = value;
+	return 0;
+}
+
 static int parse_bytes(struct parser *p, const char *value)
 {
 	p->o->inspect.bytes = value;
@@ -135,6 +141,7 @@ const struct option_rule options_inspect[] = {
 	{ "--summary", VALUE_NEVER, false, FOR(CLASSIFY), NULL, parse_summary },
 	{ "--json", VALUE_NEVER, false, FOR(CLASSIFY), NULL, parse_json },
 	{ "--only", VALUE_NEEDED, false, FOR(CLASSIFY), "names, like pushf,mov_to_seg", parse_only },
+	{ "--symbols", VALUE_NEEDED, false, BOTH, "files, like System.map", parse_symbols },
 	{ "--raw", VALUE_NEVER, false, BOTH, NULL, parse_raw },
 	{ "--base", VALUE_NEEDED, false, BOTH, "an address", parse_base },
 	{ "--bits", VALUE_NEEDED, false, BOTH, "16 or 32", parse_bits },

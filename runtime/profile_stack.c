@@ -116,7 +116,7 @@ static void follow_pads(struct walker *w)
 	uint64_t rsp = w->r->v->return_rsp, top = view ? view->return_top : 0;
 	unsigned stale = 0;
 
-	if (!view || view->user != w->user || !top || rsp >= top)
+	if (!view || view->user != w->user || !top || rsp >= top || rsp < top - RETURN_STACK)
 		return;
 	for (const uint64_t *pad = (const uint64_t *)rsp; (uint64_t)pad < top - 8 && w->count < PROFILE_FRAMES && stale < STALE_MOST; pad++) {
 		const struct block *b = cache_find_host(w->r->cache, *pad);

@@ -176,6 +176,32 @@ bool symbols_find(struct symbols *s, const struct code_place *at, struct symbol 
 	return (at->mode & MODE_CPL) == 3 ? at->page && find_by_bytes(s, at, found) : find_by_address(s, at->gva, found);
 }
 
+static bool each_of_map(const struct symbol_map *m, bool (*fn)(void *ctx, gva_t gva, uint32_t size, const char *name), void *ctx)
+{
+	for (uint32_t i = 0; i < m->count; i++) {
+		if (!fn(ctx, m->symbols[i].gva, symbol_map_size(m, i), m->symbols[i].name)) return false;
+	}
+	return true;
+}
+
+static bool each_of_elf(const struct binary *b, bool (*fn)(void *ctx, gva_t gva, uint32_t size, const char *name), void *ctx)
+{
+	for (uint32_t i = 0; b->fixed && i < b->symbol_count; i++) {
+		const struct binary_symbol *symbol = &b->symbols[i];
+		if (!fn(ctx, b->sections[symbol->section].address + symbol->offset, symbol->size, symbol->name)) return false;
+	}
+	return true;
+}
+
+bool symbols_each(const struct symbols *s, bool (*fn)(void *ctx, gva_t gva, uint32_t size, const char *name), void *ctx)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		const struct file *f = &s->files[i];
+		if (!(f->is_map ? each_of_map(&f->map, fn, ctx) : each_of_elf(&f->elf, fn, ctx))) return false;
+	}
+	return true;
+}
+
 static char ring_letter(uint32_t mode)
 {
 	if (!(mode & MODE_PE)) return 'r';

@@ -32,6 +32,9 @@ struct symbol {
 /* Not const: what was found is remembered. `s` may be NULL. */
 bool symbols_find(struct symbols *s, const struct code_place *at, struct symbol *found);
 
+/* Every name of code at a known address, with the function's size, or 0 if that is not said. Until fn returns false: returns whether it did not. */
+bool symbols_each(const struct symbols *s, bool (*fn)(void *ctx, gva_t gva, uint32_t size, const char *name), void *ctx);
+
 /* "[k] do_syscall+0x10"; "[u] ls:main"; "[u] cr3=0x1234000 0x8048123" where nothing is known; [r] in real mode, [v] in virtual-8086 mode. */
 void symbols_print(struct symbols *s, const struct code_place *at, char *text, size_t size);
 

@@ -79,6 +79,13 @@ enum symbol_map_result symbol_map_parse(struct symbol_map *m, char *text, size_t
 	return SYMBOL_MAP_READ;
 }
 
+uint32_t symbol_map_size(const struct symbol_map *m, uint32_t index)
+{
+	gva_t gva = m->symbols[index].gva;
+	while (index < m->count && m->symbols[index].gva == gva) index++;
+	return index < m->count && m->symbols[index].gva - gva < FUNCTION_MAX ? m->symbols[index].gva - gva : 0;
+}
+
 const char *symbol_map_find(const struct symbol_map *m, gva_t gva, uint32_t *offset)
 {
 	uint32_t low = 0, high = m->count;

@@ -17,6 +17,8 @@ enum symbol_map_result { SYMBOL_MAP_READ, SYMBOL_MAP_EMPTY, SYMBOL_MAP_ZEROES, S
 
 /* Names of code in `text`, which is cut into strings and outlives the map. */
 enum symbol_map_result symbol_map_parse(struct symbol_map *m, char *text, size_t size);
+/* How far it is to the next symbol at another address; 0 if that is too far for a function. */
+uint32_t symbol_map_size(const struct symbol_map *m, uint32_t index);
 /* The symbol that this address belongs to, or NULL. */
 const char *symbol_map_find(const struct symbol_map *m, gva_t gva, uint32_t *offset);
 

@@ -9,7 +9,6 @@
 #include "runtime/internal.h"
 
 #define WINDOW_RESERVATION (WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
-#define RETURN_STACK KIB(64)
 
 static void *tables_alloc(void *ctx, size_t size)
 {

@@ -137,6 +137,18 @@ def test_symbols(folder):
     expect("without symbols out of step", names(folder.classify(elf(code))), [])
 
 
+def test_more_symbols(folder):
+    path = os.path.join(folder.name, "map")
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"{BASE:08x} T one\n{BASE + 5:08x} t two\n{BASE + 0x100000:08x} T elsewhere\n")
+    found = folder.classify(elf(CODE), f"--symbols={path}")
+    expect("--symbols names code", [i["where"] for i in found["instructions"]][:4], ["one", "one+0x2", "one+0x3", "two"])
+    two = folder.run("translate", elf(CODE), f"--symbols={path}", "--at=two").stdout
+    report("--symbols names a place", None if "00400005 two:" in two and "sgdt" in two and "pushfd" not in two else two)
+    other = folder.run("classify", elf(CODE, base=0x8000000), f"--symbols={path}")
+    report("--symbols of another file", None if other.returncode == 2 and "names no code" in other.stderr else other)
+
+
 def test_classify_linux(folder):
     kernel = elf(CODE, symbols=[("start", 0, len(CODE), 2)])
     for how in ("xz", "gzip"):
@@ -198,6 +210,7 @@ def main():
         test_classify_elf(folder)
         test_classify_options(folder)
         test_symbols(folder)
+        test_more_symbols(folder)
         test_classify_linux(folder)
         test_translate(folder)
         test_color(folder)

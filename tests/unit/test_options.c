@@ -51,6 +51,21 @@ TEST(options, defaults)
 	CHECK(!p.o.log && !p.o.dump);
 }
 
+TEST(options, looking_inside)
+{
+	struct parsed p = RUN("--symbols", "vmlinux,program", "--profile=out.svg", "--perf-map", "--jitdump");
+	REQUIRE_EQ(p.error, 0);
+	CHECK_STR(p.o.symbols, "vmlinux,program");
+	CHECK_STR(p.o.profile, "out.svg");
+	CHECK(p.o.perf_map && p.o.jitdump);
+	p = RUN("--no-reboot");
+	CHECK(!p.o.symbols && !p.o.profile && !p.o.perf_map && !p.o.jitdump);
+	REFUSED(RUN("--profile"), "--profile needs a file");
+	REFUSED(RUN("--symbols="), "--symbols");
+	REFUSED(RUN("--perf-map=x"), "--perf-map takes no value");
+	CHECK_STR(PARSE("classify", "vmlinuz", "--symbols=System.map").o.inspect.symbols, "System.map");
+}
+
 TEST(options, processor_features)
 {
 	uint64_t usual = cpu_features_default();
