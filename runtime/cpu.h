@@ -17,6 +17,8 @@ void cpu_update_mode(struct vcpu *v);
 
 /* Deliver v->fault as an exception (restartable: v->eip is the faulting instruction), with double and triple faults. Returns false on a triple fault. */
 bool cpu_deliver_fault(struct vcpu *v);
+/* Ditto, but no #PF, and if it meets another exception or may not be quick, false: v->fault is void then, and nothing else has changed. */
+bool cpu_try_fault(struct vcpu *v);
 /* Deliver an external interrupt. Returns false on a triple fault. */
 bool cpu_deliver_interrupt(struct vcpu *v, uint8_t vector);
 /* Ditto a non-maskable one. Others are blocked until the next IRET. */

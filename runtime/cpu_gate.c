@@ -180,11 +180,23 @@ static bool makes_double_fault(uint8_t first, uint8_t second)
 	return is_contributory(first) && is_contributory(second);
 }
 
+static struct event fault_event(const struct vcpu *v)
+{
+	const struct guest_fault *f = &v->fault;
+	return (struct event){ EVENT_FAULT, f->vector, f->has_error && (v->cr0 & CR0_PE), f->error, v->eip };
+}
+
+bool cpu_try_fault(struct vcpu *v)
+{
+	struct event e = fault_event(v);
+	return deliver(v, &e);
+}
+
 bool cpu_deliver_fault(struct vcpu *v)
 {
 	for (;;) {
 		struct guest_fault f = v->fault;
-		struct event e = { EVENT_FAULT, f.vector, f.has_error && (v->cr0 & CR0_PE), f.error, v->eip };
+		struct event e = fault_event(v);
 		if (f.vector == VEC_PF) v->cr2 = f.cr2;
 		if (deliver(v, &e)) return true;
 		uint8_t second = v->fault.vector;

@@ -1,9 +1,10 @@
 /* Callouts answered at the border. Most of what a sensitive instruction costs is the way to C and the dispatcher: entry.S asks here first,
  * with the guest's XMM registers still live. The callout that runs is the same as ever, on memory that the soft tables know; where that
- * does not do, or the guest is to see an exception, nothing has changed and runtime_leave begins anew.
+ * does not do, nothing has changed and runtime_leave begins anew.
  *
  * So that no XMM register is touched, this file and all that it calls is compiled for general registers alone and calls nothing in the C
  * library (tests/test_quick_symbols.py); functions that might are behind vcpu.quick. */
+#include "base/log.h"
 #include "runtime/internal.h"
 
 static const bool quick[CALLOUT_COUNT] = {
@@ -11,7 +12,7 @@ static const bool quick[CALLOUT_COUNT] = {
 	[CALLOUT_call_far] = true, [CALLOUT_jmp_far] = true, [CALLOUT_ret_far] = true, [CALLOUT_mov_to_seg] = true,
 	[CALLOUT_mov_from_seg] = true, [CALLOUT_push_seg] = true, [CALLOUT_pop_seg] = true, [CALLOUT_load_far_ptr] = true, [CALLOUT_lar] = true,
 	[CALLOUT_lsl] = true, [CALLOUT_verr] = true, [CALLOUT_verw] = true, [CALLOUT_sysenter] = true, [CALLOUT_sysexit] = true,
-	[CALLOUT_check_segment] = true,
+	[CALLOUT_check_segment] = true, [CALLOUT_raise] = true,
 };
 
 /* Is there anything at this instruction boundary that the dispatcher does? A kick is entry.S's business. */
@@ -70,6 +71,19 @@ static host_pc_t go_on_over(struct runtime *r, enum callout_id id, uint32_t mode
 	return pc;
 }
 
+/* An exception that the guest takes; where the log wants to know of it, the long way. */
+static bool deliver_fault(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+
+	bool quickly = v->fault.vector != VEC_PF && v->fault.vector != 0xFF && !r->completion.active && log_levels[LOG_CPU] < LOG_DEBUG;
+
+	if (!quickly || !cpu_try_fault(v))
+		return false;
+	r->stats.exceptions++;
+	return true;
+}
+
 host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
 	struct runtime *r = runtime_of(v);
@@ -80,20 +94,22 @@ host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extr
 		return 0;
 	v->quick = true;
 	enum callout_result result = callout_table[id](v, arg, ea, extra);
+	bool answered = result != CALLOUT_FAULT || deliver_fault(r);
 	v->quick = false;
-	if (result == CALLOUT_FAULT) {
+	if (!answered) {
 		if (r->no_quick)
 			count_place(r, id, -UINT64_C(1));
 		return 0;
 	}
 	r->stats.callouts[id]++;
 	r->stats.exits[EXIT_CALLOUT]++;
-	if (id == CALLOUT_check_segment)
+	if (id == CALLOUT_check_segment && result == CALLOUT_NEXT)
 		return v->scratch[3];
 	if (result == CALLOUT_NEXT) {
 		v->eip += CALLOUT_LEN(arg);
 		if (v->mode == mode && is_quiet(r))
 			return v->scratch[3];
 	}
-	return id == CALLOUT_sysenter || id == CALLOUT_sysexit ? go_on_over(r, id, mode) : go_on(r);
+	bool crossed = result == CALLOUT_LEAVE && (id == CALLOUT_sysenter || id == CALLOUT_sysexit);
+	return crossed ? go_on_over(r, id, mode) : go_on(r);
 }
