@@ -107,7 +107,7 @@ static const struct way {
 	{emit_call_insn, false, "chained, or looked up", "control: never copied; a host call predicts the return"},
 	{emit_ret, false, "host return to a landing pad", "control: a host return to where it was predicted, checked there"},
 	{emit_pushf, true, "inline; callout %s in V86 mode or with breakpoints", "sensitive: IF, DF and the system flags are virtual"},
-	{emit_popf, true, "inline in ring 0; callout %s if system flags change or an interrupt waits",
+	{emit_popf, true, "inline; callout %s if system flags change or an interrupt waits",
 	 "sensitive: IF, DF and the system flags are virtual"},
 	{emit_sti, true, "inline; callout %s if IOPL forbids it or an interrupt waits", "sensitive: IF is virtual"},
 	{emit_divide, false, "as itself; callout raise if the divisor is zero", "a zero divisor is tested for: the host's #DE would be a signal"},

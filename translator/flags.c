@@ -2,7 +2,8 @@
  * callout behind the block. */
 #include "translator/internal.h"
 
-#define SYSTEM_FLAGS (EFL_TF | EFL_DF | EFL_IOPL | EFL_NT | EFL_RF | EFL_VM | EFL_AC | EFL_VIF | EFL_VIP | EFL_ID)
+/* What POPF takes from its image beside IF and the status flags; it clears RF, VIF and VIP, and knows nothing of VM. */
+#define POPF_FLAGS (EFL_TF | EFL_DF | EFL_IOPL | EFL_NT | EFL_AC | EFL_ID)
 
 /* R8D += a byte of the vCPU, shifted left. Clobbers R9. */
 static void add_flag(struct emitter *e, struct host_mem byte, unsigned shift)
@@ -68,7 +69,20 @@ static void load_status_flags(struct translation *t, const struct insn *insn)
 	row_add(t, UNDO_NONE, insn->eip, 0);
 }
 
-/* POPF where it may set IF, and changes nothing but IF and the status flags. These are about to be overwritten: compares are free. */
+/* Compare the image in R8D with the vCPU's EFLAGS: not equal where C must look. Only CPL 0 may change IOPL. */
+static void compare_system_flags(struct translation *t, unsigned size)
+{
+	struct emitter *e = &t->e;
+	bool kernel = !(t->in->mode & MODE_CPL);
+
+	emit_mov(e, R9, R8);
+	emit_alu_imm(e, 4, R9, kernel ? POPF_FLAGS : POPF_FLAGS & ~EFL_IOPL);
+	emit_op(e, &(struct host_op){.opcode = kernel ? 0x3B : 0x33, .reg = R9, .rm = NO_REG, .p66 = size == 2, .mem = VCPU(eflags)}); /* cmp, xor */
+	if (!kernel)
+		emit_alu_imm(e, 4, R9, (size == 2 ? 0xFFFF : ~0u) & ~EFL_IOPL);
+}
+
+/* POPF where it changes nothing but IF, if it may, and the status flags. These are about to be overwritten: compares are free. */
 bool emit_popf(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
@@ -76,18 +90,18 @@ bool emit_popf(struct translation *t, const struct insn *insn)
 	struct guest_mem m = stack_top(t, 0, size, false);
 
 	esp_flush(t, insn->eip);
-	if (t->in->mode & (MODE_CPL | MODE_VM | MODE_DR7 | MODE_TF))
+	if (t->in->mode & (MODE_VM | MODE_DR7 | MODE_TF))
 		return emit_callout(t, insn);
 	emit_load(e, R8, access_emit(t, insn, &m, false), size);
-	emit_mov(e, R9, R8);
-	emit_alu_imm(e, 4, R9, SYSTEM_FLAGS);
-	emit_op(e, &(struct host_op){.opcode = 0x3B, .reg = R9, .rm = NO_REG, .p66 = size == 2, .mem = VCPU(eflags)});
+	compare_system_flags(t, size);
 	struct cold *slow = cold_add(t, COLD_CALLOUT, emit_jcc(e, CONDITION_NE), insn->eip);
-	emit_rorx(e, R9, R8, 9, false);
-	emit_alu_imm(e, 4, R9, 1);
-	emit_op(e, &(struct host_op){.opcode = 0x85, .reg = R9, .rm = NO_REG, .mem = VCPU(intr)}); /* an interrupt waits */
-	slow->jump[1] = emit_jcc(e, CONDITION_NE);
-	emit_store(e, VCPU(if_flag), R9, 1);
+	if (t->in->mode & MODE_IOPL_OK) {
+		emit_rorx(e, R9, R8, 9, false);
+		emit_alu_imm(e, 4, R9, 1);
+		emit_op(e, &(struct host_op){.opcode = 0x85, .reg = R9, .rm = NO_REG, .mem = VCPU(intr)}); /* an interrupt waits */
+		slow->jump[1] = emit_jcc(e, CONDITION_NE);
+		emit_store(e, VCPU(if_flag), R9, 1);
+	}
 	emit_store_imm(e, VCPU(df_flag), 0, 1);
 	load_status_flags(t, insn);
 	esp_set(t, REG_GUEST_ESP, (int32_t)size);
