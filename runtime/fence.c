@@ -153,7 +153,7 @@ static const char *judge_rights(const struct mapping *m, bool inside)
 	if (executable && is_file(m, RAM_FILE)) return "guest memory can be executed by the host";
 	if (executable && *m->path != '/' && *m->path != '[') return "memory without a file can be executed";
 	if (is_file(m, RAM_FILE) && !inside) return "guest memory is mapped outside of the windows";
-	if (executable && is_file(m, CODE_FILE) && !inside) return "code can be executed outside of code memory";
+	if (executable && !strncmp(m->path, CODE_PATH, strlen(CODE_PATH)) && !inside) return "code can be executed outside of code memory";
 	return NULL;
 }
 

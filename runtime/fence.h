@@ -42,9 +42,9 @@ struct layout {
 	unsigned most_mappings;
 };
 
-/* The memfds of guest memory and of code, as /proc shows them. */
+/* Guest memory's memfd; and what /proc says of anonymous memory that is shared, as code memory is. */
 #define RAM_FILE "guest-ram"
-#define CODE_FILE "code"
+#define CODE_PATH "/dev/zero"
 
 /* Read /proc/PID/maps; a sentence with the line that is wrong, or NULL. `why` holds the sentence. */
 const char *layout_check(const struct layout *l, FILE *maps, char *why, size_t size);

@@ -71,7 +71,7 @@ static const struct span spans[] = {
 
 #define GOOD_LINES \
 	"00010000-100100000 ---p 00000000 00:00 0 \n" \
-	"550000000000-550004000000 r-xs 00000000 00:01 12                         /memfd:code (deleted)\n" \
+	"550000000000-550004000000 r-xs 00000000 00:01 12                         /dev/zero (deleted)\n" \
 	"555555554000-555555580000 r-xp 00000000 08:01 77                         /usr/bin/bt-vmm\n" \
 	"555555580000-5555555a0000 rw-p 00000000 00:00 0                          [heap]\n" \
 	"7e0000000000-7e0080010000 ---p 00000000 00:00 0 \n" \
@@ -115,7 +115,7 @@ TEST(layout, damage_is_found)
 		{ "7e0090000000-7e0090001000 rw-s 00000000 00:01 9 /memfd:guest-ramp (deleted)\n", "no guest memory" },
 		{ "00400000-00401000 r--p 00000000 08:01 9 /bin/low\n", "nothing may be" },
 		{ "100000000-100001000 rw-p 00000000 00:00 0 \n", "nothing may be" },
-		{ "7d0000000000-7d0000001000 r-xs 00000000 00:01 12 /memfd:code (deleted)\n", "outside of code memory" },
+		{ "7d0000000000-7d0000001000 r-xs 00000000 00:01 12 /dev/zero (deleted)\n", "outside of code memory" },
 		{ "rubbish\n", "cannot be read" },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
