@@ -86,7 +86,7 @@ struct guest_mem {
 	int32_t disp;
 	uint8_t size;         /* bytes */
 	bool write;           /* or read and write */
-	bool keeps;           /* a write that needs what was there: it reads too, or stores but some of the bytes */
+	bool keeps;           /* a write that needs what was there: it reads too, or may store but some of the bytes */
 	bool flush;           /* as a read, but code that can only run may be flushed (vol. 2, CLFLUSH) */
 };
 struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op);
