@@ -84,6 +84,8 @@ def check_files(data, folder):
     source.write_text(json.dumps(data))
     done = run('--from', source, '--json', '-')
     report('--from and --json - give back what --json wrote', json.loads(done.stdout), data)
+    best = {row['name']: row['ratios'] for row in json.loads(run('--from', source, '--best', '--json', '-').stdout)['rows']}
+    report('--best compares the least of the rounds', best['integer']['bt-vmm/native'], 1.0)
     done = run('--from', source, '--chart', picture)
     report('--chart ends well', done.returncode, 0)
     tree = xml.dom.minidom.parse(str(picture))

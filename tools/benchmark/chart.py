@@ -58,7 +58,7 @@ def legend(report):
     yield text(16, 26, 'Times as fast as QEMU\'s TCG', size=16, weight='bold')
     host = report.host
     if host:
-        yield text(16, 44, f'{host["processor"]}, {host["processors"]} processors; medians of {report.rounds}; {host["date"]}', size=11, fill='#666666')
+        yield text(16, 44, f'{host["processor"]}, {host["processors"]} processors; {"best" if report.samples.best else "medians"} of {report.rounds}; {host["date"]}', size=11, fill='#666666')
     x = WIDTH - 300
     yield f'<rect x="{x}" y="16" width="22" height="12" fill="{FASTER}"/>' + text(x + 28, 26, 'bt-vmm')
     yield f'<rect x="{x + 90}" y="16" width="22" height="12" fill="{SLOWER}"/>' + text(x + 118, 26, 'slower')

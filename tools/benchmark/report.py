@@ -29,14 +29,14 @@ class Report:
         self.host = host or {}
 
     @classmethod
-    def of_data(cls, data):
-        samples = Samples({row['name']: row['samples'] for row in data['rows']})
+    def of_data(cls, data, best=False):
+        samples = Samples({row['name']: row['samples'] for row in data['rows']}, best)
         return cls(samples, rounds=data['rounds'], problems=data['problems'], host=data['host'])
 
     def limits(self, row):
         """(what, got, at most) for everything that the row is to reach and that was measured."""
-        ratio, median = self.samples.ratio, self.samples.median
-        value, native = median(row.name, 'bt-vmm'), median(row.name, 'native')
+        ratio, value_of = self.samples.ratio, self.samples.value
+        value, native = value_of(row.name, 'bt-vmm'), value_of(row.name, 'native')
         over = native if row.over_native else 0
         found = [('native', ratio(row.name, 'bt-vmm', 'native'), row.native), ('TCG', ratio(row.name, 'bt-vmm', 'tcg'), row.tcg),
                  ('2006', None if value is None or over is None else value - over, row.mark), ('aim', value, row.aim)]
@@ -59,7 +59,7 @@ class Report:
         title = f'{group.title}, {group.unit}' if group.unit else group.title
         yield f'{title:{WIDTH + 2}}' + ''.join(f'{who:>10}' for who in WHO) + ''.join(f'{f"{a}/{b}":>15}' for a, b in PAIRS) + '   missed'
         for row in group.rows:
-            cells = ''.join(f'{number(self.samples.median(row.name, who)):>10}' for who in WHO)
+            cells = ''.join(f'{number(self.samples.value(row.name, who)):>10}' for who in WHO)
             yield f'  {row.name:{WIDTH}}{cells}{self.ratios([row.name])}   {self.verdict(row)}'.rstrip()
         names = [row.name for row in group.rows]
         if group.mean or group.key == 'kernel':

@@ -5,19 +5,22 @@ import statistics
 
 
 class Samples:
-    def __init__(self, rows=None):
+    """`best`: the least of the rounds stands for all, where a machine has other things to do; else the median."""
+
+    def __init__(self, rows=None, best=False):
         self.rows = rows or {}
+        self.best = best
 
     def add(self, row, who, value):
         if value is not None:
             self.rows.setdefault(row, {}).setdefault(who, []).append(value)
 
-    def median(self, row, who):
+    def value(self, row, who):
         values = self.rows.get(row, {}).get(who)
-        return statistics.median(values) if values else None
+        return (min if self.best else statistics.median)(values) if values else None
 
     def ratio(self, row, a, b):
-        a, b = self.median(row, a), self.median(row, b)
+        a, b = self.value(row, a), self.value(row, b)
         return a / b if a is not None and b else None
 
     def mean_ratio(self, rows, a, b):
