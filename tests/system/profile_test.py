@@ -15,7 +15,8 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from serial_guest import ROOT, Tap  # noqa: E402
+from serial_guest import ROOT  # noqa: E402
+from tap import Tap  # noqa: E402
 
 SVG = '{http://www.w3.org/2000/svg}'
 TITLE = re.compile(r'(.*) \((\d+) samples, [\d.]+%\)', re.DOTALL)
@@ -130,6 +131,13 @@ def perf_works():
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
 
 
+def remove_maps():
+    """Those that the walk-through left for perf."""
+    for path in Path('/tmp').glob('perf-*.map'):
+        if path.stat().st_uid == os.geteuid() and HOT in path.read_text(errors='replace'):
+            path.unlink()
+
+
 class WalkThrough:
     """The document's lines, run by one shell. What each prints is kept under the line."""
 
@@ -197,6 +205,7 @@ def main():
         no_perf = None if perf_works() else 'perf does not work here'
         (folder / 'walk').mkdir()
         walk = WalkThrough(vmm, folder / 'walk', not no_perf)
+        remove_maps()
         case('walk-through: every line succeeds', check_ends, walk)
         case('walk-through: flame graph', check_walk_profile, walk)
         case('walk-through: counts', check_walk_stats, walk)
