@@ -43,20 +43,19 @@
 #define VCPU_RETURN_RSP 112
 #define VCPU_TABLES 120
 #define VCPU_RESUME_PC 128
-#define VCPU_JUMP_TAG 136
+#define VCPU_JUMPS 136
 #define VCPU_JUMP_MASK 144
-#define VCPU_JUMPS 152
-#define VCPU_WINDOW 160
+#define VCPU_WINDOW 152
 #define VCPU_XMM 448
 /* Ditto, and of what they point to, that crossing.S uses. */
-#define VCPU_CS 184
-#define VCPU_SS 200
+#define VCPU_CS 176
+#define VCPU_SS 192
 #define VCPU_EFLAGS 40
 #define VCPU_IF_FLAG 44
-#define VCPU_SYSENTER_ESP 364
-#define VCPU_SYSENTER_EIP 368
-#define VCPU_MODE 408
-#define VCPU_CPL 412
+#define VCPU_SYSENTER_ESP 356
+#define VCPU_SYSENTER_EIP 360
+#define VCPU_MODE 400
+#define VCPU_CPL 404
 #define VCPU_SYSENTER 1680
 #define VCPU_SYSEXIT 1768
 #define VCPU_RUNTIME 1864
@@ -67,7 +66,7 @@
 #define CROSSING_NEG_CONTEXT 16
 #define CROSSING_FROM_VIEW 24
 #define CROSSING_VIEW 32
-#define CROSSING_JUMP_TAG 40
+#define CROSSING_JUMPS 40
 #define CROSSING_EMPTY_RSP 48
 #define CROSSING_CS 56
 #define CROSSING_SS 72
@@ -75,7 +74,6 @@
 #define VIEW_WINDOW 8
 #define VIEW_RETURN_RSP 32
 #define VIEW_RETURN_CONTEXT 40
-#define VIEW_JUMPS 48
 #define RUNTIME_VIEW 8
 #define RUNTIME_WINDOW 16
 

@@ -29,14 +29,11 @@ struct guest_fault {
 	uint32_t cr2; /* for #PF */
 };
 
-/* One slot of a view's inline indirect-branch lookup. The key is negated, so that emitted code compares it by adding with a flag-free
- * `lea` and testing for zero: EIP in the low half, vcpu.jump_tag in the high one. A tag stands for a mode and for the code pages that the
- * view had when the slot was filled; it is never zero, so an empty slot matches nothing. */
-struct jump_slot {
-	uint64_t neg_key;
-	host_pc_t host_pc;
-};
+/* The inline lookup of indirect branches: a table of host PCs, one for each context and view, indexed by some bits of the target's EIP. What
+ * is jumped to compares the target, in R8D, with its own EIP: a block's pad, or the way to C where the slot is empty. */
 #define JUMP_SLOTS 4096u
+#define JUMP_MASK 0x3FFCu
+static inline uint32_t jump_index(uint32_t eip) { return (eip & JUMP_MASK) >> 2; }
 
 /* vcpu.shadow_interrupts. MOV SS and POP SS hold off debug exceptions too (vol. 3, 6.8.3). */
 #define SHADOW_STI 1
@@ -56,7 +53,7 @@ struct crossing {
 	uint32_t context, neg_context; /* of that one's landing pads: see runtime/context.c */
 	uint32_t pad;
 	uint64_t from_view, view; /* struct shadow_view * */
-	uint64_t jump_tag;
+	host_pc_t *jumps;      /* the table of its inline lookup */
 	uint64_t empty_rsp;    /* of the view's return stack without predictions */
 	struct segment cs, ss;
 };
@@ -81,9 +78,9 @@ struct vcpu {
 	uint64_t tables;      /* R14: current view's tables, + ABI_TABLES_BIAS */
 	uint64_t resume_pc;   /* host PC to go on at */
 
-	uint64_t jump_tag;    /* << 32 */
-	uint64_t jump_mask;   /* which bits of an EIP index the slots: JUMP_SLOTS - 1 */
-	struct jump_slot *jumps; /* the current view's */
+	host_pc_t *jumps;     /* the table of the current context and view */
+	uint32_t jump_mask;   /* JUMP_MASK */
+	uint32_t pad1;
 	uint8_t *window;      /* R15 */
 	struct segment seg[SEG_COUNT];
 	struct segment ldtr, tr;

@@ -22,7 +22,8 @@ struct block {
 	uint32_t guest_length;
 	uint32_t mode;
 	uint32_t instructions;
-	host_pc_t host_pc;  /* entry */
+	host_pc_t host_pc;  /* where its code begins */
+	uint32_t body;      /* where links enter it, behind the pad on which the inline lookup lands; 0: it has none */
 	uint32_t host_length;
 	uint32_t row_count;
 	uint32_t slot_count;

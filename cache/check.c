@@ -56,7 +56,7 @@ static const char *check_incoming(struct cache *c, const struct entry *e, uint32
 		const struct block *from = &l->from->b;
 		uint32_t slot = (uint32_t)(l - l->from->chain);
 		MUST(slot < from->slot_count, "a link is none of its block's slots");
-		MUST(links_target(c, from, slot) == e->b.host_pc, "a linked branch does not go to its target");
+		MUST(links_target(c, from, slot) == e->b.host_pc + e->b.body, "a linked branch does not go to its target");
 		const struct link_slot *s = &from->slots[slot];
 		uint32_t exec = links_exec_value(s, entry_gfn(e));
 		MUST(!s->exec_offset || !memcmp(cache_writable(c, from->host_pc + s->exec_offset), &exec, 4),

@@ -64,7 +64,7 @@ void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block
 	if (l->at) unchain(l);
 	chain(l, target);
 	if (s->exec_offset) patch(c, from->host_pc + s->exec_offset, links_exec_value(s, entry_gfn(target)));
-	patch_branch(c, from, s, to->host_pc);
+	patch_branch(c, from, s, to->host_pc + to->body);
 	c->stats->links++;
 }
 

@@ -108,7 +108,7 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 	struct block what = {
 		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
 		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
-		.host_length = out->code_length, .row_count = out->row_count, .slot_count = out->slot_count,
+		.host_length = out->code_length, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
 		.rows = out->rows, .slots = (struct link_slot *)out->slots,
 	};
 	struct block *b = cache_commit(r->cache, &what, out->code_length);
@@ -199,6 +199,8 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
 		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
+
+	in.pad = in.stubs.lookup != in.stubs.lookup_slow && !(mode & (MODE_ONE | MODE_THUNK));
 	uint64_t start = now_ns();
 	int err = 0;
 	r->translating = true;

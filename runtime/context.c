@@ -14,7 +14,6 @@ static void change_view(struct runtime *r, struct shadow_view *view)
 		r->view->return_rsp = v->return_rsp;
 	r->view = view;
 	v->return_rsp = view->return_rsp;
-	v->jumps = view->jumps;
 }
 
 bool context_use_view(struct runtime *r)
@@ -52,7 +51,7 @@ uint16_t *context_bucket(struct runtime *r, const struct code_context *c)
 	}
 }
 
-/* Slots of the inline lookup are valid for a context and for the view's code pages as they are; landing pads stand for one context, and are
+/* Tables of the inline lookup are valid for a context and for the view's code pages as they are; landing pads stand for one context, and are
  * forgotten when another begins. */
 bool context_match(struct runtime *r, uint32_t mode)
 {
@@ -62,7 +61,7 @@ bool context_match(struct runtime *r, uint32_t mode)
 
 	if (!number)
 		return false;
-	r->v->jump_tag = (uint64_t)(r->view->jump_epoch * CONTEXT_TAGS + number - 1) << 32;
+	jumps_select(r, r->view, number - 1);
 	if (r->view->return_context != number - 1) {
 		return_stack_reset(r, r->view);
 		r->view->return_context = number - 1;

@@ -1,8 +1,8 @@
 /* SYSENTER and SYSEXIT again as C did them last, from the same mode and EFLAGS (struct crossing): no C, no dispatcher. Emitted code jumps here as it does
  * to entry_callout, where this goes if anything is as it was not; what then cannot be looked up leaves with EXIT_LOOKUP.
  *
- * Flag-free. Guest ECX is parked in R10 to the end: the lookup takes it from there. A kick on the way is seen by the test at the end; one behind that finds
- * the PC at entry_crossing_end, an indirect exit like any other. */
+ * Flag-free. Guest ECX is parked in R10 to the end. A kick on the way is seen by the test at the end; one behind that finds the PC behind
+ * entry_crossing_parked, an indirect exit like any other. */
 #include "base/abi.h"
 
 	.text
@@ -48,10 +48,8 @@
 	mov VIEW_TABLES(%r11), %r14
 	lea ABI_TABLES_BIAS(%r14), %r14
 	mov %r14, VCPU_TABLES(%r13)
-	mov VIEW_JUMPS(%r11), %r8
+	mov \crossing + CROSSING_JUMPS(%r13), %r8
 	mov %r8, VCPU_JUMPS(%r13)
-	mov \crossing + CROSSING_JUMP_TAG(%r13), %r8
-	mov %r8, VCPU_JUMP_TAG(%r13)
 	.endm
 
 not_known:
@@ -73,12 +71,15 @@ entry_sysenter:
 leave_by_lookup:
 	lea (%r15, %r12), %r12
 	mov VCPU_KICK(%r13), %ecx
-	jecxz entry_crossing_end
+	.globl entry_crossing_parked
+entry_crossing_parked:
+	jecxz 1f
 	mov %r10, %rcx
 	jmp entry_lookup_slow
+1:	mov %r10, %rcx
+	jmp entry_lookup
 	.globl entry_crossing_end
 entry_crossing_end:
-	jmp entry_lookup_parked
 
 	.globl entry_sysexit
 	.p2align 5

@@ -131,11 +131,8 @@ static void connect(struct runtime *r, struct block *b)
 
 	if (from && may_link(from, r->link_slot, b) && may_chain(r, b))
 		cache_link(r->cache, from, (uint32_t)r->link_slot, b);
-	else if (!from && may_chain(r, b)) {
-		struct jump_slot *slot = &r->v->jumps[b->eip & (JUMP_SLOTS - 1)];
-		*slot = (struct jump_slot){.neg_key = 0u - (r->v->jump_tag | b->eip), .host_pc = b->host_pc};
-		r->stats.jump_fills++;
-	}
+	else if (!from && b->body && may_chain(r, b))
+		jumps_fill(r, b);
 }
 
 static bool deliver(struct runtime *r, bool delivered)
@@ -242,7 +239,7 @@ static host_pc_t enter(struct runtime *r, struct block *b)
 	r->single_step = (b->mode & MODE_TF) != 0;
 	r->alone.running = (b->mode & MODE_ONE) != 0;
 	r->alone.eip = b->eip;
-	return b->host_pc;
+	return b->host_pc + b->body;
 }
 
 #define DR6_BS 0x4000u
@@ -302,15 +299,16 @@ static bool boundary(struct runtime *r)
 	return !r->ended;
 }
 
-/* Where nothing is to be linked, the slots of the inline lookup answer first: gates, returns from them, interrupted code. */
+/* Where nothing is to be linked, the inline lookup answers first: gates, returns from them, interrupted code. It comes back if it does not know. */
 static host_pc_t known_target(const struct runtime *r)
 {
-	const struct vcpu *v = r->v;
-	const struct jump_slot *slot = &v->jumps[v->eip & (JUMP_SLOTS - 1)];
+	struct vcpu *v = r->v;
+	host_pc_t pc = v->jumps[jump_index(v->eip)];
 
-	if (r->link_from || r->observer || slot->neg_key + (v->jump_tag | v->eip))
+	if (r->link_from || r->observer || v->exit_kind == EXIT_LOOKUP || pc == (host_pc_t)entry_lookup_slow)
 		return 0;
-	return slot->host_pc;
+	v->scratch[0] = v->eip;
+	return pc;
 }
 
 static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
@@ -420,7 +418,7 @@ static host_pc_t answer_interruption(struct runtime *r)
 	const struct side_row *row = &at;
 
 	r->stats.kicks++;
-	if ((pc >= (host_pc_t)entry_lookup_parked && pc < (host_pc_t)entry_lookup_unparked) || pc == (host_pc_t)entry_crossing_end) {
+	if (pc >= (host_pc_t)entry_crossing_parked && pc < (host_pc_t)entry_crossing_end) {
 		at.undo = UNDO_TARGET_R8_RCX;
 	} else if (pc == (host_pc_t)entry_underflow) {
 		/* The bottom entry was popped: stay on it. */

@@ -163,28 +163,13 @@ done:
 	pop %rbx
 	ret
 
-	/* The inline lookup: R8D = EIP in a flat CS. Flag-free: guest ECX is parked in R10, keys are negated and jrcxz decides. */
+	/* The inline lookup, as emitted code has it at each indirect branch: R8D = EIP. */
 	.p2align 5
 	.globl entry_lookup
 entry_lookup:
-	mov %rcx, %r10
-	.globl entry_lookup_parked
-entry_lookup_parked:
 	pextl VCPU_JUMP_MASK(%r13), %r8d, %r9d
-	lea (%r9, %r9), %r9
 	mov VCPU_JUMPS(%r13), %r11
-	lea (%r11, %r9, 8), %r9
-	mov (%r9), %rcx
-	lea (%rcx, %r8), %rcx
-	mov VCPU_JUMP_TAG(%r13), %r11
-	lea (%rcx, %r11), %rcx
-	jrcxz 1f
-	mov %r10, %rcx
-	jmp entry_lookup_slow
-1:	mov %r10, %rcx
-	.globl entry_lookup_unparked
-entry_lookup_unparked:
-	jmp *8(%r9)
+	jmp *(%r11, %r9, 8)
 
 	/* The bottom of a return stack: the prediction ran out. Stay on it. */
 	.globl entry_underflow

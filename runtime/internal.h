@@ -24,10 +24,9 @@
 void entry_run(struct vcpu *v, host_pc_t pc);
 host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exit switch */
 extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
-	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[],
-	entry_lookup_parked[], entry_lookup_unparked[];
+	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[];
 /* crossing.S */
-extern const char entry_sysenter[], entry_sysexit[], entry_crossing_end[];
+extern const char entry_sysenter[], entry_sysexit[], entry_crossing_parked[], entry_crossing_end[];
 
 /* A write that a thunk does on RAM or on a bounce buffer, to be finished when it comes back. */
 struct completion {
@@ -69,8 +68,16 @@ struct code_context {
 	uint32_t cs_base, cs_end; /* cs_end: as a block's */
 };
 #define CONTEXT_TAGS 1024u
-#define JUMP_EPOCHS (1u << 22) /* times CONTEXT_TAGS: what fits vcpu.jump_tag */
 #define PROFILE_NS 1009000u /* --profile: time between samples, out of step with anybody's clock */
+
+struct jump_table {
+	uint64_t epoch;            /* the view's when it was made; 0: never */
+	uint32_t context;
+	uint32_t filled;           /* so many slots are not empty, and the log says which; larger than the log: it does not */
+	uint16_t log[64];
+	host_pc_t slots[JUMP_SLOTS];
+};
+#define JUMP_TABLES 4u         /* a view's */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
 
 /* --chaos=check: since the last check. */
@@ -116,7 +123,7 @@ struct runtime {
 	struct code_context contexts[CONTEXT_TAGS]; /* those met so far; an index is part of a tag */
 	unsigned context_count;
 	uint16_t context_buckets[2 * CONTEXT_TAGS]; /* open hashing: index + 1, or 0 */
-	uint32_t jump_epoch;       /* the last one given to a view */
+	uint64_t jump_epoch;       /* the last one given to a view */
 	uint64_t code_epoch;       /* grows when blocks die or a view loses code pages: host PCs held across a callout are void */
 
 	uint8_t **soft_bits;       /* per frame: instructions that are emitted soft, or NULL */
@@ -197,6 +204,13 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row);
 /* Ditto for code that is left there. An instruction that has not run yet still owes what its entry had spent: an interrupt shadow, RF; a trap
  * behind it is not due. */
 void dispatch_stop(struct vcpu *v, const struct side_row *row);
+
+/* jumps.c: the tables of the inline lookup. Zeroed ones have been made; the vCPU goes on with this context's; the block is to be found in it,
+ * or nowhere any more. */
+void jumps_init(struct jump_table *tables);
+void jumps_select(struct runtime *r, struct shadow_view *view, uint32_t context);
+void jumps_fill(struct runtime *r, const struct block *b);
+void jumps_forget(struct shadow_view *view, const struct block *b);
 
 /* context.c: what a host PC stands for beside the EIP. Both false if that takes more than they may do: see quick.c. */
 /* Make the view of the current privilege level the one that translated code runs in. It must have its return stack and lookup slots. */

@@ -55,7 +55,7 @@ static void note_crossing(struct vcpu *v, struct crossing *c, uint32_t mode, con
 		return;
 	*c = (struct crossing){
 		.neg_mode = 0u - mode, .neg_eflags = 0u - v->eflags, .mode = v->mode, .context = view->return_context, .neg_context = 0u - view->return_context,
-		.from_view = (uint64_t)from, .view = (uint64_t)view, .jump_tag = v->jump_tag, .empty_rsp = view->return_top - 8, .cs = v->seg[SEG_CS],
+		.from_view = (uint64_t)from, .view = (uint64_t)view, .jumps = v->jumps, .empty_rsp = view->return_top - 8, .cs = v->seg[SEG_CS],
 		.ss = v->seg[SEG_SS],
 	};
 }

@@ -21,12 +21,10 @@ _Static_assert(offsetof(struct vcpu, c_rsp) == VCPU_C_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, return_rsp) == VCPU_RETURN_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, tables) == VCPU_TABLES, "entry.S");
 _Static_assert(offsetof(struct vcpu, resume_pc) == VCPU_RESUME_PC, "entry.S");
-_Static_assert(offsetof(struct vcpu, jump_tag) == VCPU_JUMP_TAG, "entry.S");
 _Static_assert(offsetof(struct vcpu, jump_mask) == VCPU_JUMP_MASK, "entry.S");
 _Static_assert(offsetof(struct vcpu, xmm) == VCPU_XMM, "entry.S");
 _Static_assert(offsetof(struct vcpu, jumps) == VCPU_JUMPS, "entry.S");
 _Static_assert(offsetof(struct vcpu, window) == VCPU_WINDOW, "entry.S");
-_Static_assert(sizeof(struct jump_slot) == 16, "entry.S");
 
 _Static_assert(offsetof(struct vcpu, seg[SEG_CS]) == VCPU_CS, "crossing.S");
 _Static_assert(offsetof(struct vcpu, seg[SEG_SS]) == VCPU_SS, "crossing.S");
@@ -46,7 +44,7 @@ _Static_assert(offsetof(struct crossing, context) == CROSSING_CONTEXT, "crossing
 _Static_assert(offsetof(struct crossing, neg_context) == CROSSING_NEG_CONTEXT, "crossing.S");
 _Static_assert(offsetof(struct crossing, from_view) == CROSSING_FROM_VIEW, "crossing.S");
 _Static_assert(offsetof(struct crossing, view) == CROSSING_VIEW, "crossing.S");
-_Static_assert(offsetof(struct crossing, jump_tag) == CROSSING_JUMP_TAG, "crossing.S");
+_Static_assert(offsetof(struct crossing, jumps) == CROSSING_JUMPS, "crossing.S");
 _Static_assert(offsetof(struct crossing, empty_rsp) == CROSSING_EMPTY_RSP, "crossing.S");
 _Static_assert(offsetof(struct crossing, cs) == CROSSING_CS, "crossing.S");
 _Static_assert(offsetof(struct crossing, ss) == CROSSING_SS, "crossing.S");
@@ -54,7 +52,6 @@ _Static_assert(offsetof(struct shadow_view, tables) == VIEW_TABLES, "crossing.S"
 _Static_assert(offsetof(struct shadow_view, window) == VIEW_WINDOW, "crossing.S");
 _Static_assert(offsetof(struct shadow_view, return_rsp) == VIEW_RETURN_RSP, "crossing.S");
 _Static_assert(offsetof(struct shadow_view, return_context) == VIEW_RETURN_CONTEXT, "crossing.S");
-_Static_assert(offsetof(struct shadow_view, jumps) == VIEW_JUMPS, "crossing.S");
 _Static_assert(offsetof(struct runtime, view) == RUNTIME_VIEW && offsetof(struct runtime, window) == RUNTIME_WINDOW, "crossing.S");
 
 #define VCPU_MEMORY ((sizeof(struct vcpu) + PAGE_MASK) & ~(size_t)PAGE_MASK)
@@ -137,11 +134,7 @@ static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
 
 static void forget_jump(void *ctx, struct shadow_view *view)
 {
-	const struct block *b = ctx;
-	struct jump_slot *slot = view->jumps ? &view->jumps[b->eip & (JUMP_SLOTS - 1)] : NULL;
-
-	if (slot && slot->host_pc == b->host_pc)
-		*slot = (struct jump_slot){0};
+	jumps_forget(view, ctx);
 }
 
 static void forget_returns(void *ctx, struct shadow_view *view)
@@ -277,7 +270,7 @@ int runtime_create(struct runtime **out, const struct runtime_config *config, ch
 	r->ram_fd = -1;
 	r->v->stats = &r->stats;
 	r->v->runtime = r;
-	r->v->jump_mask = JUMP_SLOTS - 1;
+	r->v->jump_mask = JUMP_MASK;
 	r->v->features = cpu_features_default() ^ config->features_flipped;
 	err = make_parts(r, why, why_size);
 	if (err < 0) {

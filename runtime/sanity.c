@@ -42,19 +42,18 @@ static const char *check_returns(struct runtime *r, const struct shadow_view *vi
 	return *at == (uint64_t)entry_underflow ? NULL : "the bottom of a return stack was overwritten";
 }
 
-/* A slot that may still match leads to a live block, of the tag's context, that the view maps. */
-static const char *check_slot(struct runtime *r, const struct shadow_view *view, const struct jump_slot *slot)
+/* A slot leads to a live block, of the table's context, that the view maps. */
+static const char *check_slot(struct runtime *r, const struct shadow_view *view, const struct jump_table *table, uint32_t at)
 {
-	uint64_t key = 0u - slot->neg_key;
-	uint32_t eip = (uint32_t)key, tag = (uint32_t)(key >> 32), index = tag % CONTEXT_TAGS;
-	const struct code_context *context = &r->contexts[index];
+	const struct code_context *context = &r->contexts[table->context];
+	host_pc_t pc = table->slots[at];
+	const struct block *b = cache_contains(r->cache, pc) ? cache_find_host(r->cache, pc) : NULL;
 
-	if (tag / CONTEXT_TAGS != view->jump_epoch || index >= r->context_count)
+	if (pc == (host_pc_t)entry_lookup_slow)
 		return NULL;
-	const struct block *b = cache_find_host(r->cache, slot->host_pc);
-	if (!b || b->host_pc != slot->host_pc || b->dead)
+	if (!b || b->host_pc != pc || b->dead || !b->body)
 		return "the inline lookup leads to code that is no more";
-	if (b->eip != eip || b->mode != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
+	if (jump_index(b->eip) != at || b->mode != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
 		return "the inline lookup leads to another block's code";
 	const uint32_t *exec = (const uint32_t *)(const void *)(view->tables + ABI_EXEC_TABLE);
 	return exec[b->gva >> PAGE_SHIFT] == (b->gpa >> PAGE_SHIFT) + 1 ? NULL : "the inline lookup leads to code of another frame";
@@ -72,9 +71,9 @@ static void check_view(void *ctx, struct shadow_view *view)
 	if (c->wrong || !view->return_top)
 		return;
 	c->wrong = check_returns(c->r, view);
-	for (unsigned i = 0; i < JUMP_SLOTS && !c->wrong; i++)
-		if (view->jumps[i].neg_key)
-			c->wrong = check_slot(c->r, view, &view->jumps[i]);
+	for (const struct jump_table *t = view->jumps; t < view->jumps + JUMP_TABLES; t++)
+		for (unsigned i = 0; t->epoch == view->jump_epoch && i < JUMP_SLOTS && !c->wrong; i++)
+			c->wrong = check_slot(c->r, view, t, i);
 }
 
 static const char *check_all(struct runtime *r)

@@ -96,7 +96,7 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 	if (b && must_finish(r, b))
 		return; /* its exit sees the flag */
 	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
-	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end) || pc == (uint64_t)entry_crossing_end)
+	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end) || between(pc, entry_crossing_parked, entry_crossing_end))
 		leave_by(r, uc, entry_kick);
 	else if (between(pc, entry_restore_live, entry_restore_end))
 		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)entry_interrupted_live;

@@ -92,7 +92,7 @@ bool view_equip(struct runtime *r, struct shadow_view *view)
 	if (view->return_top)
 		return true;
 	uint8_t *base = fences_alloc(&r->fences, RETURN_STACK + PAGE_SIZE, PROT_NONE);
-	view->jumps = calloc(JUMP_SLOTS, sizeof(struct jump_slot));
+	view->jumps = calloc(JUMP_TABLES, sizeof(struct jump_table));
 	if (!base || !view->jumps || mprotect(base + PAGE_SIZE, RETURN_STACK, PROT_READ | PROT_WRITE)) {
 		r->failure = "no memory for a view's return stack";
 		dispatch_end(r, RUNTIME_HOST_FAILURE);
@@ -100,17 +100,9 @@ bool view_equip(struct runtime *r, struct shadow_view *view)
 	}
 	view->return_top = (uint64_t)base + PAGE_SIZE + RETURN_STACK;
 	plant_underflow(view);
+	jumps_init(view->jumps);
 	view_forget_code(r, view);
 	return true;
-}
-
-static void clear_jumps(void *ctx, struct shadow_view *view)
-{
-	struct runtime *r = ctx;
-
-	if (view->jumps)
-		memset(view->jumps, 0, JUMP_SLOTS * sizeof(struct jump_slot));
-	view->jump_epoch = ++r->jump_epoch;
 }
 
 void view_forget_code(struct runtime *r, struct shadow_view *view)
@@ -120,10 +112,6 @@ void view_forget_code(struct runtime *r, struct shadow_view *view)
 		return;
 	return_stack_reset(r, view);
 	view->jump_epoch = ++r->jump_epoch;
-	if (r->jump_epoch == JUMP_EPOCHS - 256) {
-		r->jump_epoch = 0;
-		shadow_each_view(r->shadow, clear_jumps, r);
-	}
 }
 
 void view_free_code(void *ctx, struct shadow_view *view)
@@ -134,6 +122,7 @@ void view_free_code(void *ctx, struct shadow_view *view)
 		return;
 	fences_free(&r->fences, (uint8_t *)view->return_top - RETURN_STACK - PAGE_SIZE, RETURN_STACK + PAGE_SIZE);
 	free(view->jumps);
+	view->jumps = NULL;
 	view->return_top = 0;
 }
 

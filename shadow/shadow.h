@@ -18,7 +18,7 @@
 
 struct shadow;
 
-struct jump_slot;
+struct jump_table;
 
 /* What emitted code and the runtime need of a view. */
 struct shadow_view {
@@ -27,8 +27,9 @@ struct shadow_view {
 	bool user;
 	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
 	uint32_t return_context;     /* the runtime's: the context whose landing pads are on it */
-	struct jump_slot *jumps;     /* the runtime's: JUMP_SLOTS slots of the inline lookup, or NULL until it makes them */
-	uint32_t jump_epoch;         /* the runtime's: part of what makes them valid */
+	struct jump_table *jumps;    /* the runtime's: tables of the inline lookup, or NULL until it makes them */
+	uint32_t jumps_last;         /* the runtime's: which one the vCPU used last */
+	uint64_t jump_epoch;         /* the runtime's: part of what makes them valid */
 	uint64_t used_ns;    /* the runtime's: processor time sampled in this view; zeroed with the loss of its window or address space */
 };
 

@@ -121,10 +121,19 @@ host_pc_t lookup_stub(const struct translation *t)
 	return t->in->mode & (MODE_ONE | MODE_THUNK) ? t->in->stubs.lookup_slow : t->in->stubs.lookup;
 }
 
-static void exit_indirect(struct translation *t, uint32_t eip)
+/* To the target in R8D, at each site anew: what the processor predicts of it by the past of this branch is its own. */
+static void exit_indirect(struct translation *t, uint32_t eip, bool call)
 {
+	struct emitter *e = &t->e;
+
 	row_add(t, UNDO_TARGET_R8, eip, 0);
-	emit_jmp_to(&t->e, lookup_stub(t));
+	if (lookup_stub(t) == t->in->stubs.lookup_slow) {
+		emit_patch_to(e, call ? emit_call(e) : emit_jmp(e), t->in->stubs.lookup_slow);
+		return;
+	}
+	emit_op(e, &(struct host_op){.opcode = 0xF5, .map = MAP_0F38, .vex = true, .rep = 0xF3, .reg = R9, .vvvv = R8, .rm = NO_REG, .mem = VCPU(jump_mask)});
+	emit_load(e, R11, VCPU(jumps), 8);
+	emit_op(e, &(struct host_op){.opcode = 0xFF, .reg = call ? 2 : 4, .rm = NO_REG, .mem = mem_sum(R11, R9, 8, 0)});
 }
 
 /* The target in R8D has `size` bytes. Only where it may be beyond the limit: not in 16-bit code of 64 KiB. */
@@ -168,7 +177,7 @@ bool emit_jump(struct translation *t, const struct insn *insn)
 	load_target(t, insn);
 	if (t->esp)
 		esp_set(t, REG_GUEST_ESP, 0);
-	exit_indirect(t, insn->eip);
+	exit_indirect(t, insn->eip, false);
 	return true;
 }
 
@@ -241,9 +250,9 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 	return true;
 }
 
-/* What a host return lands on: is R8D, the guest's return address, the one that this pad stands for? If so the block goes on. Flag-free even
- * where this block kills the flags: if it is another return, they are live there. */
-static void landing_pad(struct translation *t, uint32_t return_eip)
+/* What a host return or the inline lookup lands on: is R8D, the target's EIP, the one that this pad stands for? If so the block goes on.
+ * Flag-free even where this block kills the flags: if it is another target, they are live there. */
+static struct cold *landing_pad(struct translation *t, uint32_t return_eip)
 {
 	struct emitter *e = &t->e;
 
@@ -253,10 +262,18 @@ static void landing_pad(struct translation *t, uint32_t return_eip)
 	row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
 	emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
 	uint32_t match = emit_jrcxz(e);
-	cold_add(t, COLD_LOOKUP, emit_jmp(e), return_eip)->unpark = true;
+	struct cold *other = cold_add(t, COLD_LOOKUP, emit_jmp(e), return_eip);
+	other->unpark = true;
 	emit_patch8(e, match);
 	emit_mov64(e, RCX, R10);
 	row_add(t, UNDO_NONE, return_eip, 0);
+	return other;
+}
+
+/* The lookup has led here: asking it again would, too. */
+void emit_entry_pad(struct translation *t)
+{
+	landing_pad(t, t->in->eip)->slow = true;
 }
 
 static void store_return_address(struct translation *t, const struct insn *insn, unsigned size)
@@ -300,20 +317,23 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 	unsigned size = return_size(insn);
 
 	load_target(t, insn);
-	emit_store(&t->e, VCPU(spill), R8, 4);
-	struct host_mem to = stack_push_mem(t, insn, size);
-	/* The target may lie where the return address goes: once that is stored there is no beginning anew. */
-	if (to.index == R8) {
-		emit_mov(&t->e, R9, R8);
-		to.index = R9;
+	if (stack_is_plain(t, insn)) {
+		emit_store_imm(&t->e, stack_push_mem(t, insn, size), next_of(insn), size);
+	} else {
+		emit_store(&t->e, VCPU(spill), R8, 4);
+		struct host_mem to = stack_push_mem(t, insn, size);
+		/* The target may lie where the return address goes: once that is stored there is no beginning anew. */
+		if (to.index == R8) {
+			emit_mov(&t->e, R9, R8);
+			to.index = R9;
+		}
+		emit_load(&t->e, R8, VCPU(spill), 4);
+		emit_store_imm(&t->e, to, next_of(insn), size);
 	}
-	emit_load(&t->e, R8, VCPU(spill), 4);
-	emit_store_imm(&t->e, to, next_of(insn), size);
 	/* From here on the instruction is done but for ESP. */
 	row_add(t, UNDO_CALL, insn->eip, row_size(size));
 	esp_set(t, REG_GUEST_ESP, -(int32_t)size);
-	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
-	emit_call_to(&t->e, lookup_stub(t));
+	exit_indirect(t, insn->eip, true);
 }
 
 bool emit_call_insn(struct translation *t, const struct insn *insn)

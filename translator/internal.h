@@ -42,6 +42,7 @@ struct cold {
 	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALL_EXIT: of the landing pad; COLD_CALLOUT: of what follows */
 	uint32_t word;        /* COLD_CALLOUT: R9D; COLD_RAISE: the vector */
 	bool unpark;          /* guest ECX is in R10 */
+	bool slow;            /* COLD_LOOKUP: straight to C */
 	bool shadow;          /* of the instruction behind an inline STI */
 	int8_t esp;           /* translation.esp where it was left */
 	uint8_t slot;         /* COLD_EXIT: index in out->slots */
@@ -141,6 +142,8 @@ void emit_lea_r11(struct emitter *e, host_pc_t pc);
 
 /* control.c: leave for a known EIP. */
 void emit_exit(struct translation *t, uint32_t eip);
+/* What the inline lookup lands on, at a block's beginning. */
+void emit_entry_pad(struct translation *t);
 /* Where an indirect branch of this mode goes. */
 host_pc_t lookup_stub(const struct translation *t);
 /* The entry of a block that spans two pages: go on only if this view maps the second page to the frame it was made from. */
@@ -149,6 +152,8 @@ void emit_second_page_check(struct translation *t);
 /* stack.c: the parts of push that call and push share: store at ESP - size, without changing ESP. On a 16-bit stack (SS.B = 0) all of
  * these mean SP, and translation.esp stays 0. */
 struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size);
+/* Is that one instruction, with no other register changed? */
+bool stack_is_plain(const struct translation *t, const struct insn *insn);
 /* The stack's top, `disp` bytes on. */
 struct guest_mem stack_top(const struct translation *t, int32_t disp, unsigned size, bool write);
 /* A push (or pop) of so many bytes changes guest ESP, now or with the next esp_flush, and the instruction is done; `next` is the one behind

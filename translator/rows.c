@@ -92,7 +92,7 @@ static void lookup_emit(struct translation *t, const struct cold *c)
 		emit_mov64(&t->e, RCX, R10);
 		row_add(t, UNDO_TARGET_R8, c->eip, 0);
 	}
-	emit_jmp_to(&t->e, lookup_stub(t));
+	emit_jmp_to(&t->e, c->slow ? t->in->stubs.lookup_slow : lookup_stub(t));
 }
 
 /* The rare side of an instruction that otherwise runs inline. */
@@ -126,7 +126,7 @@ void cold_emit_all(struct translation *t)
 	for (uint32_t i = 0; i < t->cold_count; i++) {
 		const struct cold *c = &t->cold[i];
 
-		t->shadow = c->shadow;
+		t->shadow = c->shadow && c->kind != COLD_EXIT;
 		t->shadow_eip = c->eip;
 		t->esp = c->esp;
 		t->esp_near = false;

@@ -102,6 +102,11 @@ void esp_add(struct translation *t, uint32_t next, int32_t by)
 	esp_set(t, REG_GUEST_ESP, by);
 }
 
+bool stack_is_plain(const struct translation *t, const struct insn *insn)
+{
+	return !is_narrow(t) && MODE_SEG(t->in->mode, SEG_SS) == MODE_SEG_FLAT && !access_is_soft(t, insn);
+}
+
 struct host_mem stack_push_mem(struct translation *t, const struct insn *insn, unsigned size)
 {
 	struct guest_mem m = stack_top(t, -(int32_t)size, size, true);

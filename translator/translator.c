@@ -83,6 +83,9 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	err = scan(t);
 	if (err)
 		return err;
+	if (in->pad)
+		emit_entry_pad(t);
+	out->body = emit_offset(&t->e);
 	if (in->gfn2 != GFN_NONE)
 		emit_second_page_check(t);
 	emit_body(t);

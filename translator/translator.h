@@ -10,7 +10,7 @@
 /* Addresses of the runtime's stubs that emitted code jumps to; all within 2 GiB of the code. */
 struct translator_stubs {
 	host_pc_t chain;    /* EXIT_CHAIN */
-	host_pc_t lookup;   /* the inline lookup of this mode's CPL: R8D = EIP; jumps to the target or leaves with EXIT_LOOKUP */
+	host_pc_t lookup;   /* the inline lookup: R8D = EIP; jumps to a pad or leaves with EXIT_LOOKUP. If it is lookup_slow, none is emitted either */
 	host_pc_t lookup_slow; /* EXIT_LOOKUP at once: R8D = EIP */
 	host_pc_t callout;  /* EXIT_CALLOUT */
 	host_pc_t soft;     /* EXIT_SOFT */
@@ -31,6 +31,7 @@ struct translator_input {
 	const uint8_t *soft_bits;
 	/* Of a block whose bytes span two pages, the frame of the second, which its entry compares with the exec table; else GFN_NONE. */
 	gfn_t gfn2;
+	bool pad;              /* begin with a pad, on which the inline lookup lands: it compares R8D with `eip` */
 	struct translator_stubs stubs;
 	uint8_t *code;         /* write here; runs at code_pc */
 	host_pc_t code_pc;
@@ -49,6 +50,7 @@ enum translator_end {
 
 struct translator_output {
 	uint32_t code_length;
+	uint32_t body;              /* where links enter: behind the pad; 0 without one */
 	uint32_t guest_length;      /* bytes of guest code that the block's meaning depends on */
 	uint32_t instructions;
 	enum translator_end end;

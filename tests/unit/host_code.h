@@ -365,6 +365,12 @@ static inline bool host_check_exit(struct host_code *c, uint32_t n)
 	return i->target != stubs->chain || host_check_chain_exit(c, n);
 }
 
+/* An indirect jump or call, whose operand host_code_access.h looks at. */
+static inline bool host_looks_up(const struct host_insn *i)
+{
+	return !i->branches && i->d.opcode == 0xFF && i->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && i->op[0].mem.base == ZYDIS_REGISTER_R11;
+}
+
 static inline bool host_ends(const struct host_insn *i)
 {
 	return i->d.mnemonic == ZYDIS_MNEMONIC_JMP || i->d.mnemonic == ZYDIS_MNEMONIC_RET;
@@ -444,7 +450,7 @@ static inline bool host_check_insn(struct host_code *c, uint32_t n)
 		return host_refuse(c, i->at, "an instruction that is not on the list");
 	if (!host_prefixes_allowed(i))
 		return host_refuse(c, i->at, "a stray prefix");
-	if (transfers && !i->branches && !(i->d.opcode == 0xC3 && i->d.length == 1))
+	if (transfers && !i->branches && !host_looks_up(i) && !(i->d.opcode == 0xC3 && i->d.length == 1))
 		return host_refuse(c, i->at, "an indirect transfer");
 	for (unsigned k = 0; k < i->d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &i->op[k];

@@ -73,7 +73,9 @@ static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisD
 	bool writes = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 	bool scratch = HOST_FIELD(spill), flag = HOST_FIELD(if_flag) || HOST_FIELD(df_flag);
 	bool low_flags = host_vcpu_field_is(disp, size, offsetof(struct vcpu, eflags), 2);
-	bool written = scratch || flag || HOST_FIELD(eip), read = scratch || flag || HOST_FIELD(eflags) || low_flags || HOST_FIELD(intr);
+	bool lookup = (c->insn[n].d.mnemonic == ZYDIS_MNEMONIC_PEXT && HOST_FIELD(jump_mask)) ||
+		      (host_writes(&c->insn[n], ZYDIS_REGISTER_R11) && HOST_FIELD(jumps));
+	bool written = scratch || flag || HOST_FIELD(eip), read = lookup || scratch || flag || HOST_FIELD(eflags) || low_flags || HOST_FIELD(intr);
 	bool segment = in_segments >= 0 && in_segments < (int64_t)(SEG_COUNT * sizeof(struct segment)) &&
 		       ((in_segments % sizeof(struct segment) == offsetof(struct segment, base) && size == 4) ||
 			(in_segments % sizeof(struct segment) == offsetof(struct segment, limit) && size == 4) ||
@@ -312,6 +314,21 @@ static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
 	return cut || host_refuse(c, i->at, "a bit offset that may leave its operand");
 }
 
+/* pext r9d, r8d, [jump_mask]; mov r11, [jumps]; jmp or call [r11 + r9 * 8]: to a pad, or to C. */
+static inline bool host_check_lookup(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n];
+	bool transfers = (i->d.mnemonic == ZYDIS_MNEMONIC_JMP || i->d.mnemonic == ZYDIS_MNEMONIC_CALL) && i->d.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+	bool whole = n >= 2 && i[-1].d.mnemonic == ZYDIS_MNEMONIC_MOV && i[-1].op[0].reg.value == ZYDIS_REGISTER_R11 &&
+		     i[-1].op[1].mem.base == ZYDIS_REGISTER_R13 && i[-1].op[1].mem.disp.value == offsetof(struct vcpu, jumps) &&
+		     i[-2].d.mnemonic == ZYDIS_MNEMONIC_PEXT && i[-2].op[0].reg.value == ZYDIS_REGISTER_R9D &&
+		     i[-2].op[1].reg.value == ZYDIS_REGISTER_R8D && i[-2].op[2].mem.base == ZYDIS_REGISTER_R13;
+
+	if (!transfers || !whole || op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 8 || op->mem.disp.value || op->size != 64)
+		return host_refuse(c, i->at, "an access through R11 that is no inline lookup");
+	return (!i->is_target && !i[-1].is_target) || host_refuse(c, i->at, "an inline lookup entered in the middle");
+}
+
 static inline bool host_check_memory(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	const struct host_insn *i = &c->insn[n];
@@ -336,6 +353,7 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
 	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
 	case ZYDIS_REGISTER_R12: return host_check_stack(c, n, op);
+	case ZYDIS_REGISTER_R11: return host_check_lookup(c, n, op);
 	case ZYDIS_REGISTER_R15: return host_check_plain_window(c, n, op);
 	default: return host_refuse(c, i->at, "memory that is neither the guest's nor the vCPU's");
 	}
@@ -347,6 +365,8 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 	for (unsigned k = 0; k < c->insn[n].d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &c->insn[n].op[k];
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
+			return false;
+		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R11 && !host_check_lookup(c, n, op))
 			return false;
 	}
 	return host_check_bit_offset(c, n) && (!host_repeats(&c->insn[n]) || host_check_repeat(c, n));

@@ -100,7 +100,9 @@ static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
 
 static inline void host_upper_enter(struct host_code *c)
 {
-	host_upper_meet(&c->insn[0], HOST_ENTRY);
+	host_upper_meet(&c->insn[0], HOST_ENTRY | HOST_R8);
+	if (host_insn_at(c, c->out->body))
+		host_upper_meet(host_insn_at(c, c->out->body), HOST_ENTRY);
 	for (uint32_t k = 0; k < c->out->row_count; k++)
 		if ((c->out->rows[k].access & ROW_SOFT) && host_insn_at(c, c->out->rows[k].host_offset))
 			host_upper_meet(host_insn_at(c, c->out->rows[k].host_offset), HOST_FROM_C);
@@ -108,7 +110,7 @@ static inline void host_upper_enter(struct host_code *c)
 
 static inline bool host_leaves(const struct host_code *c, const struct host_insn *i)
 {
-	if (i->d.mnemonic == ZYDIS_MNEMONIC_RET || i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
+	if (i->d.mnemonic == ZYDIS_MNEMONIC_RET || i->d.mnemonic == ZYDIS_MNEMONIC_CALL || host_looks_up(i))
 		return true;
 	for (uint32_t k = 0; k < c->out->slot_count; k++)
 		if (i->branches && i->end == c->out->slots[k].rel32_offset + 4u)
@@ -129,7 +131,7 @@ static inline bool host_check_upper_halves(struct host_code *c)
 	}
 	for (uint32_t n = 0; n < c->count; n++) {
 		const struct host_insn *i = &c->insn[n];
-		bool looks_up = i->d.mnemonic == ZYDIS_MNEMONIC_RET || (i->branches && i->target == c->in->stubs.lookup);
+		bool looks_up = i->d.mnemonic == ZYDIS_MNEMONIC_RET || host_looks_up(i) || (i->branches && i->target == c->in->stubs.lookup);
 		if (i->reached && looks_up && !(i->zero & HOST_R8))
 			return host_refuse(c, i->at, "an EIP whose upper half may not be zero");
 		if (i->reached && host_leaves(c, i) && (i->zero & HOST_GUEST_REGISTERS) != HOST_GUEST_REGISTERS)

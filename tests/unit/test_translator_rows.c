@@ -45,6 +45,7 @@ static bool translate(const struct subject *s, uint32_t eip, uint32_t instructio
 	in.cs_base = s->cs_base;
 	in.cs_end = s->cs_end;
 	in.max_instructions = instructions;
+	in.pad = true;
 	in.stubs = step_stubs();
 	in.code = step_machine.code;
 	in.code_pc = (host_pc_t)step_machine.code;
@@ -127,6 +128,7 @@ static void start_from(const struct guest_state *g)
 		s.regs.r[i == ESP ? R12 : i] = g->gpr[i] + (i == ESP ? (uint64_t)step_machine.window : 0);
 	for (unsigned i = R8; i <= R11; i++)
 		s.regs.r[i] = 0x5C5C5C5C5C5C5C5Cull;
+	s.regs.r[R8] = g->eip; /* for the pad */
 	s.regs.r[RSP] = (uint64_t)step_machine.stack + PAGE_SIZE / 2;
 	s.regs.rip = (uint64_t)step_machine.code;
 	s.regs.rflags = g->flags;
@@ -533,8 +535,10 @@ static bool enter_pad(const struct subject *s, const struct guest_state *g)
 	static struct step_state at;
 	uint64_t pad;
 
-	translate(s, start_of(s), s->instructions);
-	start_from(g);
+	struct guest_state start = *g;
+	start.eip = start_of(s);
+	translate(s, start.eip, s->instructions);
+	start_from(&start);
 	at = step_machine.states[step_machine.count - 1];
 	if (step_machine.end != STEP_STUB)
 		return false;

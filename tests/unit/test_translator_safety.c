@@ -190,6 +190,7 @@ static struct translator_input random_input(const uint8_t *bytes, uint32_t size,
 	in.cs_end = MODE_SEG(in.mode, SEG_CS) < MODE_SEG_GENERAL ? 0 : (s >> 44) % 2 ? 0x10000 : (uint32_t)(s >> 32) % 0x1200;
 	in.max_instructions = 1 + (r >> 40) % 6;
 	in.basic_blocks = r >> 63;
+	in.pad = r >> 62 & 1;
 	in.soft_bits = (r >> 48) % 4 ? NULL : soft_bits;
 	in.gfn2 = (r >> 52) % 8 ? GFN_NONE : (gfn_t)(s >> 8 & 0xFFFFF);
 	if ((r >> 56) % 16 == 0)
