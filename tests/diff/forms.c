@@ -33,7 +33,8 @@ static void put_modrm(struct maker *m)
 	maker_put(m, m->disp, m->disp_size);
 }
 
-/* The second and third byte of a VEX prefix. VEX.vvvv has four bits, and 32-bit mode no registers for the upper one: it is not looked at. */
+/* The second and third byte of a VEX prefix. VEX.vvvv has four bits, and 32-bit mode no registers for the upper one: it is not looked at, nor are B and
+ * W; L must be 0. */
 static void put_vex(struct maker *m, const char *token)
 {
 	static const char *const mandatory[] = {"np", "66", "f3", "f2"};
@@ -42,8 +43,10 @@ static void put_vex(struct maker *m, const char *token)
 	while (strcmp(mandatory[pp], token + 5)) pp++;
 	if (token[3] == '3') /* RORX has no third register */
 		vvvv = 15;
-	maker_put(m, 0xE0u | (unsigned)(token[3] - '0'), 1);
-	maker_put(m, vvvv << 3 | pp, 1);
+	unsigned b = maker_below(m, 8) ? 0x20 : 0, w = maker_below(m, 8) ? 0 : 0x80, l = maker_below(m, 16) ? 0 : 4;
+	maker_put(m, 0xC0u | b | (unsigned)(token[3] - '0'), 1);
+	maker_put(m, w | vvvv << 3 | l | pp, 1);
+	m->c->defined &= b && !w && !l; /* Unicorn looks at them */
 }
 
 static void put_token(struct maker *m, const char *token)

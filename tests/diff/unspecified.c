@@ -54,7 +54,8 @@ static uint32_t address(const struct faulting *f, const ZydisDecodedOperand *o, 
 	if (f->insn.mnemonic == ZYDIS_MNEMONIC_POP && o->mem.base == ZYDIS_REGISTER_ESP)
 		ea += f->insn.operand_width / 8;
 	ea += bit_offset(f, s);
-	return f->insn.address_width == 16 ? ea & 0xFFFF : ea;
+	/* The address size is not the stack's. */
+	return f->insn.address_width == 16 && o->mem.base != ZYDIS_REGISTER_ESP ? ea & 0xFFFF : ea;
 }
 
 /* Volume 3, 5.3: with an effective limit of FFFFFFFFH, accesses that extend beyond it "may or may not cause the indicated exceptions". We wrap. */
@@ -146,19 +147,20 @@ static bool has_parts(ZydisMnemonic mnemonic)
 {
 	switch (mnemonic) {
 	case ZYDIS_MNEMONIC_BOUND: case ZYDIS_MNEMONIC_LES: case ZYDIS_MNEMONIC_LDS: case ZYDIS_MNEMONIC_LFS: case ZYDIS_MNEMONIC_LGS: case ZYDIS_MNEMONIC_LSS:
+	case ZYDIS_MNEMONIC_MASKMOVQ: case ZYDIS_MNEMONIC_MASKMOVDQU:
 		return true;
 	default:
 		return false;
 	}
 }
 
-/* Bounds, a far pointer or an 80-bit number whose 16-bit address is near FFFFh, in a segment that goes on behind: the processor seen (AMD) finds the
- * second part of it at 0 again, that of a plain operand behind FFFFh. The manual does not say. */
+/* Bounds, a far pointer, an 80-bit number or bytes under a mask whose 16-bit address is near FFFFh, in a segment that goes on behind: the processor seen (AMD) finds the
+ * rest of it at 0 again, that of a plain operand behind FFFFh. The manual does not say. */
 static bool has_part_beyond(const struct faulting *f, const struct diff_state *s)
 {
 	for (unsigned i = 0; i < f->insn.operand_count && f->insn.address_width == 16; i++) {
 		const ZydisDecodedOperand *o = &f->operands[i];
-		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && (o->size == 80 || has_parts(f->insn.mnemonic)) && address(f, o, s) > 0xFFFF - 10)
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && (o->size == 80 || has_parts(f->insn.mnemonic)) && address(f, o, s) > 0xFFFF - 16)
 			return true;
 	}
 	return false;
