@@ -20,6 +20,52 @@ __asm__(".globl sysenter_entry\n"
 	"	sysexit\n");
 extern u8 sysenter_entry[];
 
+/* A hundred calls, by which a monitor may learn what they do, and then this. Each call must do what the registers of its time say. */
+static u8 *put_calls(const u8 *behind, u32 size)
+{
+	u8 bytes[32] = {0xBF, 100, 0, 0, 0, 0x89, 0xE1, 0xBA, 0, 0, 0, 0, 0x0F, 0x34, 0x0F, 0x0B, 0x4F, 0x75, 0xF2};
+	memcpy(bytes + 19, behind, size);
+	u8 *code = code_put(0x300, bytes, 19 + size);
+	u32 back = (u32)code + 16;
+	memcpy(code + 8, &back, 4);
+	return code;
+}
+
+static void check_changes(void)
+{
+	u8 *code = put_calls((const u8[]){CODE_DONE}, 2);
+	struct state s = state_at(code, 3);
+	run(&s);
+	wrmsr(MSR_ESP, (u32)(kernel_stack + 2048));
+	s = state_at(code, 3);
+	run(&s);
+	check_equal("another stack", entered_esp, (u32)(kernel_stack + 2048));
+	wrmsr(MSR_CS, 0x200);
+	s = state_at(code, 3);
+	run(&s);
+	check("other selectors, entered", entered_cs == 0x200 && entered_ss == 0x208);
+	check_equal("and left", s.cs, 0x213);
+	wrmsr(MSR_CS, CODE0);
+	code = put_calls((const u8[]){0xFA, CODE_DONE}, 3); /* cli */
+	s = state_at(code, 3);
+	run_expect("cli behind, IOPL 0", &s, 13, 0, 19);
+	s = state_at(code, 3);
+	s.eflags |= 0x3000;
+	run_expect("cli behind, IOPL 3", &s, RUN_DONE, 0, 22);
+	s = state_at(code, 3);
+	run_expect("cli behind, IOPL 0 again", &s, 13, 0, 19);
+	code = put_calls((const u8[]){0x0F, 0x31, CODE_DONE}, 4); /* rdtsc */
+	s = state_at(code, 3);
+	run_expect("rdtsc behind", &s, RUN_DONE, 0, 23);
+	u32 cr4 = READ_CR(4);
+	WRITE_CR(4, cr4 | 4);
+	s = state_at(code, 3);
+	run_expect("rdtsc behind, CR4.TSD", &s, 13, 0, 19);
+	WRITE_CR(4, cr4);
+	s = state_at(code, 3);
+	run_expect("rdtsc behind, without", &s, RUN_DONE, 0, 23);
+}
+
 void guest_main(void)
 {
 	paging_enable();
@@ -50,6 +96,7 @@ void guest_main(void)
 	s = state_at(code, 3);
 	run(&s);
 	check_equal("a thousand calls", calls, 1000);
+	check_changes();
 	s = state_at(CODE(0x0F, 0x34), 0);
 	s.edx = (u32)code_area + 0x200;
 	code_put(0x200, (const u8[]){CODE_DONE}, 2);
