@@ -10,18 +10,15 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, str(Path(sys.argv[1]).parent / 'tests/system'))
 import debian_root  # noqa: E402
+from tap import Tap  # noqa: E402
 
-count = failures = 0
+tap = Tap()
 
 
 def report(name, got, expected):
-    global count, failures
-    count += 1
-    failures += got != expected
-    print(f'{"ok" if got == expected else "not ok"} {count} - {name}')
-    if got != expected:
-        print(f'# got {got!r}, expected {expected!r}')
+    tap.report(name, None if got == expected else f'got {got!r}, expected {expected!r}')
 
 
 def make_package(folder):
@@ -73,8 +70,7 @@ def check(folder):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         check(Path(folder))
-    print(f'1..{count}')
-    sys.exit(failures != 0)
+    tap.finish()
 
 
 main()

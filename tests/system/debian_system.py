@@ -7,7 +7,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / 'tools'))
 from benchmark.login import System  # noqa: E402
-from serial_guest import GuestError, Tap  # noqa: E402
+from serial_guest import GuestError  # noqa: E402
+from tap import Tap  # noqa: E402
 
 SHELL = r'bash-[\d.]+# '
 
