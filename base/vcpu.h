@@ -31,9 +31,9 @@ struct guest_fault {
 
 /* The inline lookup of indirect branches: a table of host PCs, one for each context and view, indexed by some bits of the target's EIP. What
  * is jumped to compares the target, in R8D, with its own EIP: a block's pad, or the way to C where the slot is empty. */
-#define JUMP_SLOTS 4096u
-#define JUMP_MASK 0x3FFCu
-static inline uint32_t jump_index(uint32_t eip) { return (eip & JUMP_MASK) >> 2; }
+#define JUMP_SLOTS 16384u
+#define JUMP_MASK 0x1FFF8u /* functions begin at multiples of 16 */
+static inline uint32_t jump_index(uint32_t eip) { return (eip & JUMP_MASK) >> 3; }
 
 /* vcpu.shadow_interrupts. MOV SS and POP SS hold off debug exceptions too (vol. 3, 6.8.3). */
 #define SHADOW_STI 1

@@ -74,7 +74,7 @@ struct jump_table {
 	uint64_t epoch;            /* the view's when it was made; 0: never */
 	uint32_t context;
 	uint32_t filled;           /* so many slots are not empty, and the log says which; larger than the log: it does not */
-	uint16_t log[64];
+	uint16_t log[512];
 	host_pc_t slots[JUMP_SLOTS];
 };
 #define JUMP_TABLES 4u         /* a view's */

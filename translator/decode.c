@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Instructions that CPUID does not show must decode as what they are without the extension: F3 BSF, NOPs instead of MPX and CET. */
-static void decoder_init(ZydisDecoder *decoder, uint32_t mode, uint64_t features)
+static void decoder_make(ZydisDecoder *decoder, uint32_t mode, uint64_t features)
 {
 	static const struct { ZydisDecoderMode mode; uint64_t unless; } off[] = {
 		{ZYDIS_DECODER_MODE_MPX, 0}, {ZYDIS_DECODER_MODE_CET, 0}, {ZYDIS_DECODER_MODE_LZCNT, FEATURE_BIT(FEATURE_LZCNT)},
@@ -21,15 +21,29 @@ static void decoder_init(ZydisDecoder *decoder, uint32_t mode, uint64_t features
 			ZydisDecoderEnableMode(decoder, off[i].mode, ZYAN_FALSE);
 }
 
+/* Most of a system is code of one kind. */
+static const ZydisDecoder *decoder_for(uint32_t mode, uint64_t features)
+{
+	static _Thread_local ZydisDecoder decoder;
+	static _Thread_local uint32_t made_for_mode;
+	static _Thread_local uint64_t made_for_features;
+	uint32_t kind = (mode & (MODE_CS32 | MODE_SS32)) | MODE_PE; /* never 0: nothing was made yet */
+
+	if (made_for_mode != kind || made_for_features != features) {
+		decoder_make(&decoder, mode, features);
+		made_for_mode = kind;
+		made_for_features = features;
+	}
+	return &decoder;
+}
+
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn)
 {
-	ZydisDecoder decoder;
 	uint32_t left = in->length - offset;
 
-	decoder_init(&decoder, in->mode, in->features);
 	insn->eip = in->eip + offset;
 	insn->bytes = in->bytes + offset;
-	ZyanStatus status = ZydisDecoderDecodeFull(&decoder, insn->bytes, left, &insn->d, insn->op);
+	ZyanStatus status = ZydisDecoderDecodeFull(decoder_for(in->mode, in->features), insn->bytes, left, &insn->d, insn->op);
 	if (status == ZYDIS_STATUS_NO_MORE_DATA)
 		return -ENODATA;
 	if (!ZYAN_SUCCESS(status)) {

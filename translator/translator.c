@@ -77,8 +77,13 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	uint32_t capacity = in->capacity < TRANSLATOR_MAX_BYTES ? in->capacity : TRANSLATOR_MAX_BYTES;
 	int err;
 
-	*t = (struct translation){.in = in, .out = out, .insns = insns,
-				  .e = {.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc}};
+	t->in = in;
+	t->out = out;
+	t->insns = insns;
+	t->e = (struct emitter){.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc};
+	t->count = t->cold_count = 0;
+	t->esp = 0;
+	t->shadow = t->esp_near = false;
 	out->row_count = out->slot_count = out->guest_length = 0;
 	err = scan(t);
 	if (err)

@@ -165,7 +165,7 @@ TEST(abi, layout_that_emitted_code_relies_on)
 	CHECK(offsetof(struct vcpu, kick) < 128);
 	CHECK(offsetof(struct vcpu, if_flag) < 128);
 	CHECK_EQ(offsetof(struct vcpu, xmm) % 64, 0);
-	CHECK_EQ(JUMP_MASK, (JUMP_SLOTS - 1) << 2);
+	CHECK_EQ(JUMP_MASK, (JUMP_SLOTS - 1) << 3);
 	CHECK_EQ(ABI_WRITE_TABLE - ABI_READ_TABLE, 8 << 20);
 	CHECK(ABI_EXEC_TABLE + (4 << 20) <= ABI_TABLES_SIZE);
 }
