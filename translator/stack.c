@@ -127,16 +127,19 @@ static unsigned stack_size(const struct insn *insn)
 	return insn->d.operand_width == 16 ? 2 : 4;
 }
 
-/* PUSH m: the value waits in vcpu.spill, which no lookup of the second access disturbs. */
+/* PUSH m: the value waits in vcpu.spill, which no lookup of the second access disturbs, if there is one. */
 static void push_memory(struct translation *t, const struct insn *insn, unsigned size)
 {
 	struct guest_mem m = access_of(insn, &insn->op[0]);
 	struct host_mem from = access_emit(t, insn, &m, false);
+	bool waits = !stack_is_plain(t, insn);
 
 	emit_load(&t->e, R10, from, size);
-	emit_store(&t->e, VCPU(spill), R10, 4);
+	if (waits)
+		emit_store(&t->e, VCPU(spill), R10, 4);
 	struct host_mem to = stack_push_mem(t, insn, size);
-	emit_load(&t->e, R10, VCPU(spill), 4);
+	if (waits)
+		emit_load(&t->e, R10, VCPU(spill), 4);
 	emit_store(&t->e, to, R10, size);
 	esp_add(t, insn->eip + insn->length, -(int32_t)size);
 }
