@@ -229,7 +229,7 @@ struct block *code_find(struct runtime *r, uint32_t extra)
 {
 	struct vcpu *v = r->v;
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
-	uint32_t mode = context_mode(r) | extra;
+	uint32_t mode = context_now(r).mode | extra;
 
 	if (v->eip > v->seg[SEG_CS].limit)
 		return beyond_limit(v);

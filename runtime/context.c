@@ -53,10 +53,9 @@ uint16_t *context_bucket(struct runtime *r, const struct code_context *c)
 
 /* Tables of the inline lookup are valid for a context and for the view's code pages as they are; landing pads stand for one context, and are
  * forgotten when another begins. */
-bool context_match(struct runtime *r, uint32_t mode)
+bool context_match(struct runtime *r)
 {
-	const struct segment *cs = &r->v->seg[SEG_CS];
-	struct code_context context = {.mode = mode, .cs_base = cs->base, .cs_end = cs->limit + 1};
+	struct code_context context = context_now(r);
 	uint32_t number = *context_bucket(r, &context);
 
 	if (!number)

@@ -89,10 +89,9 @@ static void forget_view(void *ctx, struct shadow_view *view)
 	view_forget_code(ctx, view);
 }
 
-static void new_context(struct runtime *r, uint32_t mode)
+static void new_context(struct runtime *r)
 {
-	const struct segment *cs = &r->v->seg[SEG_CS];
-	struct code_context context = {.mode = mode, .cs_base = cs->base, .cs_end = cs->limit + 1};
+	struct code_context context = context_now(r);
 
 	if (r->context_count == CONTEXT_TAGS) {
 		r->context_count = 0;
@@ -103,12 +102,12 @@ static void new_context(struct runtime *r, uint32_t mode)
 	*context_bucket(r, &context) = (uint16_t)r->context_count;
 }
 
-static void match_context(struct runtime *r, uint32_t mode)
+static void match_context(struct runtime *r)
 {
-	if (context_match(r, mode))
+	if (context_match(r))
 		return;
-	new_context(r, mode);
-	context_match(r, mode);
+	new_context(r);
+	context_match(r);
 }
 
 static bool may_chain(const struct runtime *r, const struct block *b)
@@ -316,9 +315,9 @@ static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 	uint64_t epoch = r->code_epoch;
 	struct block *b = code_find(r, extra);
 
-	/* Finding it may have cost the view code pages: the tag of its lookup is another one then. */
+	/* Finding it may have cost the view code pages: its lookup has another table then. */
 	if (epoch != r->code_epoch)
-		match_context(r, context_mode(r));
+		match_context(r);
 	if (b) {
 		r->alone.shadow = r->v->shadow_interrupts;
 		r->alone.debug_hits = r->v->debug_hits;
@@ -352,7 +351,7 @@ host_pc_t dispatch(struct runtime *r)
 			fence_watch_look(r);
 		if (r->ended)
 			return 0;
-		match_context(r, context_mode(r));
+		match_context(r);
 		bool one = v->shadow_interrupts || r->ignne || (v->mode & (MODE_TF | MODE_DR7));
 		r->alone.running = false;
 		pc = one ? 0 : known_target(r);

@@ -120,7 +120,7 @@ struct runtime {
 
 	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
 	uint8_t *gs_window;        /* GS base as loaded: supervisor code does without */
-	struct code_context contexts[CONTEXT_TAGS]; /* those met so far; an index is part of a tag */
+	struct code_context contexts[CONTEXT_TAGS]; /* those met so far */
 	unsigned context_count;
 	uint16_t context_buckets[2 * CONTEXT_TAGS]; /* open hashing: index + 1, or 0 */
 	uint64_t jump_epoch;       /* the last one given to a view */
@@ -215,13 +215,15 @@ void jumps_forget(struct shadow_view *view, const struct block *b);
 /* context.c: what a host PC stands for beside the EIP. Both false if that takes more than they may do: see quick.c. */
 /* Make the view of the current privilege level the one that translated code runs in. It must have its return stack and lookup slots. */
 bool context_use_view(struct runtime *r);
-/* The tag of the lookup for the view, CS and this mode. They must have been met. */
-bool context_match(struct runtime *r, uint32_t mode);
+/* The lookup's table for the view, CS and the mode. They must have been met. */
+bool context_match(struct runtime *r);
 /* Where the index of this context + 1 is, or belongs. */
 uint16_t *context_bucket(struct runtime *r, const struct code_context *c);
-static inline uint32_t context_mode(const struct runtime *r)
+static inline struct code_context context_now(const struct runtime *r)
 {
-	return r->v->mode | (r->view->window ? 0 : MODE_SOFT);
+	const struct segment *cs = &r->v->seg[SEG_CS];
+
+	return (struct code_context){.mode = r->v->mode | (r->view->window ? 0 : MODE_SOFT), .cs_base = cs->base, .cs_end = cs->limit + 1};
 }
 
 /* quick.c, for entry.S alone: answer a callout with XMM0-7 live. 0: not answered, and nothing has changed. */

@@ -28,7 +28,7 @@ static bool is_quiet(const struct runtime *r)
 static host_pc_t go_on(struct runtime *r)
 {
 	r->v->scratch[0] = r->v->eip;
-	if (!is_quiet(r) || !context_use_view(r) || !context_match(r, context_mode(r)))
+	if (!is_quiet(r) || !context_use_view(r) || !context_match(r))
 		return (host_pc_t)entry_lookup_slow;
 	r->device_read.done = false;
 	return (host_pc_t)entry_lookup;

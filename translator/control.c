@@ -128,7 +128,7 @@ static void exit_indirect(struct translation *t, uint32_t eip, bool call)
 
 	row_add(t, UNDO_TARGET_R8, eip, 0);
 	if (lookup_stub(t) == t->in->stubs.lookup_slow) {
-		emit_patch_to(e, call ? emit_call(e) : emit_jmp(e), t->in->stubs.lookup_slow);
+		(call ? emit_call_to : emit_jmp_to)(e, t->in->stubs.lookup_slow);
 		return;
 	}
 	emit_op(e, &(struct host_op){.opcode = 0xF5, .map = MAP_0F38, .vex = true, .rep = 0xF3, .reg = R9, .vvvv = R8, .rm = NO_REG, .mem = VCPU(jump_mask)});

@@ -195,8 +195,6 @@ void emit_alu_imm(struct emitter *e, unsigned extension, enum host_reg to, uint3
 	emit_op(e, &(struct host_op){.opcode = small ? 0x83 : 0x81, .reg = (uint8_t)extension, .rm = (uint8_t)to, .imm_size = small ? 1 : 4, .imm = imm});
 }
 
-void emit_test64(struct emitter *e, enum host_reg a, enum host_reg b) { op_rr(e, 0x85, a, b, true); }
-
 void emit_cmp_mem_imm(struct emitter *e, struct host_mem m, uint32_t imm)
 {
 	emit_op(e, &(struct host_op){.opcode = 0x81, .reg = 7, .rm = NO_REG, .mem = m, .imm_size = 4, .imm = imm});
