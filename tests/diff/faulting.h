@@ -13,5 +13,7 @@ struct faulting {
 
 /* False if it is none, or not of the case's code. */
 bool faulting_decode(struct faulting *f, const struct diff_case *c, uint32_t eip);
+/* Of an operand in memory, within its segment. */
+uint32_t faulting_address(const struct faulting *f, const ZydisDecodedOperand *o, const struct diff_state *s);
 
 #endif

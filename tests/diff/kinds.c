@@ -89,22 +89,59 @@ static bool writes_code(const struct diff_case *c, const struct diff_state *s)
 	return false;
 }
 
-/* A null selector, which SS may not hold. */
-static bool loads_stack_segment(const struct diff_case *c, uint32_t eip)
+static uint16_t memory_word(const struct diff_case *c, const struct diff_result *r, uint32_t at)
+{
+	uint32_t code = at - diff_segment(c->in.seg[SEG_CS])->base - c->in.eip;
+	uint16_t word = 0xCCCC;
+
+	if (at - DATA_BASE < DATA_SIZE - 1)
+		memcpy(&word, r->data + (at - DATA_BASE), sizeof(word));
+	else if (code < c->length)
+		memcpy(&word, c->code + code, c->length - code < sizeof(word) ? 1 : sizeof(word));
+	return word;
+}
+
+/* Where a far pointer or a frame has its selector: behind the offset. */
+static uint16_t selector_behind(const struct diff_case *c, const struct diff_result *r, unsigned seg, uint32_t address, unsigned width)
+{
+	return memory_word(c, r, diff_segment(r->out.seg[seg])->base + ((address + width / 8) & 0xFFFF));
+}
+
+/* A null selector, which CS may not hold. */
+static bool loads_null_into_cs(const struct diff_case *c, const struct diff_result *r, const struct faulting *f)
+{
+	const ZydisDecodedOperand *o = &f->operands[0];
+	uint16_t selector = 0xCCCC;
+
+	if (f->insn.meta.category == ZYDIS_CATEGORY_RET)
+		selector = selector_behind(c, r, SEG_SS, r->out.gpr[ESP], f->insn.operand_width);
+	else if (o->type == ZYDIS_OPERAND_TYPE_POINTER)
+		selector = o->ptr.segment;
+	else if (f->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && o->type == ZYDIS_OPERAND_TYPE_MEMORY)
+		selector = selector_behind(c, r, o->mem.segment - ZYDIS_REGISTER_ES, faulting_address(f, o, &r->out), f->insn.operand_width);
+	return selector < 4;
+}
+
+/* Or SS. */
+static bool loads_null(const struct diff_case *c, const struct diff_result *r)
 {
 	struct faulting f;
 
-	return faulting_decode(&f, c, eip) && f.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-	       (f.operands[0].reg.value == ZYDIS_REGISTER_SS || f.insn.mnemonic == ZYDIS_MNEMONIC_LSS);
+	if (!faulting_decode(&f, c, r->out.eip))
+		return false;
+	bool into_ss = (f.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER && f.operands[0].reg.value == ZYDIS_REGISTER_SS) ||
+		       f.insn.mnemonic == ZYDIS_MNEMONIC_LSS;
+	return into_ss || loads_null_into_cs(c, r, &f);
 }
 
-static bool is_another(const struct diff_case *c, const struct diff_state *s)
+static bool is_another(const struct diff_case *c, const struct diff_result *r)
 {
+	const struct diff_state *s = &r->out;
 	bool real = c->kind == KIND_REAL;
 
 	if (has_other_selectors(s) || (real && (s->vector == VEC_PF || s->vector == VEC_AC || has_no_room(s))))
 		return true;
-	return s->vector == VEC_GP && (writes_code(c, s) || loads_stack_segment(c, s->eip) || (real && is_privileged(c, s->eip)));
+	return s->vector == VEC_GP && (writes_code(c, s) || loads_null(c, r) || (real && is_privileged(c, s->eip)));
 }
 
 /* Does its first instruction raise this exception at once? */
@@ -131,7 +168,7 @@ void diff_translate_answer(const struct diff_case *c, struct diff_result *r)
 		s->eflags |= EFL_RF;
 		memcpy(r->data, c->data, DATA_SIZE);
 	}
-	if (is_another(c, s))
+	if (is_another(c, r))
 		s->vector = NATIVE_OTHER_MODE;
 	if (s->vector == VEC_PF)
 		s->cr2 -= LOW;

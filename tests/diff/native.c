@@ -26,6 +26,7 @@
 #define FLAGS_SET 0x40DD5u /* status flags, TF, DF, AC */
 #define FETCH 0x10u       /* an error code of a guest without NX does not have it */
 #define NO_EXECUTE 0x11   /* a fetch from a page that is there: data */
+#define CODE_64 0x33
 #define PATIENCE_US 200000
 
 struct shared {
@@ -70,6 +71,7 @@ void diff_unpack(struct diff_state *s, const uint8_t image[512])
 static struct shared *batch;
 static volatile uint32_t batch_count, batch_at;
 static uint8_t *code_alias; /* the code pages, writable */
+static bool in_case; /* since the last signal's return, which all signals waited for */
 static gregset_t before;
 static uint8_t fpu_before[512];
 /* on_signal.S: the segment registers as the signal found them, and the base that thread-local storage needs. */
@@ -120,6 +122,7 @@ static void enter(ucontext_t *u)
 		used |= 3;
 		memcpy(fpu + XSTATE_BV_OFFSET, &used, 8);
 	}
+	in_case = true;
 	/* FS last: from here to the signal's return nothing may use thread-local storage. */
 	__asm__ volatile("mov %0, %%es; mov %1, %%ds; mov %2, %%gs; mov %3, %%fs"
 			 : : "r"(in->seg[SEG_ES]), "r"(in->seg[SEG_DS]), "r"(in->seg[SEG_GS]), "r"(in->seg[SEG_FS]));
@@ -127,6 +130,9 @@ static void enter(ucontext_t *u)
 
 static uint32_t vector_of(int number, const greg_t *g)
 {
+	/* A far transfer through a selector that happens to be Linux's. */
+	if ((uint16_t)g[REG_CSGSFS] == CODE_64)
+		return NATIVE_OTHER_MODE;
 	switch (number) {
 	case SIGVTALRM: return NATIVE_ENDLESS;
 	case SIGSYS: return NATIVE_SYSTEM_CALL;
@@ -158,9 +164,10 @@ static void leave(int number, const ucontext_t *u)
 void native_signal(int number, siginfo_t *info, void *context)
 {
 	ucontext_t *u = context;
-	bool by_us = (u->uc_mcontext.gregs[REG_CSGSFS] & 0xFFFF) == 0x33;
+	bool by_us = !in_case;
 
 	(void)info;
+	in_case = false;
 	if (by_us && number == SIGVTALRM)
 		return;
 	if (by_us && number != SIGUSR1)

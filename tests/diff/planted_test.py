@@ -44,6 +44,19 @@ def check_findings():
     report('a replay of what is no case is refused', result.returncode == 2, result.stdout)
 
 
+# Far pointers through 16-bit addresses, where nothing is mapped: past FFFFh the manual leaves the fault open, and so the judge does.
+OPEN = 'code=67ff2c esi=fffb'
+NOT_OPEN = {'a far pointer that ends with FFFFh': 'code=67ff2c esi=fffa', 'a near one past FFFFh': 'code=67ff24 esi=ffff', 'one of 32-bit addresses': 'code=ff2e esi=fffb'}
+
+
+def check_what_is_open():
+    result = run(DIFFTEST, '--plant', 'ff', '--replay', OPEN)
+    report('a far pointer past FFFFh of 16-bit addresses is left open', result.returncode == 0 and 'agree' in result.stdout, result.stdout)
+    for what, case in NOT_OPEN.items():
+        result = run(DIFFTEST, '--plant', 'ff', '--replay', case)
+        report(f'{what} is not', result.returncode == 1 and 'finding:' in result.stdout, result.stdout)
+
+
 def check_log(folder):
     (folder / 'tests/diff').mkdir(parents=True)
     (folder / 'tests/diff/difftest').symlink_to(Path(DIFFTEST).resolve())
@@ -70,6 +83,7 @@ def check_log(folder):
 
 
 check_findings()
+check_what_is_open()
 with tempfile.TemporaryDirectory() as name:
     check_log(Path(name))
 tap.finish()

@@ -46,7 +46,7 @@ static uint32_t bit_offset(const struct faulting *f, const struct diff_state *s)
 	return f->insn.operand_width == 16 ? (uint32_t)((int16_t)offset >> 4) * 2 : (uint32_t)((int32_t)offset >> 5) * 4;
 }
 
-static uint32_t address(const struct faulting *f, const ZydisDecodedOperand *o, const struct diff_state *s)
+uint32_t faulting_address(const struct faulting *f, const ZydisDecodedOperand *o, const struct diff_state *s)
 {
 	uint32_t ea = register_value(s, o->mem.base) + register_value(s, o->mem.index) * o->mem.scale + (uint32_t)o->mem.disp.value;
 
@@ -69,7 +69,7 @@ static bool crosses_end(const struct faulting *f, const struct diff_state *s)
 		const ZydisDecodedOperand *o = &f->operands[i];
 		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
-		uint32_t ea = address(f, o, s), size = o->size / 8;
+		uint32_t ea = faulting_address(f, o, s), size = o->size / 8;
 		/* Of a hidden one, on the stack or of a string, the size or the direction is not told. */
 		if (o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN ? ea + NEAR < 2 * NEAR : ea + size - 1 < ea)
 			return true;
@@ -83,7 +83,7 @@ static bool is_half_aligned(const struct faulting *f, const struct diff_state *s
 	for (unsigned i = 0; i < f->insn.operand_count; i++) {
 		const ZydisDecodedOperand *o = &f->operands[i];
 		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && o->size == 128)
-			return s->vector == VEC_AC && !(address(f, o, s) & 7);
+			return s->vector == VEC_AC && !(faulting_address(f, o, s) & 7);
 	}
 	return false;
 }
@@ -143,24 +143,25 @@ static bool is_half_done(const struct faulting *f, const struct diff_state *a, c
 	}
 }
 
-static bool has_parts(ZydisMnemonic mnemonic)
+/* Read or written in more than one piece. */
+static bool has_parts(const struct faulting *f, const ZydisDecodedOperand *o)
 {
-	switch (mnemonic) {
+	switch (f->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_BOUND: case ZYDIS_MNEMONIC_LES: case ZYDIS_MNEMONIC_LDS: case ZYDIS_MNEMONIC_LFS: case ZYDIS_MNEMONIC_LGS: case ZYDIS_MNEMONIC_LSS:
 	case ZYDIS_MNEMONIC_MASKMOVQ: case ZYDIS_MNEMONIC_MASKMOVDQU:
 		return true;
 	default:
-		return false;
+		return o->size == 80 || f->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
 	}
 }
 
-/* Bounds, a far pointer, an 80-bit number or bytes under a mask whose 16-bit address is near FFFFh, in a segment that goes on behind: the processor seen (AMD) finds the
- * rest of it at 0 again, that of a plain operand behind FFFFh. The manual does not say. */
+/* Bounds, a far pointer (one that is jumped through, too), an 80-bit number or bytes under a mask whose 16-bit address is so near FFFFh that they go on
+ * behind, in a segment that does: the processor seen (AMD) finds the rest of it at 0 again, that of a plain operand behind FFFFh. The manual does not say. */
 static bool has_part_beyond(const struct faulting *f, const struct diff_state *s)
 {
 	for (unsigned i = 0; i < f->insn.operand_count && f->insn.address_width == 16; i++) {
 		const ZydisDecodedOperand *o = &f->operands[i];
-		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && (o->size == 80 || has_parts(f->insn.mnemonic)) && address(f, o, s) > 0xFFFF - 16)
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && has_parts(f, o) && faulting_address(f, o, s) + o->size / 8 > 0x10000)
 			return true;
 	}
 	return false;
