@@ -65,6 +65,8 @@ static void update(struct pic *p)
 
 void pic_set_line(struct pic *p, unsigned irq, bool level)
 {
+	if (!level && !(p->chip[irq >> 3].lines & 1u << (irq & 7)))
+		return; /* it stays low: what devices say most */
 	set_input(&p->chip[irq >> 3], irq & 7, level);
 	update(p);
 	if (p->line_changed)

@@ -131,20 +131,21 @@ static bool listens(const struct uart *u)
 	return !(u->mcr & MCR_LOOP) && ((u->ier & IER_RDA) || u->polls >= LISTENING_POLLS);
 }
 
-/* Take input from the line into an empty FIFO, unless that was done just now. */
+/* Take input from the line into an empty FIFO, unless that was done just now. The clock is asked only where something waits. */
 static void refill(struct uart *u)
 {
 	uint8_t bytes[UART_FIFO];
 	if (u->count || !listens(u) || u->refill.deadline != TIMER_NEVER)
 		return;
-	int64_t now = board_now(u->board);
-	if (now < u->refilled + REFILL_NS) {
-		u->refill.deadline = u->refilled + REFILL_NS;
-		return;
-	}
 	unsigned n = u->line.receive(u->line.ctx, bytes, capacity(u));
 	if (!n)
 		return;
+	int64_t now = board_now(u->board);
+	if (now < u->refilled + REFILL_NS) {
+		u->line.give_back(u->line.ctx, n);
+		u->refill.deadline = u->refilled + REFILL_NS;
+		return;
+	}
 	for (unsigned i = 0; i < n; i++)
 		push(u, bytes[i]);
 	u->refilled = now;
