@@ -307,14 +307,13 @@ enum callout_result callout_mov_to_dr(struct vcpu *v, uint32_t arg, uint32_t ea,
 	return cpu_finish(v, arg, mode);
 }
 
+/* At CPL 0 emitted code does without. */
 enum callout_result callout_invlpg(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
 {
-	(void)extra;
+	(void)ea, (void)extra;
 	if (!CALLOUT_MEM(arg)) return cpu_raise(v, VEC_UD);
 	PRIVILEGED(v);
-	/* The address is only named, not accessed: no limit is checked. */
-	runtime_invlpg(v, v->seg[CALLOUT_SEG(arg)].base + ea);
-	return leave_behind(v, arg);
+	return CALLOUT_NEXT;
 }
 
 /* Guest memory is coherent: there is nothing to write back. */

@@ -64,7 +64,6 @@ void runtime_apic_base_changed(struct vcpu *v);          /* apic_base was writte
 void runtime_paging_changed(struct vcpu *v);             /* cr0, cr3, cr4, pdpte, efer were written */
 /* Physical memory, as the processor itself reads it; what is no RAM reads as zero. */
 void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size);
-void runtime_invlpg(struct vcpu *v, gva_t gva);
 uint64_t runtime_read_tsc(struct vcpu *v);
 /* The EIP, and CS base, of the guest instruction whose translation is at this host PC (or one with this lower half); the linear address that the current view has this
  * host address for. False, with nothing set, if there is none (any more). */

@@ -407,11 +407,6 @@ void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size)
 		memcpy(to, r->ram + gpa, size);
 }
 
-void runtime_invlpg(struct vcpu *v, gva_t gva)
-{
-	shadow_invalidate_page(runtime_of(v)->shadow, gva);
-}
-
 void runtime_apic_base_changed(struct vcpu *v)
 {
 	struct runtime *r = runtime_of(v);

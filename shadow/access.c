@@ -65,16 +65,3 @@ struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bo
 	*mapped = may_show && direct_show_page(s, v, gva >> PAGE_SHIFT, &w);
 	return a;
 }
-
-static void invalidate(struct shadow *s, struct view *v, uint32_t page)
-{
-	if (tables_drop_page(s, v, page)) view_lost_exec(s, v);
-	/* A large run in a window is left alone: traces keep it right, and a hole in it would cost two mappings. */
-	if (!(v->flags[page_slot(s, page)] & SLOT_LARGE)) window_drop_page(s, v, page);
-}
-
-void shadow_invalidate_page(struct shadow *s, gva_t gva)
-{
-	invalidate(s, s->supervisor, gva >> PAGE_SHIFT);
-	invalidate(s, s->user, gva >> PAGE_SHIFT);
-}

@@ -139,8 +139,6 @@ bool shadow_find_address(const struct shadow *s, const struct shadow_view *view,
  * (length > 8) over a page table drops views and traces that depend on the frame. */
 void shadow_frame_written(struct shadow *s, gpa_t gpa, uint32_t length);
 
-/* INVLPG: drop one page from both current views. */
-void shadow_invalidate_page(struct shadow *s, gva_t gva);
 /* Drop everything in every view (A20, reset, chaos). */
 void shadow_flush(struct shadow *s);
 

@@ -112,6 +112,7 @@ static const struct way {
 	{emit_sti, true, "inline; callout %s if IOPL forbids it or an interrupt waits", "sensitive: IF is virtual"},
 	{emit_divide, false, "as itself; callout raise if the divisor is zero", "a zero divisor is tested for: the host's #DE would be a signal"},
 	{emit_cli, true, "inline; callout %s if IOPL forbids it", "sensitive: IF is virtual"},
+	{emit_invlpg, true, "nothing; callout %s if CPL is not 0", "sensitive: the TLB is virtual, and follows each store to a page table"},
 	{emit_cld, false, "inline", "DF is virtual: the host's is always clear"},
 	{emit_std, false, "inline", "DF is virtual: the host's is always clear"},
 	{emit_lods, true, "inline; callout %s if repeated", "string: a plain access, then the step"},

@@ -124,7 +124,7 @@ emit_fn emit_jump, emit_jcc_insn, emit_loop, emit_call_insn, emit_ret;          
 emit_fn emit_divide;                                                                                 /* divide.c */
 emit_fn emit_pushf, emit_popf, emit_sti;                                                              /* flags.c */
 emit_fn emit_lods, emit_stos, emit_movs, emit_scas, emit_cmps;                                        /* strings.c */
-emit_fn emit_callout, emit_crossing, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_mov_to_seg, emit_pop_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined, emit_too_long; /* sensitive.c */
+emit_fn emit_callout, emit_crossing, emit_invlpg, emit_cli, emit_cld, emit_std, emit_mov_from_seg, emit_mov_to_seg, emit_pop_seg, emit_push_seg, emit_rdtsc, emit_into, emit_undefined, emit_too_long; /* sensitive.c */
 
 /* sensitive.c: raise an exception; the block ends. */
 void emit_raise(struct translation *t, const struct insn *insn, unsigned vector, bool has_error, uint32_t error);

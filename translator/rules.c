@@ -86,7 +86,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(LGDT) = CALLOUT_TO(lgdt), M(LIDT) = CALLOUT_TO(lidt), M(LLDT) = CALLOUT_TO(lldt), M(LTR) = CALLOUT_TO(ltr),
 	M(LMSW) = CALLOUT_ENDS(lmsw), M(CLTS) = CALLOUT_ENDS(clts),
 	M(LAR) = CALLOUT_TO(lar), M(LSL) = CALLOUT_TO(lsl), M(VERR) = CALLOUT_TO(verr), M(VERW) = CALLOUT_TO(verw), M(ARPL) = CALLOUT_TO(arpl),
-	M(STAC) = CALLOUT_OF(SMAP, stac), M(CLAC) = CALLOUT_OF(SMAP, clac), M(INVLPG) = CALLOUT_ENDS(invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
+	M(STAC) = CALLOUT_OF(SMAP, stac), M(CLAC) = CALLOUT_OF(SMAP, clac), M(INVLPG) = CALLOUT_VIA(emit_invlpg, invlpg), M(WBINVD) = CALLOUT_TO(wbinvd), M(INVD) = CALLOUT_TO(wbinvd),
 	M(RDMSR) = CALLOUT_OF(MSR, rdmsr), M(WRMSR) = CALLOUT_ENDS_OF(MSR, wrmsr), M(RDPMC) = CALLOUT_TO(rdpmc), M(CPUID) = CALLOUT_TO(cpuid),
 	M(RDTSC) = {.emit = emit_rdtsc, .callout = CALLOUT_rdtsc, .leaves = true, .needs = NEEDS(TSC)}, 
 	M(SYSENTER) = CROSSING(sysenter), M(SYSEXIT) = CROSSING(sysexit),

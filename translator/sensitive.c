@@ -202,6 +202,12 @@ bool emit_cli(struct translation *t, const struct insn *insn)
 	return false;
 }
 
+/* Views follow every store to a page table: there is nothing stale to drop. The address is only named, not accessed: no limit is checked. */
+bool emit_invlpg(struct translation *t, const struct insn *insn)
+{
+	return t->in->mode & MODE_CPL ? emit_callout(t, insn) : emit_nothing(t, insn);
+}
+
 bool emit_cld(struct translation *t, const struct insn *insn)
 {
 	(void)insn;

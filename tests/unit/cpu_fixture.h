@@ -26,8 +26,7 @@
 
 static uint8_t ram[RAM_SIZE];
 static uint8_t rights[RAM_SIZE / PAGE_SIZE];
-static unsigned paging_changes, invlpg_count, apic_base_changes;
-static gva_t invlpg_last;
+static unsigned paging_changes, apic_base_changes;
 static struct vcpu cpu;
 static struct stats stats;
 
@@ -79,7 +78,6 @@ void runtime_read_physical(struct vcpu *v, gpa_t gpa, void *to, uint32_t size)
 	memset(to, 0, size);
 	if (gpa + size <= RAM_SIZE) memcpy(to, ram + gpa, size);
 }
-void runtime_invlpg(struct vcpu *v, gva_t gva) { (void)v, invlpg_count++, invlpg_last = gva; }
 bool runtime_guest_code(struct vcpu *v, host_pc_t pc, uint32_t *eip, uint32_t *base) { (void)v, (void)pc, (void)eip, (void)base; return false; }
 bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva) { (void)v, (void)hva, (void)gva; return false; }
 bool runtime_x87_error(struct vcpu *v) { (void)v; return true; }
@@ -161,7 +159,7 @@ static inline void set_up(void)
 	memset(rights, PAGE_ALL, sizeof(rights));
 	memset(&cpu, 0, sizeof(cpu));
 	cpu.stats = &stats;
-	paging_changes = invlpg_count = 0;
+	paging_changes = 0;
 	cpu.features = cpu_features_default();
 	fill_gdt();
 	cpu_reset(&cpu, true);

@@ -253,17 +253,6 @@ TEST(cpu_system, privileged_instructions)
 	}
 }
 
-TEST(cpu_system, invlpg)
-{
-	set_up();
-	set_descriptor(GDT + FREE, 0x100000, 0, 0x93, 0);
-	force_segment(SEG_DS, FREE);
-	cpu_update_mode(&cpu);
-	CHECK_EQ(callout_invlpg(&cpu, ARG_MEM(invlpg, 7, 2), 0x5678, 0), CALLOUT_LEAVE);
-	CHECK_EQ(invlpg_count, 1);
-	CHECK_EQ(invlpg_last, 0x105678);
-}
-
 TEST(cpu_system, msrs)
 {
 	static const uint32_t plain[] = { 0x174, 0x175, 0x176, 0x1A0 };

@@ -260,12 +260,11 @@ static void step(struct guest *g)
 {
 	struct shadow_answer a;
 	switch (pick(g, 40)) {
-	case 0: case 1: case 2: case 3: case 4: case 5: edit_tables(g); break;
+	case 0: case 1: case 2: case 3: case 4: case 5: case 12: edit_tables(g); break;
 	case 6: edit_in_bulk(g); break;
 	case 7: case 8: case 9: rig_set_paging(g->r, g->r->cr0, root_of(g, pick(g, SPACES)) | (pick(g, 2) << 3), g->r->cr4); break;
 	case 10: toggle_code(g); break;
 	case 11: shadow_make_direct(g->r->s, shadow_view(g->r->s, true)); break;
-	case 12: shadow_invalidate_page(g->r->s, random_user_gva(g)); break;
 	case 13: edit_kernel_slot(g); break;
 	case 14: if (!pick(g, 20)) change_mode(g); break;
 	case 15: if (!pick(g, 20)) host_trouble(g); break;
