@@ -115,6 +115,10 @@ struct runtime {
 	uint8_t *ram;
 	uint64_t ram_size;
 	int ram_fd;
+	struct {                   /* the thread that has the host make its pages: see ram.c */
+		pthread_t thread;
+		bool started, stop;
+	} ram_filler;
 	struct fences fences;
 	uint8_t *low_guard;        /* the first 4 GiB of host addresses, reserved: no guest address means anything there */
 
@@ -228,6 +232,10 @@ static inline struct code_context context_now(const struct runtime *r)
 
 /* quick.c, for entry.S alone: answer a callout with XMM0-7 live. 0: not answered, and nothing has changed. */
 host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra);
+
+/* ram.c: guest memory, from the host. Nothing the guest does may run before it is created. */
+int ram_create(struct runtime *r);
+void ram_destroy(struct runtime *r);
 
 /* memory.c: physical memory that is not RAM, in accesses of up to eight bytes. */
 void memory_read_device(struct runtime *r, gpa_t gpa, void *to, uint32_t size);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "runtime/machine_internal.h"
+#include "runtime/thread.h"
 
 static const int owned_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT };
 
@@ -136,17 +137,11 @@ int machine_thread_create(struct machine *m, const char **why)
 
 int machine_start(struct machine *m)
 {
-	sigset_t all, old;
-	sigfillset(&all);
-	for (const int *s = (const int[]) { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, 0 }; *s; s++)
-		sigdelset(&all, *s);
 	pthread_mutex_lock(&m->lock);
 	if (m->config.timeout_seconds)
 		m->timeout.deadline = board_now(&m->board) + m->config.timeout_seconds * NS_PER_SECOND;
 	machine_thread_rearm(m);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int error = pthread_create(&m->thread, NULL, serve, m);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int error = thread_start(&m->thread, serve, m);
 	m->started = !error;
 	pthread_mutex_unlock(&m->lock);
 	machine_thread_notify(m); /* input that cannot be waited for is read from the start */

@@ -2,11 +2,9 @@
 #include "runtime/runtime.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/disasm.h"
 #include "base/log.h"
@@ -70,23 +68,6 @@ static int guard_low_memory(struct runtime *r)
 	if (p == MAP_FAILED)
 		return -errno;
 	r->low_guard = p;
-	return 0;
-}
-
-static int allocate_ram(struct runtime *r)
-{
-	r->ram_fd = memfd_create(RAM_FILE, MFD_CLOEXEC);
-	if (r->ram_fd < 0 || ftruncate(r->ram_fd, (off_t)r->ram_size))
-		return -errno;
-	/* All of it now: a memory limit met later would be a SIGBUS in the middle of the guest. */
-	if (fallocate(r->ram_fd, 0, 0, (off_t)r->ram_size))
-		return -errno;
-	r->ram = fences_alloc(&r->fences, r->ram_size, PROT_NONE);
-	if (!r->ram)
-		return -ENOMEM;
-	void *p = mmap(r->ram, r->ram_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, r->ram_fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
 	return 0;
 }
 
@@ -218,7 +199,7 @@ static int make_parts(struct runtime *r, char *why, size_t size)
 		say(why, size, "the first 4 GiB of address space could not be reserved (%s): run bt-vmm without address-space limits", strerror(-err));
 		return err;
 	}
-	if ((err = allocate_ram(r)) < 0) {
+	if ((err = ram_create(r)) < 0) {
 		say(why, size, "guest memory could not be allocated (%s): give a smaller --memory", strerror(-err));
 		return err;
 	}
@@ -307,10 +288,7 @@ void runtime_destroy(struct runtime *r)
 	for (gfn_t i = 0; r->soft_bits && i < r->frames; i++)
 		free(r->soft_bits[i]);
 	free(r->soft_bits);
-	if (r->ram)
-		fences_free(&r->fences, r->ram, r->ram_size);
-	if (r->ram_fd >= 0)
-		close(r->ram_fd);
+	ram_destroy(r);
 	if (r->low_guard)
 		munmap(r->low_guard, LOW_GUARD_END - LOW_GUARD_START);
 	if (r->forms_out)

@@ -28,6 +28,12 @@ static void leave_by(struct runtime *r, ucontext_t *uc, const char *stub)
 	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)stub;
 }
 
+static _Noreturn void fail_host(struct runtime *r, const char *why)
+{
+	r->failure = why;
+	siglongjmp(r->host_failure, 1);
+}
+
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	struct runtime *r = current;
@@ -36,6 +42,8 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	uint64_t pc = (uint64_t)regs[REG_RIP];
 	bool in_lookup = between(pc, entry_lookup, entry_end);
 
+	if (r && r->running && signal == SIGBUS && regs[REG_TRAPNO] == VEC_PF)
+		fail_host(r, "the host has no memory left for the guest's: give a smaller --memory");
 	if (r && (cache_contains(r->cache, pc) || in_lookup)) {
 		if (regs[REG_TRAPNO] == VEC_PF && return_stack_guard_hit(r, (uint64_t)regs[REG_RSP], (uint64_t)info->si_addr)) {
 			/* The return stack is full: a prediction is only that. */
@@ -52,8 +60,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	if (r && r->running) {
 		LOG(LOG_RUNTIME, LOG_ERROR, "signal %d in the monitor itself: pc %lx (entry_run at %lx), address %p", signal, (unsigned long)pc,
 		    (unsigned long)entry_run, info->si_addr);
-		r->failure = "the monitor itself faulted";
-		siglongjmp(r->host_failure, 1);
+		fail_host(r, "the monitor itself faulted");
 	}
 	machine_restore_terminal();
 	struct sigaction fatal = {.sa_handler = SIG_DFL};

@@ -58,6 +58,13 @@ static bool memory(void)
 	return !mprotect(p, PAGE_SIZE, PROT_READ) && !madvise(p, PAGE_SIZE, MADV_DONTNEED) && *p == 0 && !munmap(p, PAGE_SIZE);
 }
 
+static int file; /* in memory, open from before */
+
+static bool hole(void)
+{
+	return !fallocate(file, 0, 0, PAGE_SIZE) && is_refused(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE_SIZE));
+}
+
 static bool own_signal(void) { return !syscall(SYS_tgkill, getpid(), (int)syscall(SYS_gettid), 0); }
 
 static const struct {
@@ -67,7 +74,7 @@ static const struct {
 	{ "exec", program }, { "fork", process }, { "socket", socket_ }, { "a file opened for writing", write_file }, { "a new file", new_file },
 	{ "a file removed", remove_file }, { "executable memory", executable }, { "memory made executable", made_executable },
 	{ "signals to others", signal_others }, { "ptrace", trace }, { "others' memory", other_memory }, { "input pushed to the terminal", push_input },
-	{ "setuid", privileges }, { "int 80h", compatibility }, { "reading files works", read_file }, { "memory works", memory },
+	{ "setuid", privileges }, { "a hole in a file", hole }, { "int 80h", compatibility }, { "reading files works", read_file }, { "memory works", memory },
 	{ "signals to itself work", own_signal },
 };
 
@@ -75,8 +82,10 @@ static void run_case(void *data)
 {
 	size_t i = (uintptr_t)data;
 	int status;
+	file = memfd_create("test", MFD_CLOEXEC);
 	pid_t child = fork();
 	if (!child) _exit(sandbox_enter() ? 77 : cases[i].holds() ? 0 : 1);
+	close(file);
 	REQUIRE(waitpid(child, &status, 0) == child && WIFEXITED(status));
 	if (WEXITSTATUS(status) == 77) SKIP("this kernel has no seccomp filters");
 	CHECK_EQ(WEXITSTATUS(status), 0);
@@ -109,6 +118,7 @@ TEST(sandbox, holds_for_all_threads)
 		pthread_join(thread, NULL);
 		_exit(step == 2 ? 0 : 1);
 	}
+	close(file);
 	REQUIRE(waitpid(child, &status, 0) == child && WIFEXITED(status));
 	if (WEXITSTATUS(status) == 77) SKIP("this kernel has no seccomp filters");
 	CHECK_EQ(WEXITSTATUS(status), 0);
