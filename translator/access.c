@@ -1,33 +1,23 @@
 /* One guest memory access, in its two forms. Direct: the window plus a 32-bit effective address that truncates as the guest's would. Soft: through the view's flat table, with R8D the linear address and R9 the host address. */
 #include "translator/internal.h"
 
-static unsigned seg_of(ZydisRegister r)
-{
-	return (unsigned)(r - ZYDIS_REGISTER_ES);
-}
-
-static uint8_t base_of(ZydisRegister r)
-{
-	return r == ZYDIS_REGISTER_NONE ? NO_REG : (uint8_t)gpr_of(r);
-}
-
 /* x87 stores do nothing where they raise an unmasked exception (vol. 1, 8.5), which the next such instruction reports. */
 static bool may_not_store(const struct insn *insn)
 {
-	bool x87 = insn->d.meta.isa_ext == ZYDIS_ISA_EXT_X87 || insn->d.mnemonic == ZYDIS_MNEMONIC_FISTTP;
+	bool x87 = insn->form->isa_ext == ZYDIS_ISA_EXT_X87 || insn->form->mnemonic == ZYDIS_MNEMONIC_FISTTP;
 
-	return x87 && insn->d.mnemonic != ZYDIS_MNEMONIC_FNSTCW && insn->d.mnemonic != ZYDIS_MNEMONIC_FNSTSW;
+	return x87 && insn->form->mnemonic != ZYDIS_MNEMONIC_FNSTCW && insn->form->mnemonic != ZYDIS_MNEMONIC_FNSTSW;
 }
 
-struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op)
+struct guest_mem access_of(const struct insn *insn, const struct operand *op)
 {
 	return (struct guest_mem){
-		.seg = (uint8_t)seg_of(op->mem.segment),
-		.base = base_of(op->mem.base),
-		.index = base_of(op->mem.index),
-		.scale = op->mem.scale ? op->mem.scale : 1,
-		.a16 = insn->d.address_width == 16,
-		.disp = (int32_t)op->mem.disp.value,
+		.seg = op->seg,
+		.base = op->base,
+		.index = op->index,
+		.scale = op->scale,
+		.a16 = insn->form->address_width == 16,
+		.disp = insn->disp,
 		.size = (uint8_t)(op->size / 8),
 		.write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE,
 		.keeps = (op->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE)) || may_not_store(insn),

@@ -3,9 +3,9 @@
 
 static uint32_t target_of(const struct insn *insn)
 {
-	uint32_t target = insn->eip + insn->length + (uint32_t)insn->op[0].imm.value.s;
+	uint32_t target = insn->eip + insn->length + insn->imm[0];
 
-	return insn->d.operand_width == 16 ? target & 0xFFFF : target;
+	return insn->form->operand_width == 16 ? target & 0xFFFF : target;
 }
 
 static uint32_t next_of(const struct insn *insn)
@@ -150,10 +150,10 @@ static void check_target(struct translation *t, const struct insn *insn, unsigne
 /* The target of an indirect branch into R8D. */
 static void load_target(struct translation *t, const struct insn *insn)
 {
-	bool narrow = insn->d.operand_width == 16;
+	bool narrow = insn->form->operand_width == 16;
 
-	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		enum host_reg from = host_gpr(gpr_of(insn->op[0].reg.value));
+	if (insn->form->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		enum host_reg from = host_gpr(insn->form->op[0].number);
 		if (from == REG_GUEST_ESP)
 			esp_flush(t, insn->eip);
 		if (narrow)
@@ -161,7 +161,7 @@ static void load_target(struct translation *t, const struct insn *insn)
 		else
 			emit_mov(&t->e, R8, from);
 	} else {
-		struct guest_mem m = access_of(insn, &insn->op[0]);
+		struct guest_mem m = access_of(insn, &insn->form->op[0]);
 		emit_load(&t->e, R8, access_emit(t, insn, &m, false), narrow ? 2 : 4);
 	}
 	check_target(t, insn, narrow ? 2 : 4);
@@ -169,7 +169,7 @@ static void load_target(struct translation *t, const struct insn *insn)
 
 bool emit_jump(struct translation *t, const struct insn *insn)
 {
-	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+	if (insn->form->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		esp_flush(t, insn->eip);
 		branch_to(t, insn, target_of(insn));
 		return true;
@@ -183,7 +183,7 @@ bool emit_jump(struct translation *t, const struct insn *insn)
 
 bool emit_jcc_insn(struct translation *t, const struct insn *insn)
 {
-	exit_if(t, insn, insn->d.opcode & 15, target_of(insn));
+	exit_if(t, insn, insn->form->opcode & 15, target_of(insn));
 	return false;
 }
 
@@ -191,9 +191,9 @@ bool emit_jcc_insn(struct translation *t, const struct insn *insn)
 bool emit_loop(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
-	ZydisMnemonic mnemonic = insn->d.mnemonic;
+	ZydisMnemonic mnemonic = insn->form->mnemonic;
 	bool counts = mnemonic == ZYDIS_MNEMONIC_LOOP || mnemonic == ZYDIS_MNEMONIC_LOOPE || mnemonic == ZYDIS_MNEMONIC_LOOPNE;
-	bool narrow = insn->d.address_width == 16;
+	bool narrow = insn->form->address_width == 16;
 	uint32_t not_zf = 0;
 
 	emit_mov64(e, R10, RCX);
@@ -283,7 +283,7 @@ static void store_return_address(struct translation *t, const struct insn *insn,
 
 static unsigned return_size(const struct insn *insn)
 {
-	return insn->d.operand_width == 16 ? 2 : 4;
+	return insn->form->operand_width == 16 ? 2 : 4;
 }
 
 static void push_return_address(struct translation *t, const struct insn *insn)
@@ -338,13 +338,13 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 
 bool emit_call_insn(struct translation *t, const struct insn *insn)
 {
-	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+	if (insn->form->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		if (is_beyond(t, target_of(insn))) {
 			emit_raise(t, insn, VEC_GP, true, 0);
 			return true;
 		}
 		/* CALL $+5 only reads EIP: nobody will return to its pad. */
-		if (insn->op[0].imm.value.s == 0 && insn->d.operand_width != 16) {
+		if (insn->imm[0] == 0 && insn->form->operand_width != 16) {
 			push_return_address(t, insn);
 			return false;
 		}
@@ -352,7 +352,7 @@ bool emit_call_insn(struct translation *t, const struct insn *insn)
 	} else {
 		call_indirect(t, insn);
 	}
-	if (insn->d.operand_width == 16 && next_of(insn) > 0xFFFF) {
+	if (insn->form->operand_width == 16 && next_of(insn) > 0xFFFF) {
 		landing_pad(t, next_of(insn) & 0xFFFF);
 		emit_exit(t, next_of(insn) & 0xFFFF);
 		return true;
@@ -363,8 +363,8 @@ bool emit_call_insn(struct translation *t, const struct insn *insn)
 
 bool emit_ret(struct translation *t, const struct insn *insn)
 {
-	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
-	uint32_t release = insn->d.raw.imm[0].size ? (uint32_t)insn->d.raw.imm[0].value.u & 0xFFFF : 0;
+	unsigned size = insn->form->operand_width == 16 ? 2 : 4;
+	uint32_t release = insn->imm[0] & 0xFFFF;
 	struct guest_mem m = stack_top(t, 0, size, false);
 
 	emit_load(&t->e, R8, access_emit(t, insn, &m, false), size);

@@ -37,33 +37,192 @@ static const ZydisDecoder *decoder_for(uint32_t mode, uint64_t features)
 	return &decoder;
 }
 
+ZyanStatus decode_zydis(const uint8_t *bytes, uint32_t length, uint32_t mode, uint64_t features, ZydisDecodedInstruction *d, ZydisDecodedOperand *op)
+{
+	return ZydisDecoderDecodeFull(decoder_for(mode, features), bytes, length, d, op);
+}
+
+/* Zydis takes ten times as long for an instruction as all the rest of its translation. So what it says is remembered, by the bytes that it
+ * depends on: the head, which is all before the displacement and the immediates. Programs have some thousand heads. How long a head is,
+ * head_length() says from the opcode, and what Zydis finds when it sees a head for the first time must agree, else nothing is remembered. */
+#define FORMS 8192u
+#define HEAD_MOST 7u
+#define INDEX_BITS 14u
+/* All of the mode that form_make() looks at. It is where a head has no bytes. */
+#define MODE_KIND (MODE_CS32 | MODE_SS32 | MODE_PE | MODE_VM)
+_Static_assert(MODE_KIND <= 0xFF && !(MODE_KIND & HEAD_MOST), "a key is a head's bytes, its length and the kind of code");
+
+static _Thread_local struct {
+	uint64_t features;
+	uint32_t count;
+	uint16_t index[1u << INDEX_BITS]; /* by hash of the key: number of a form, plus one */
+	struct form forms[FORMS];
+} memo;
+
+void decode_begin(const struct translator_input *in)
+{
+	if (memo.features == in->features && memo.count <= FORMS - TRANSLATOR_MAX_INSTRUCTIONS)
+		return;
+	memo.features = in->features;
+	memo.count = 0;
+	memset(memo.index, 0, sizeof(memo.index));
+}
+
+/* Of opcodes of one byte and of two: P a prefix, M a ModRM byte follows, N none does (or, 3DNow, what is behind it chooses the instruction). */
+enum { N, M, P };
+#define X4(a) a, a, a, a
+#define X8(a) X4(a), X4(a)
+#define X16(a) X8(a), X8(a)
+#define ARITHMETIC X4(M), X4(N)
+static const uint8_t plain_opcodes[256] = {
+	/* 00 */ ARITHMETIC, ARITHMETIC, ARITHMETIC, ARITHMETIC,
+	/* 20 */ X4(M), N, N, P, N, X4(M), N, N, P, N, X4(M), N, N, P, N, X4(M), N, N, P, N,
+	/* 40 */ X16(N), X16(N),
+	/* 60 */ N, N, M, M, P, P, P, N, N, M, N, M, X4(N), X16(N),
+	/* 80 */ X16(M), X16(N),
+	/* A0 */ X16(N), X16(N),
+	/* C0 */ M, M, N, N, M, M, M, M, X8(N), X4(M), X4(N), X8(M),
+	/* E0 */ X16(N), P, N, P, P, N, N, M, M, X4(N), N, N, M, M,
+};
+static const uint8_t two_byte_opcodes[256] = {
+	/* 00 */ X4(M), X4(N), N, N, N, N, N, M, N, N, X16(M),
+	/* 20 */ X16(M), X16(N),
+	/* 40 */ X16(M), X16(M),
+	/* 60 */ X16(M), X4(M), M, M, M, N, X8(M),
+	/* 80 */ X16(N), X16(M),
+	/* A0 */ N, N, N, M, M, M, M, M, N, N, N, X4(M), M, X16(M),
+	/* C0 */ X8(M), X8(N), X16(M),
+	/* E0 */ X16(M), X16(M),
+};
+
+/* What stands before displacement and immediates, or more than HEAD_MOST. A 67h prefix makes it too long: what follows ModRM is then another matter. */
+static unsigned head_length(const uint8_t *bytes, bool wide)
+{
+	unsigned n = 0;
+	bool modrm;
+
+	while (plain_opcodes[bytes[n]] == P && n < HEAD_MOST)
+		n++;
+	if (bytes[n] == 0x67)
+		return HEAD_MOST + 1;
+	if (bytes[n] != 0x0F)
+		modrm = plain_opcodes[bytes[n++]] == M;
+	else if (bytes[n + 1] == 0x38 || bytes[n + 1] == 0x3A)
+		modrm = true, n += 3;
+	else
+		modrm = two_byte_opcodes[bytes[n + 1]] == M, n += 2;
+	if (!modrm)
+		return n;
+	return n + 1 + (wide && bytes[n] < 0xC0 && (bytes[n] & 7) == 4);
+}
+
+static uint64_t key_of(const uint8_t *bytes, uint32_t mode)
+{
+	unsigned head = head_length(bytes, mode & MODE_CS32);
+	uint64_t key;
+
+	if (head > HEAD_MOST)
+		return 0;
+	memcpy(&key, bytes, sizeof(key));
+	return (key & ((1ull << 8 * head) - 1)) | (uint64_t)(head | (mode & MODE_KIND)) << 56;
+}
+
+/* Where the index has this key, or would have it. It never fills up: there are twice as many places as forms. */
+static uint16_t *place_of(uint64_t key)
+{
+	uint32_t i = (uint32_t)(key * 0x9E3779B97F4A7C15u >> (64 - INDEX_BITS));
+
+	while (memo.index[i] && memo.forms[memo.index[i] - 1].head != key) i = (i + 1) % ARRAY_LEN(memo.index);
+	return &memo.index[i];
+}
+
+static unsigned head_found(const ZydisDecodedInstruction *d)
+{
+	unsigned head = d->length;
+
+	if (d->raw.disp.size)
+		head = d->raw.disp.offset;
+	else if (d->raw.imm[0].size)
+		head = d->raw.imm[0].offset;
+	return head;
+}
+
+static const struct form *form_new(const struct translator_input *in, const uint8_t *bytes, uint32_t left, uint64_t key, ZyanStatus *status)
+{
+	ZydisDecodedInstruction d;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	struct form *form = &memo.forms[memo.count];
+
+	*status = decode_zydis(bytes, left, in->mode, in->features, &d, op);
+	if (!ZYAN_SUCCESS(*status))
+		return NULL;
+	form_make(form, &d, op, in->mode, in->features);
+	memo.count++;
+	if (key && head_found(&d) == (key >> 56 & HEAD_MOST)) {
+		form->head = key;
+		*place_of(key) = (uint16_t)memo.count;
+	}
+	return form;
+}
+
+static uint32_t read_field(const uint8_t *bytes, struct field f)
+{
+	uint32_t value, unused = 32 - 8u * f.size;
+
+	if (!f.size)
+		return 0;
+	memcpy(&value, bytes + f.offset, sizeof(value));
+	value <<= unused;
+	return f.is_signed ? (uint32_t)((int32_t)value >> unused) : value >> unused;
+}
+
+static int decode_failed(ZyanStatus status, uint32_t left, struct insn *insn)
+{
+	static const struct form undefined = {.rule = &rule_undefined}, too_long = {.rule = &rule_too_long};
+
+	if (status == ZYDIS_STATUS_NO_MORE_DATA)
+		return -ENODATA;
+	insn->form = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? &too_long : &undefined;
+	insn->rule = insn->form->rule;
+	/* Any byte that was looked at may make it an instruction. */
+	insn->length = (uint8_t)(left < ZYDIS_MAX_INSTRUCTION_LENGTH ? left : ZYDIS_MAX_INSTRUCTION_LENGTH);
+	return -EILSEQ;
+}
+
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn)
 {
 	uint32_t left = in->length - offset;
+	const uint8_t *bytes = in->bytes + offset;
+	uint8_t padded[ZYDIS_MAX_INSTRUCTION_LENGTH + sizeof(uint32_t)] = {0};
+	const struct form *form = NULL;
+	ZyanStatus status;
+	uint64_t key = 0;
 
 	insn->eip = in->eip + offset;
-	insn->bytes = in->bytes + offset;
-	ZyanStatus status = ZydisDecoderDecodeFull(decoder_for(in->mode, in->features), insn->bytes, left, &insn->d, insn->op);
-	if (status == ZYDIS_STATUS_NO_MORE_DATA)
-		return -ENODATA;
-	if (!ZYAN_SUCCESS(status)) {
-		memset(&insn->d, 0, sizeof(insn->d));
-		/* Any byte that was looked at may make it an instruction. */
-		insn->length = (uint8_t)(left < ZYDIS_MAX_INSTRUCTION_LENGTH ? left : ZYDIS_MAX_INSTRUCTION_LENGTH);
-		insn->rule = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? &rule_too_long : &rule_undefined;
-		return -EILSEQ;
-	}
-	insn->length = insn->d.length;
-	insn->rule = rule_find(&insn->d, insn->op, in->mode, in->features);
+	if (left >= sizeof(padded))
+		key = key_of(bytes, in->mode);
+	else
+		memcpy(padded, bytes, left);
+	if (key && *place_of(key))
+		form = &memo.forms[*place_of(key) - 1];
+	else if (!(form = form_new(in, bytes, left, key, &status)))
+		return decode_failed(status, left, insn);
+	if (!key && left < sizeof(padded))
+		bytes = padded;
+	insn->form = form;
+	insn->rule = form->rule;
+	insn->length = form->length;
+	insn->disp = (int32_t)read_field(bytes, form->disp);
+	insn->imm[0] = read_field(bytes, form->imm[0]);
+	insn->imm[1] = read_field(bytes, form->imm[1]);
 	return 0;
 }
 
 uint32_t translator_length(const uint8_t *bytes, uint32_t length, uint32_t mode)
 {
-	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode, .features = FEATURES_ALL};
-	struct insn insn;
+	ZydisDecodedInstruction d;
 
-	return decode_insn(&in, 0, &insn) == 0 ? insn.length : 0;
+	return ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(decoder_for(mode, FEATURES_ALL), NULL, bytes, length, &d)) ? d.length : 0;
 }
 
 static const char *operand_kind(const ZydisDecodedOperand *op)
@@ -90,21 +249,21 @@ static const char *operand_kind(const ZydisDecodedOperand *op)
 
 void translator_form(const uint8_t *bytes, uint32_t length, uint32_t mode, char *name, size_t size)
 {
-	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode, .features = FEATURES_ALL};
-	struct insn insn;
+	ZydisDecodedInstruction d;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	size_t used;
 
-	if (decode_insn(&in, 0, &insn) != 0) {
+	if (!ZYAN_SUCCESS(decode_zydis(bytes, length, mode, FEATURES_ALL, &d, op))) {
 		snprintf(name, size, "(undefined)");
 		return;
 	}
-	snprintf(name, size, "%s%s%s", insn.d.attributes & ZYDIS_ATTRIB_HAS_LOCK ? "lock " : "",
-		 insn.d.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE) ? "rep " : "",
-		 ZydisMnemonicGetString(insn.d.mnemonic));
-	for (unsigned i = 0; i < insn.d.operand_count_visible; i++) {
+	snprintf(name, size, "%s%s%s", d.attributes & ZYDIS_ATTRIB_HAS_LOCK ? "lock " : "",
+		 d.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE) ? "rep " : "",
+		 ZydisMnemonicGetString(d.mnemonic));
+	for (unsigned i = 0; i < d.operand_count_visible; i++) {
 		used = strlen(name);
-		snprintf(name + used, size - used, "%c%s%s", i ? ',' : ' ', operand_kind(&insn.op[i]),
-			 insn.op[i].type == ZYDIS_OPERAND_TYPE_MEMORY ?
-				 (insn.op[i].size == 8 ? "8" : insn.op[i].size == 16 ? "16" : insn.op[i].size == 32 ? "32" : "") : "");
+		snprintf(name + used, size - used, "%c%s%s", i ? ',' : ' ', operand_kind(&op[i]),
+			 op[i].type == ZYDIS_OPERAND_TYPE_MEMORY ?
+				 (op[i].size == 8 ? "8" : op[i].size == 16 ? "16" : op[i].size == 32 ? "32" : "") : "");
 	}
 }

@@ -5,7 +5,7 @@
 /* The divisor into R8, zero-extended. */
 static void load_divisor(struct translation *t, const struct insn *insn, unsigned size)
 {
-	const ZydisDecodedOperand *by = &insn->op[0];
+	const struct operand *by = &insn->form->op[0];
 	struct emitter *e = &t->e;
 
 	if (by->type == ZYDIS_OPERAND_TYPE_MEMORY) {
@@ -14,7 +14,7 @@ static void load_divisor(struct translation *t, const struct insn *insn, unsigne
 		row_add(t, UNDO_NONE, insn->eip, 0);
 		return;
 	}
-	enum host_reg from = host_gpr(is_high_byte(by) ? gpr_of(by->reg.value) - 4 : gpr_of(by->reg.value));
+	enum host_reg from = host_gpr(is_high_byte(by) ? by->number - 4u : by->number);
 	if (from == REG_GUEST_ESP)
 		esp_flush(t, insn->eip);
 	if (is_high_byte(by)) {
@@ -46,10 +46,10 @@ static void raise_if_zero(struct translation *t, const struct insn *insn)
 
 bool emit_divide(struct translation *t, const struct insn *insn)
 {
-	unsigned size = insn->op[0].size / 8;
+	unsigned size = insn->form->op[0].size / 8;
 
 	load_divisor(t, insn, size);
 	raise_if_zero(t, insn);
-	emit_op(&t->e, &(struct host_op){.opcode = size == 1 ? 0xF6 : 0xF7, .p66 = size == 2, .reg = insn->d.mnemonic == ZYDIS_MNEMONIC_DIV ? 6 : 7, .rm = R8});
+	emit_op(&t->e, &(struct host_op){.opcode = size == 1 ? 0xF6 : 0xF7, .p66 = size == 2, .reg = insn->form->mnemonic == ZYDIS_MNEMONIC_DIV ? 6 : 7, .rm = R8});
 	return false;
 }

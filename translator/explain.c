@@ -182,9 +182,9 @@ static bool has_forms(ZydisMnemonic mnemonic)
 }
 
 /* The class depends on no mode. What no rule names is sensitive if it is privileged; to the guest it is no instruction. */
-static void set_class(const struct insn *insn, struct translator_insn *out)
+static void set_class(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, struct translator_insn *out)
 {
-	const struct rule *rule = rule_find(&insn->d, insn->op, MODE_CS32 | MODE_SS32 | MODE_PE, FEATURES_ALL);
+	const struct rule *rule = rule_find(d, op, MODE_CS32 | MODE_SS32 | MODE_PE, FEATURES_ALL);
 	const struct way *way = way_of(rule);
 	const struct meaning *meaning = meaning_of(rule);
 
@@ -193,9 +193,9 @@ static void set_class(const struct insn *insn, struct translator_insn *out)
 		out->sensitivity = meaning->sensitivity;
 		out->trap = (enum translator_trap)meaning->trap;
 		out->why = meaning->sensitivity ? meaning->why : NULL;
-		if (meaning->sensitivity && has_forms(insn->d.mnemonic))
+		if (meaning->sensitivity && has_forms(d->mnemonic))
 			out->name = callout_names[rule->callout];
-	} else if (rule == &rule_undefined && (insn->d.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)) {
+	} else if (rule == &rule_undefined && (d->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)) {
 		out->sensitivity = CONTROL;
 		out->trap = TRAP_CPL;
 		out->why = "is privileged";
@@ -211,13 +211,7 @@ static void add_reason(struct translator_insn *out, const char *reason)
 	snprintf(out->reason + used, sizeof(out->reason) - used, "%s%s", used ? "; " : "", reason);
 }
 
-static bool is_gpr(const ZydisDecodedOperand *op)
-{
-	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(op->reg.value) >= ZYDIS_REGCLASS_GPR8 &&
-	       ZydisRegisterGetClass(op->reg.value) <= ZYDIS_REGCLASS_GPR32;
-}
-
-static void add_memory_reason(const struct insn *insn, const ZydisDecodedOperand *op, uint32_t mode, struct translator_insn *out)
+static void add_memory_reason(const struct insn *insn, const struct operand *op, uint32_t mode, struct translator_insn *out)
 {
 	struct guest_mem m = access_of(insn, op);
 	unsigned seg_class = MODE_SEG(mode, m.seg);
@@ -233,23 +227,21 @@ static void add_memory_reason(const struct insn *insn, const ZydisDecodedOperand
 /* The operands of an instruction that runs as itself. */
 static void add_operand_reasons(const struct insn *insn, uint32_t mode, struct translator_insn *out)
 {
-	bool esp = false, memory = false, high = false;
+	bool esp = insn->form->uses_esp, memory = false;
 
-	for (unsigned i = 0; i < insn->d.operand_count; i++) {
-		const ZydisDecodedOperand *op = &insn->op[i];
+	for (unsigned i = 0; i < insn->form->operand_count; i++) {
+		const struct operand *op = &insn->form->op[i];
 
-		esp |= is_gpr(op) && (op->reg.value == ZYDIS_REGISTER_ESP || op->reg.value == ZYDIS_REGISTER_SP);
-		high |= op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH;
 		if (op->type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
-		esp |= op->mem.base == ZYDIS_REGISTER_ESP;
-		if (!memory && op->mem.type == ZYDIS_MEMOP_TYPE_MEM)
+		esp |= op->base == ESP;
+		if (!memory && op->is_memory)
 			add_memory_reason(insn, op, mode, out);
 		memory = true;
 	}
 	if (esp)
 		add_reason(out, "guest ESP is R12");
-	if (high && (esp || memory))
+	if (insn->form->uses_high_byte && (esp || memory))
 		add_reason(out, "AH to BH go with no REX prefix");
 }
 
@@ -274,15 +266,18 @@ static void set_reason(const struct insn *insn, uint32_t mode, struct translator
 bool translator_classify(const uint8_t *bytes, uint32_t length, uint32_t mode, struct translator_insn *out)
 {
 	struct translator_input in = {.bytes = bytes, .length = length, .mode = mode, .features = FEATURES_ALL};
+	ZydisDecodedInstruction d;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	struct insn insn;
 
 	*out = (struct translator_insn){0};
-	if (decode_insn(&in, 0, &insn) != 0)
+	decode_begin(&in);
+	if (!ZYAN_SUCCESS(decode_zydis(bytes, length, mode, FEATURES_ALL, &d, op)) || decode_insn(&in, 0, &insn) != 0)
 		return false;
 	out->length = insn.length;
 	out->runs = insn.rule != &rule_undefined;
-	out->mnemonic = out->name = ZydisMnemonicGetString(insn.d.mnemonic);
-	set_class(&insn, out);
+	out->mnemonic = out->name = ZydisMnemonicGetString(d.mnemonic);
+	set_class(&d, op, out);
 	if (!out->runs)
 		snprintf(out->becomes, sizeof(out->becomes), "#UD");
 	set_reason(&insn, mode, out);

@@ -37,7 +37,7 @@ static void load_image(struct translation *t, const struct insn *insn)
 
 bool emit_pushf(struct translation *t, const struct insn *insn)
 {
-	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
+	unsigned size = insn->form->operand_width == 16 ? 2 : 4;
 
 	/* RF is not pushed, and set only where breakpoints are. */
 	if (t->in->mode & (MODE_VM | MODE_DR7))
@@ -86,7 +86,7 @@ static void compare_system_flags(struct translation *t, unsigned size)
 bool emit_popf(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
-	unsigned size = insn->d.operand_width == 16 ? 2 : 4;
+	unsigned size = insn->form->operand_width == 16 ? 2 : 4;
 	struct guest_mem m = stack_top(t, 0, size, false);
 
 	esp_flush(t, insn->eip);
@@ -130,10 +130,10 @@ static bool shadow_is_simple(const struct translation *t, const struct insn *ins
 	if (next >= t->insns + t->count || !follows_inline_sti(next->rule))
 		return false;
 	/* A check of a general segment and a rotated register have rows that know of no shadow. */
-	for (unsigned i = 0; i < next->d.operand_count; i++)
-		if (is_high_byte(&next->op[i]) || (next->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, access_of(next, &next->op[i]).seg) >= MODE_SEG_GENERAL))
+	for (unsigned i = 0; i < next->form->operand_count; i++)
+		if (next->form->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, next->form->op[i].seg) >= MODE_SEG_GENERAL)
 			return false;
-	return true;
+	return !next->form->uses_high_byte;
 }
 
 bool emit_sti(struct translation *t, const struct insn *insn)

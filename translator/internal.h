@@ -25,12 +25,58 @@ struct rule {
 	bool defers_esp;  /* emitted code knows of translation.esp: R12 need not be brought up to date before */
 };
 
-struct insn {
-	ZydisDecodedInstruction d;
-	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+/* An operand, as much of Zydis' as matters: those that are written down, and memory that is not. Its numbers are the instruction's. */
+struct operand {
+	uint8_t type, encoding, visibility, actions; /* as Zydis says */
+	uint16_t size;        /* bits */
+	uint8_t class;        /* of a register: ZydisRegisterClass */
+	uint8_t number;       /* ... and which of its class */
+	uint8_t seg;          /* of memory: enum seg */
+	uint8_t base, index;  /* enum gpr or NO_REG */
+	uint8_t scale;
+	bool is_memory;       /* and no mere address */
+};
+#define FORM_OPERANDS 5u
+
+/* Whose exception conditions an instruction has. */
+enum unit { UNIT_NONE, UNIT_WAIT, UNIT_X87, UNIT_MMX, UNIT_SSE };
+
+/* A number in an instruction. */
+struct field {
+	uint8_t offset, size; /* bytes */
+	bool is_signed;
+};
+
+/* All that an instruction's bytes say before its displacement and its immediates (its head), from Zydis. */
+struct form {
+	uint64_t head;        /* decode.c's key, or 0 */
 	const struct rule *rule;
-	const uint8_t *bytes;
+	uint16_t mnemonic;
+	uint8_t length;
+	uint8_t opcode;
+	bool has_modrm;
+	uint8_t modrm_reg, modrm_rm;
+	uint8_t operand_width, address_width; /* bits */
+	bool lock;
+	uint8_t rep;          /* 0 none, 1 REP or REPE, 2 REPNE */
+	uint8_t isa_ext, branch_type;
+	uint8_t unit;         /* enum unit */
+	bool uses_esp, writes_esp, writes_sp; /* as a general register, named or not */
+	bool uses_high_byte;
+	uint8_t operand_count;
+	struct field disp, imm[2];
+	uint8_t memory, high; /* index in `op` of the memory operand that is written down; of AH..DH in an encoding; or NO_OPERAND */
+	struct operand op[FORM_OPERANDS];
+	struct host_op host;  /* of what runs as itself: all but the memory operand and the immediate */
+};
+#define NO_OPERAND 0xFFu
+
+struct insn {
+	const struct form *form;
+	const struct rule *rule;
 	uint32_t eip;
+	int32_t disp;
+	uint32_t imm[2];      /* extended to 32 bits; of a far pointer the offset, then the selector */
 	uint8_t length;
 };
 
@@ -63,8 +109,14 @@ struct translation {
 	bool esp_near;        /* R12 is within ESP_REACH of the window: an access through it has shown that, or it was made anew */
 };
 
-/* decode.c: fill one insn. Returns 0, -ENODATA if it is not whole within the bytes, or -EILSEQ if it is no instruction. */
+/* decode.c: before the instructions of a block (TRANSLATOR_MAX_INSTRUCTIONS at most), whose forms then stay. */
+void decode_begin(const struct translator_input *in);
+/* Fill one insn. Returns 0, -ENODATA if it is not whole within the bytes, or -EILSEQ if it is no instruction. */
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn);
+/* What Zydis says of an instruction alone. */
+ZyanStatus decode_zydis(const uint8_t *bytes, uint32_t length, uint32_t mode, uint64_t features, ZydisDecodedInstruction *d, ZydisDecodedOperand *op);
+/* form.c: from Zydis' words to ours. */
+void form_make(struct form *form, const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode, uint64_t features);
 /* rules.c: which class; never NULL. */
 const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode, uint64_t features);
 /* rules_simd.c: what an x87, MMX or SSE instruction that runs as itself needs, as rule.needs; 0: it is none of these. */
@@ -90,7 +142,7 @@ struct guest_mem {
 	bool keeps;           /* a write that needs what was there: it reads too, or may store but some of the bytes */
 	bool flush;           /* as a read, but code that can only run may be flushed (vol. 2, CLFLUSH) */
 };
-struct guest_mem access_of(const struct insn *insn, const ZydisDecodedOperand *op);
+struct guest_mem access_of(const struct insn *insn, const struct operand *op);
 /* The effective address (offset in the segment) into R8D. */
 void access_ea(struct translation *t, const struct guest_mem *m);
 /* Emit what the access needs before it; the result is the operand for the host instruction. Clobbers R8-R11. `in_r8`: the linear address must be in R8D. */
@@ -109,11 +161,12 @@ static inline struct host_mem vcpu_field(size_t offset) { return mem_at(REG_VCPU
 #define VCPU(field) vcpu_field(offsetof(struct vcpu, field))
 
 static inline enum host_reg host_gpr(unsigned gpr) { return gpr == ESP ? REG_GUEST_ESP : (enum host_reg)gpr; }
-/* The GPR number of a Zydis 16- or 32-bit general register. */
-static inline unsigned gpr_of(ZydisRegister r) { return (unsigned)ZydisRegisterGetId(r); }
 
-/* generic.c: AH, CH, DH or BH. */
-bool is_high_byte(const ZydisDecodedOperand *op);
+/* AH, CH, DH or BH. */
+static inline bool is_high_byte(const struct operand *op)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->class == ZYDIS_REGCLASS_GPR8 && op->number >= 4;
+}
 
 /* Emitters of the classes. */
 emit_fn emit_generic, emit_nothing, emit_flush, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
@@ -133,8 +186,6 @@ void emit_callout_word(struct translation *t, uint32_t eip, uint32_t word);
 void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc_t resume);
 /* The word of the callout that the instruction's rule names; for a cold exit, where R8D and R10D mean nothing to it. */
 uint32_t callout_word(const struct insn *insn);
-/* 0 none, 1 REP or REPE, 2 REPNE. */
-unsigned rep_of(const struct insn *insn);
 /* rows.c: what a row says from where on only an exit to this EIP is left. */
 unsigned row_exit(const struct translation *t, uint32_t eip);
 /* rows.c: lea r11, [pc]. */

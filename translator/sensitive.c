@@ -53,49 +53,28 @@ bool emit_too_long(struct translation *t, const struct insn *insn)
 
 static unsigned size_log2(const struct insn *insn)
 {
-	return insn->d.operand_width == 8 ? 0 : insn->d.operand_width == 16 ? 1 : 2;
-}
-
-unsigned rep_of(const struct insn *insn)
-{
-	for (unsigned i = insn->d.raw.prefix_count; i-- > 0;) {
-		if (insn->d.raw.prefixes[i].value == 0xF3)
-			return 1;
-		if (insn->d.raw.prefixes[i].value == 0xF2)
-			return 2;
-	}
-	return 0;
+	return insn->form->operand_width == 8 ? 0 : insn->form->operand_width == 16 ? 1 : 2;
 }
 
 struct operands {
-	const ZydisDecodedOperand *memory; /* addressed by ModRM */
+	const struct operand *memory; /* addressed by ModRM */
 	unsigned seg;                      /* of `memory`, or of a string instruction's source */
 	unsigned reg, rm;
 	uint32_t ea, extra;                /* immediates */
 };
 
-static void scan_operand(struct operands *o, const ZydisDecodedOperand *op, unsigned *immediates)
+static void scan_operand(struct operands *o, const struct operand *op)
 {
 	switch (op->type) {
 	case ZYDIS_OPERAND_TYPE_MEMORY:
 		if (op->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
 			o->memory = op;
-		if (o->memory == op || op->mem.base == ZYDIS_REGISTER_ESI || op->mem.base == ZYDIS_REGISTER_SI)
-			o->seg = (unsigned)(op->mem.segment - ZYDIS_REGISTER_ES);
-		break;
-	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-		if ((*immediates)++ == 0)
-			o->ea = (uint32_t)op->imm.value.u;
-		else
-			o->extra = (uint32_t)op->imm.value.u;
-		break;
-	case ZYDIS_OPERAND_TYPE_POINTER:
-		o->ea = op->ptr.offset;
-		o->extra = op->ptr.segment;
+		if (o->memory == op || op->base == ESI)
+			o->seg = op->seg;
 		break;
 	case ZYDIS_OPERAND_TYPE_REGISTER:
-		if (ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_SEGMENT && op->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
-			o->reg = (unsigned)(op->reg.value - ZYDIS_REGISTER_ES);
+		if (op->class == ZYDIS_REGCLASS_SEGMENT)
+			o->reg = op->number;
 		break;
 	default:
 		break;
@@ -105,12 +84,12 @@ static void scan_operand(struct operands *o, const ZydisDecodedOperand *op, unsi
 /* What the callout's comment in base/callout.def says beside the general operands. */
 static void adjust(struct operands *o, const struct insn *insn)
 {
-	switch (insn->d.mnemonic) {
+	switch (insn->form->mnemonic) {
 	case ZYDIS_MNEMONIC_INT3: o->ea = VEC_BP; o->extra = 1; break;
 	case ZYDIS_MNEMONIC_INT1: o->ea = VEC_DB; o->extra = 1; break;
 	case ZYDIS_MNEMONIC_INTO: o->ea = VEC_OF; o->extra = 1; break;
 	case ZYDIS_MNEMONIC_IN: case ZYDIS_MNEMONIC_OUT:
-		o->extra = insn->d.opcode < 0xE8; /* E4-E7 have the port as an immediate */
+		o->extra = insn->form->opcode < 0xE8; /* E4-E7 have the port as an immediate */
 		break;
 	case ZYDIS_MNEMONIC_LES: o->extra = SEG_ES; break;
 	case ZYDIS_MNEMONIC_LDS: o->extra = SEG_DS; break;
@@ -119,7 +98,7 @@ static void adjust(struct operands *o, const struct insn *insn)
 	case ZYDIS_MNEMONIC_LGS: o->extra = SEG_GS; break;
 	case ZYDIS_MNEMONIC_AAA: case ZYDIS_MNEMONIC_AAS: case ZYDIS_MNEMONIC_DAA: case ZYDIS_MNEMONIC_DAS: case ZYDIS_MNEMONIC_AAM:
 	case ZYDIS_MNEMONIC_AAD:
-		o->extra = insn->d.opcode;
+		o->extra = insn->form->opcode;
 		break;
 	default:
 		break;
@@ -128,22 +107,21 @@ static void adjust(struct operands *o, const struct insn *insn)
 
 static struct operands operands_of(const struct insn *insn)
 {
-	struct operands o = {0};
-	unsigned immediates = 0;
+	struct operands o = {.ea = insn->imm[0], .extra = insn->imm[1]};
 
-	if (insn->d.attributes & ZYDIS_ATTRIB_HAS_MODRM) {
-		o.reg = insn->d.raw.modrm.reg;
-		o.rm = insn->d.raw.modrm.rm;
+	if (insn->form->has_modrm) {
+		o.reg = insn->form->modrm_reg;
+		o.rm = insn->form->modrm_rm;
 	}
-	for (unsigned i = 0; i < insn->d.operand_count; i++)
-		scan_operand(&o, &insn->op[i], &immediates);
+	for (unsigned i = 0; i < insn->form->operand_count; i++)
+		scan_operand(&o, &insn->form->op[i]);
 	adjust(&o, insn);
 	return o;
 }
 
 static uint32_t word_of(const struct insn *insn, const struct operands *o)
 {
-	return CALLOUT_ARG(insn->rule->callout, insn->length, o->reg, size_log2(insn), o->seg, rep_of(insn), insn->d.address_width == 16,
+	return CALLOUT_ARG(insn->rule->callout, insn->length, o->reg, size_log2(insn), o->seg, insn->form->rep, insn->form->address_width == 16,
 			   o->memory != NULL, o->rm);
 }
 
@@ -230,15 +208,15 @@ bool emit_rdtsc(struct translation *t, const struct insn *insn)
 /* MOV r, Sreg: the virtual selector, zero-extended into 32 bits. To memory it is a callout. */
 bool emit_mov_from_seg(struct translation *t, const struct insn *insn)
 {
-	if (insn->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+	if (insn->form->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
 		return emit_callout(t, insn);
-	unsigned seg = (unsigned)(insn->op[1].reg.value - ZYDIS_REGISTER_ES);
-	bool wide = ZydisRegisterGetClass(insn->op[0].reg.value) == ZYDIS_REGCLASS_GPR32;
+	unsigned seg = insn->form->op[1].number;
+	bool wide = insn->form->op[0].class == ZYDIS_REGCLASS_GPR32;
 
 	emit_op(&t->e, &(struct host_op){.opcode = wide ? 0xB7 : 0x8B, .map = wide ? MAP_0F : MAP_PLAIN, .p66 = !wide,
-					 .reg = (uint8_t)host_gpr(gpr_of(insn->op[0].reg.value)), .rm = NO_REG,
+					 .reg = (uint8_t)host_gpr(insn->form->op[0].number), .rm = NO_REG,
 					 .mem = vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment))});
-	if (gpr_of(insn->op[0].reg.value) == ESP)
+	if (insn->form->op[0].number == ESP)
 		esp_renew(t, insn->eip + insn->length);
 	return false;
 }
@@ -263,14 +241,14 @@ static void load_segment_inline(struct translation *t, unsigned seg)
 
 bool emit_mov_to_seg(struct translation *t, const struct insn *insn)
 {
-	unsigned seg = (unsigned)(insn->op[0].reg.value - ZYDIS_REGISTER_ES);
+	unsigned seg = insn->form->op[0].number;
 
 	if (!loads_inline(t, seg))
 		return emit_callout(t, insn);
-	if (insn->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R10, .rm = (uint8_t)host_gpr(gpr_of(insn->op[1].reg.value))});
+	if (insn->form->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R10, .rm = (uint8_t)host_gpr(insn->form->op[1].number)});
 	} else {
-		struct guest_mem m = access_of(insn, &insn->op[1]);
+		struct guest_mem m = access_of(insn, &insn->form->op[1]);
 		m.size = 2;
 		emit_load(&t->e, R10, access_emit(t, insn, &m, false), 2);
 	}
@@ -280,7 +258,7 @@ bool emit_mov_to_seg(struct translation *t, const struct insn *insn)
 
 bool emit_pop_seg(struct translation *t, const struct insn *insn)
 {
-	unsigned seg = (unsigned)(insn->op[0].reg.value - ZYDIS_REGISTER_ES), size = insn->d.operand_width == 16 ? 2 : 4;
+	unsigned seg = insn->form->op[0].number, size = insn->form->operand_width == 16 ? 2 : 4;
 	struct guest_mem m = stack_top(t, 0, size, false);
 
 	if (!loads_inline(t, seg))

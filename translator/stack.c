@@ -124,13 +124,13 @@ static void push_register(struct translation *t, const struct insn *insn, enum h
 
 static unsigned stack_size(const struct insn *insn)
 {
-	return insn->d.operand_width == 16 ? 2 : 4;
+	return insn->form->operand_width == 16 ? 2 : 4;
 }
 
 /* PUSH m: the value waits in vcpu.spill, which no lookup of the second access disturbs, if there is one. */
 static void push_memory(struct translation *t, const struct insn *insn, unsigned size)
 {
-	struct guest_mem m = access_of(insn, &insn->op[0]);
+	struct guest_mem m = access_of(insn, &insn->form->op[0]);
 	struct host_mem from = access_emit(t, insn, &m, false);
 	bool waits = !stack_is_plain(t, insn);
 
@@ -148,12 +148,12 @@ bool emit_push(struct translation *t, const struct insn *insn)
 {
 	unsigned size = stack_size(insn);
 
-	switch (insn->op[0].type) {
+	switch (insn->form->op[0].type) {
 	case ZYDIS_OPERAND_TYPE_REGISTER:
-		push_register(t, insn, host_gpr(gpr_of(insn->op[0].reg.value)), size);
+		push_register(t, insn, host_gpr(insn->form->op[0].number), size);
 		break;
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-		emit_store_imm(&t->e, stack_push_mem(t, insn, size), (uint32_t)insn->op[0].imm.value.u, size);
+		emit_store_imm(&t->e, stack_push_mem(t, insn, size), insn->imm[0], size);
 		esp_add(t, insn->eip + insn->length, -(int32_t)size);
 		break;
 	default:
@@ -165,7 +165,7 @@ bool emit_push(struct translation *t, const struct insn *insn)
 bool emit_push_seg(struct translation *t, const struct insn *insn)
 {
 	unsigned size = stack_size(insn);
-	unsigned seg = (unsigned)(insn->op[0].reg.value - ZYDIS_REGISTER_ES);
+	unsigned seg = insn->form->op[0].number;
 	struct host_mem to = stack_push_mem(t, insn, size);
 
 	emit_load(&t->e, R10, vcpu_field(offsetof(struct vcpu, seg) + seg * sizeof(struct segment)), 2);
@@ -212,7 +212,7 @@ static struct host_mem access_behind_pop(struct translation *t, const struct ins
 /* POP m: an address with ESP uses its value after the pop. */
 static void pop_memory(struct translation *t, const struct insn *insn, unsigned size)
 {
-	struct guest_mem from = stack_top(t, 0, size, false), to = access_of(insn, &insn->op[0]);
+	struct guest_mem from = stack_top(t, 0, size, false), to = access_of(insn, &insn->form->op[0]);
 	struct host_mem h = access_emit(t, insn, &from, false);
 
 	emit_load(&t->e, R10, h, size);
@@ -234,8 +234,8 @@ bool emit_pop(struct translation *t, const struct insn *insn)
 {
 	unsigned size = stack_size(insn);
 
-	if (insn->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
-		pop_register(t, insn, gpr_of(insn->op[0].reg.value), size);
+	if (insn->form->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
+		pop_register(t, insn, insn->form->op[0].number, size);
 	else
 		pop_memory(t, insn, size);
 	return false;
@@ -263,8 +263,8 @@ bool emit_leave(struct translation *t, const struct insn *insn)
 /* ADD or SUB ESP, imm: the flags come from a copy, so that R12 need not be brought up to date. */
 bool emit_add_esp(struct translation *t, const struct insn *insn)
 {
-	int32_t imm = (int32_t)insn->op[1].imm.value.s;
-	bool subtracts = insn->d.mnemonic == ZYDIS_MNEMONIC_SUB;
+	int32_t imm = (int32_t)insn->imm[0];
+	bool subtracts = insn->form->mnemonic == ZYDIS_MNEMONIC_SUB;
 
 	emit_lea(&t->e, R8, mem_at(REG_GUEST_ESP, t->esp));
 	emit_alu_imm(&t->e, subtracts ? 5 : 0, R8, (uint32_t)imm);

@@ -4,24 +4,23 @@
 
 static bool is_narrow(const struct insn *insn)
 {
-	return insn->d.address_width == 16;
+	return insn->form->address_width == 16;
 }
 
 static struct guest_mem at_edi(const struct insn *insn, bool write)
 {
 	return (struct guest_mem){.seg = SEG_ES, .base = EDI, .index = NO_REG, .scale = 1, .a16 = is_narrow(insn),
-				  .size = (uint8_t)(insn->d.operand_width / 8), .write = write};
+				  .size = (uint8_t)(insn->form->operand_width / 8), .write = write};
 }
 
 static struct guest_mem at_esi(const struct insn *insn)
 {
 	struct guest_mem m = {.seg = SEG_DS, .base = ESI, .index = NO_REG, .scale = 1, .a16 = is_narrow(insn),
-			      .size = (uint8_t)(insn->d.operand_width / 8)};
-	ZydisRegister si = is_narrow(insn) ? ZYDIS_REGISTER_SI : ZYDIS_REGISTER_ESI;
+			      .size = (uint8_t)(insn->form->operand_width / 8)};
 
-	for (unsigned i = 0; i < insn->d.operand_count; i++)
-		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && insn->op[i].mem.base == si)
-			m.seg = access_of(insn, &insn->op[i]).seg;
+	for (unsigned i = 0; i < insn->form->operand_count; i++)
+		if (insn->form->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && insn->form->op[i].base == ESI)
+			m.seg = access_of(insn, &insn->form->op[i]).seg;
 	return m;
 }
 
@@ -34,7 +33,7 @@ static void load_step(struct emitter *e)
 	emit_lea(e, R10, mem_at(R10, 2));
 }
 
-static uint8_t size_of(const struct insn *insn) { return (uint8_t)(insn->d.operand_width / 8); }
+static uint8_t size_of(const struct insn *insn) { return (uint8_t)(insn->form->operand_width / 8); }
 
 /* An instruction with the accumulator (or a scratch register) as its register operand. */
 static void emit_sized(struct emitter *e, uint8_t opcode8, enum host_reg reg, struct host_mem m, unsigned size)
@@ -74,7 +73,7 @@ bool emit_lods(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_esi(insn);
 
 	esp_flush(t, insn->eip);
-	if (rep_of(insn))
+	if (insn->form->rep)
 		return emit_callout(t, insn);
 	emit_sized(&t->e, 0x8A, RAX, access_emit(t, insn, &m, false), m.size);
 	load_step(&t->e);
@@ -114,8 +113,8 @@ static void repeat_in_window(struct translation *t, const struct insn *insn, uin
 	emit_lea64(e, RDI, mem_sum(REG_WINDOW, RDI, 1, 0));
 	if (moves)
 		emit_lea64(e, RSI, mem_sum(REG_WINDOW, RSI, 1, 0));
-	emit_op(e, &(struct host_op){.opcode = insn->d.operand_width == 8 ? opcode8 : opcode8 + 1, .no_modrm = true, .rm = NO_REG, .rep = 0xF3,
-				     .p66 = insn->d.operand_width == 16});
+	emit_op(e, &(struct host_op){.opcode = insn->form->operand_width == 8 ? opcode8 : opcode8 + 1, .no_modrm = true, .rm = NO_REG, .rep = 0xF3,
+				     .p66 = insn->form->operand_width == 16});
 	row_add(t, UNDO_NONE, insn->eip + insn->length, 0);
 	emit_mov(e, RDI, RDI);
 	if (moves)
@@ -128,11 +127,11 @@ bool emit_stos(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, true);
 
 	esp_flush(t, insn->eip);
-	if (rep_of(insn) && repeats_in_window(t, insn, NULL, &m)) {
+	if (insn->form->rep && repeats_in_window(t, insn, NULL, &m)) {
 		repeat_in_window(t, insn, 0xAA, false);
 		return false;
 	}
-	if (rep_of(insn))
+	if (insn->form->rep)
 		return emit_callout(t, insn);
 	emit_store(&t->e, access_emit(t, insn, &m, false), RAX, m.size);
 	load_step(&t->e);
@@ -145,7 +144,7 @@ bool emit_scas(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, false);
 
 	esp_flush(t, insn->eip);
-	if (rep_of(insn))
+	if (insn->form->rep)
 		return emit_callout(t, insn);
 	emit_sized(&t->e, 0x3A, RAX, access_emit(t, insn, &m, false), m.size); /* cmp al, m */
 	load_step(&t->e);
@@ -168,11 +167,11 @@ bool emit_movs(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, true), from = at_esi(insn);
 
 	esp_flush(t, insn->eip);
-	if (rep_of(insn) && repeats_in_window(t, insn, &from, &m)) {
+	if (insn->form->rep && repeats_in_window(t, insn, &from, &m)) {
 		repeat_in_window(t, insn, 0xA4, true);
 		return false;
 	}
-	if (rep_of(insn))
+	if (insn->form->rep)
 		return emit_callout(t, insn);
 	load_source(t, insn);
 	struct host_mem to = access_emit(t, insn, &m, false);
@@ -187,7 +186,7 @@ bool emit_cmps(struct translation *t, const struct insn *insn)
 	struct guest_mem m = at_edi(insn, false);
 
 	esp_flush(t, insn->eip);
-	if (rep_of(insn))
+	if (insn->form->rep)
 		return emit_callout(t, insn);
 	load_source(t, insn);
 	struct host_mem with = access_emit(t, insn, &m, false);

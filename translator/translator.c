@@ -10,9 +10,9 @@ static bool ends_block(const struct translator_input *in, const struct insn *ins
 {
 	if (insn->rule->ends || (in->basic_blocks && insn->rule->leaves))
 		return true;
-	if (insn->d.meta.branch_type == ZYDIS_BRANCH_TYPE_NONE)
+	if (insn->form->branch_type == ZYDIS_BRANCH_TYPE_NONE)
 		return false;
-	return in->basic_blocks || insn->d.mnemonic == ZYDIS_MNEMONIC_JMP || insn->d.mnemonic == ZYDIS_MNEMONIC_RET;
+	return in->basic_blocks || insn->form->mnemonic == ZYDIS_MNEMONIC_JMP || insn->form->mnemonic == ZYDIS_MNEMONIC_RET;
 }
 
 /* Decode up to the end of the block. */
@@ -25,6 +25,7 @@ static int scan(struct translation *t)
 	if (limit > TRANSLATOR_MAX_INSTRUCTIONS)
 		limit = TRANSLATOR_MAX_INSTRUCTIONS;
 	t->out->end = END_LIMIT;
+	decode_begin(in);
 	while (t->count < limit) {
 		struct insn *insn = &t->insns[t->count];
 

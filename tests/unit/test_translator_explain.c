@@ -13,6 +13,7 @@ static void see_bytes(const uint8_t *bytes, see_fn *see)
 	struct translator_input in = fixture_input(bytes, 16, MODE_FLAT);
 	struct insn insn;
 
+	decode_begin(&in);
 	if (decode_insn(&in, 0, &insn) == 0)
 		see(bytes, &insn);
 }
@@ -39,7 +40,7 @@ static void must_be_explained(const uint8_t *bytes, const struct insn *insn)
 {
 	(void)bytes;
 	if (!rule_is_explained(insn->rule))
-		FAIL("%s: its emitter or its callout is not in translator/explain.c", ZydisMnemonicGetString(insn->d.mnemonic));
+		FAIL("%s: its emitter or its callout is not in translator/explain.c", ZydisMnemonicGetString(insn->form->mnemonic));
 }
 
 TEST(translator_explain, every_rule_has_words_and_a_class)
@@ -52,8 +53,13 @@ TEST(translator_explain, every_rule_has_words_and_a_class)
 static void must_agree_on_privilege(const uint8_t *bytes, const struct insn *insn)
 {
 	struct translator_insn what;
-	bool privileged = (insn->d.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) || insn->d.mnemonic == ZYDIS_MNEMONIC_LGDT ||
-		insn->d.mnemonic == ZYDIS_MNEMONIC_STAC || insn->d.mnemonic == ZYDIS_MNEMONIC_CLAC;
+	ZydisDecodedInstruction d;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+
+	(void)insn;
+	REQUIRE(ZYAN_SUCCESS(decode_zydis(bytes, 16, MODE_FLAT, FEATURES_ALL, &d, op)));
+	bool privileged = (d.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) || d.mnemonic == ZYDIS_MNEMONIC_LGDT || d.mnemonic == ZYDIS_MNEMONIC_STAC ||
+		d.mnemonic == ZYDIS_MNEMONIC_CLAC;
 
 	REQUIRE(translator_classify(bytes, 16, MODE_FLAT, &what));
 	if (privileged != (what.sensitivity && what.trap == TRAP_CPL))
