@@ -24,35 +24,57 @@ static const uint8_t beyond[] = {0x40, 0xA3, 0xFF, 0xFF};
 
 struct guest_code {
 	const uint8_t *bytes;
-	uint32_t size, end; /* where the block leads */
+	uint32_t size, block, end; /* the block that is spoiled, and where it leads */
 	bool real;
 };
-static const struct guest_code flat_code = {code, sizeof(code), CODE + sizeof(code) - 2, false};
-static const struct guest_code unprotected_code = {real_code, sizeof(real_code), CODE + sizeof(real_code) - 2, true};
-static const struct guest_code beyond_code = {beyond, sizeof(beyond), HANDLER, true};
+static const struct guest_code flat_code = {code, sizeof(code), CODE, CODE + sizeof(code) - 2, false};
+static const struct guest_code unprotected_code = {real_code, sizeof(real_code), CODE + 5, CODE + sizeof(real_code) - 2, true};
+static const struct guest_code beyond_code = {beyond, sizeof(beyond), CODE, HANDLER, true};
 
 struct plant {
 	const struct guest_code *of;
 	const struct runtime_observer *real; /* the verifier's */
 	void (*spoil)(struct runtime *r);
 	struct runtime *r;
+	/* The guest as it began. */
+	bool begun;
+	uint32_t eip, gpr[8];
+	struct segment seg[SEG_COUNT];
 };
 
 static void before(void *ctx, struct vcpu *v, const struct block *b)
 {
 	struct plant *p = ctx;
 
+	if (!p->begun) {
+		p->begun = true;
+		p->eip = v->eip;
+		memcpy(p->gpr, v->gpr, sizeof(p->gpr));
+		memcpy(p->seg, v->seg, sizeof(p->seg));
+	}
 	p->real->before(p->real->ctx, v, b);
 }
 
-/* The block ran right, and to its end, not interrupted; it looks as if it had not. */
+static void begin_again(const struct plant *p, struct vcpu *v)
+{
+	v->eip = p->eip;
+	memcpy(v->gpr, p->gpr, sizeof(p->gpr));
+	memcpy(v->seg, p->seg, sizeof(p->seg));
+}
+
+/* The block ran right, and to its end; it looks as if it had not. Where a kick (the sampler's, every few milliseconds) came in its middle, and what
+ * ended is the rest of it, a block of its own, all is run once more. */
 static bool after(void *ctx, struct vcpu *v, const struct block *b)
 {
 	struct plant *p = ctx;
+	bool at_end = p->spoil && v->seg[SEG_CS].base + v->eip == p->of->end, whole = b->gva == p->of->block;
 
-	if (p->spoil && v->seg[SEG_CS].base + v->eip == p->of->end)
+	if (at_end && whole)
 		p->spoil(p->r);
-	return p->real->after(p->real->ctx, v, b);
+	bool good = p->real->after(p->real->ctx, v, b);
+	if (at_end && !whole)
+		begin_again(p, v);
+	return good;
 }
 
 static void spoil_ebx(struct runtime *r) { r->v->gpr[EBX] ^= 0x10; }
