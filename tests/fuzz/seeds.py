@@ -69,6 +69,15 @@ def inspect():
     yield b"\x03" + CODE
 
 
+def symbols():
+    system_map = "c1000000 T _text\nc1000000 T startup\nc1000100 t do_nothing\nc1000180 D a_variable\nc1000200 W weak\nc2000000 T far_off\n"
+    for text in [system_map, system_map + "f8000000 t helper\t[a_module]\nf8000000 t __helper\t[a_module]\n", system_map[:-3], "00000000 T hidden\n00000000 t too\n",
+                 "ffffffff81000000 T of_64_bits\nffffffff T last\n", "c1000000 D data_alone\n", "no map\n"]:
+        yield b"\0" + text.encode()
+    for image in [elf(), elf(kind=3, header=False), elf(kind=1), elf()[:-160], bzimage(next(payloads()))]:
+        yield b"\5" + image
+
+
 def options():
     lines = ["run --kernel k --initrd i --initrd=j --append a --memory 64M --serial=file:x --timeout 5 --debug-exit=0xf4 --stats=json",
              "run --kernel=k --log=shadow:debug,all:trace --tc-size 8M --chaos=kicks,check --verify --dump=d --forms f --no-reboot --cpu=+smap,-pae",
@@ -93,7 +102,7 @@ def translator():
 
 
 def main():
-    for make in (inspect, linux, multiboot, options, translator):
+    for make in (inspect, linux, multiboot, options, symbols, translator):
         folder = pathlib.Path(sys.argv[1]) / make.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for i, content in enumerate(make()):
