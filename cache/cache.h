@@ -73,6 +73,14 @@ struct block *cache_commit(struct cache *c, const struct block *what, uint32_t u
  * the exec table. */
 struct block *cache_lookup(struct cache *c, const struct block *what);
 
+/* A live block which goes through this place (what->gva, eip, cs_end, gpa, mode) and may be entered there: a row says UNDO_ENTRY. *entry is the
+ * offset in its code. NULL if none of the latest blocks of the frame does. */
+struct block *cache_find_entry(struct cache *c, const struct block *what, uint32_t *entry);
+
+/* Set a bit for each byte of this page (PAGE_SIZE / 8 bytes of bits, zero before) where these blocks of the same context as `what` begin or may
+ * be entered, from there on. */
+void cache_mark_entries(const struct cache *c, const struct block *what, uint8_t *bits);
+
 /* The block (live or dead) whose code holds this host PC, or NULL; and the side-table row that holds for it. */
 struct block *cache_find_host(struct cache *c, host_pc_t pc);
 const struct side_row *cache_find_row(const struct block *b, host_pc_t pc);
@@ -82,9 +90,9 @@ bool cache_contains(const struct cache *c, host_pc_t pc);
 /* Where code memory is: [*from, *to). */
 void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to);
 
-/* Link a slot to a block's entry, patching its rel32 and, where it has one, its exec check (value = gfn of `to` + 1; negated if the
+/* Link a slot to an entry of a block (`body`, or what cache_find_entry found), patching its rel32 and, where it has one, its exec check (value = gfn of `to` + 1; negated if the
  * slot says so). Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */
-void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to);
+void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to, uint32_t entry);
 /* The slot of `b` whose exit stub begins at this host PC, or -1. */
 int cache_find_slot(const struct block *b, host_pc_t exit_stub);
 

@@ -46,6 +46,14 @@ static const char *check_slots(const struct cache *c, const struct entry *e, str
 	return NULL;
 }
 
+static bool is_entry_at(const struct block *b, host_pc_t pc, uint32_t eip)
+{
+	const struct side_row *row = cache_find_row(b, pc);
+
+	if (pc == b->host_pc + b->body) return true;
+	return row && row->undo == UNDO_ENTRY && row->eip == eip && b->host_pc + row->host_offset == pc;
+}
+
 static const char *check_incoming(struct cache *c, const struct entry *e, uint32_t *links)
 {
 	struct chain_link *const *at = &e->incoming;
@@ -56,7 +64,7 @@ static const char *check_incoming(struct cache *c, const struct entry *e, uint32
 		const struct block *from = &l->from->b;
 		uint32_t slot = (uint32_t)(l - l->from->chain);
 		MUST(slot < from->slot_count, "a link is none of its block's slots");
-		MUST(links_target(c, from, slot) == e->b.host_pc + e->b.body, "a linked branch does not go to its target");
+		MUST(is_entry_at(&e->b, links_target(c, from, slot), from->slots[slot].target), "a linked branch does not go to its target");
 		const struct link_slot *s = &from->slots[slot];
 		uint32_t exec = links_exec_value(s, entry_gfn(e));
 		MUST(!s->exec_offset || !memcmp(cache_writable(c, from->host_pc + s->exec_offset), &exec, 4),

@@ -118,6 +118,50 @@ static uint32_t invalidate_in_frame(struct cache *c, gfn_t gfn, struct piece byt
 	return killed;
 }
 
+/* In the same page and context, so that code of the one may go on in the other. */
+static bool is_alike(const struct block *b, const struct block *what)
+{
+	return (b->gva ^ what->gva) < PAGE_SIZE && b->mode == what->mode && b->gva - b->eip == what->gva - what->eip && b->cs_end == what->cs_end &&
+	       b->gpa >> PAGE_SHIFT == what->gpa >> PAGE_SHIFT;
+}
+
+/* Frames of shared code have blocks of many processes; those of the one that runs are the latest. */
+#define LATEST_BLOCKS 64u
+
+struct block *cache_find_entry(struct cache *c, const struct block *what, uint32_t *entry)
+{
+	const struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
+	uint32_t left = LATEST_BLOCKS, from = (uint32_t)what->gpa & PAGE_MASK;
+
+	if (!f || !(f->lines & line_bits(from, from + 1))) return NULL;
+	for (const struct frame_node *node = f->blocks; node && left; node = node->next, left--) {
+		struct block *b = &node->owner->b;
+		if (what->gva - b->gva >= b->guest_length || !is_alike(b, what)) continue;
+		for (uint32_t i = 0; i < b->row_count; i++) {
+			if (b->rows[i].undo != UNDO_ENTRY || b->rows[i].eip != what->eip) continue;
+			*entry = b->rows[i].host_offset;
+			return b;
+		}
+	}
+	return NULL;
+}
+
+void cache_mark_entries(const struct cache *c, const struct block *what, uint8_t *bits)
+{
+	const struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
+	uint32_t left = LATEST_BLOCKS;
+
+	if (!f || !(f->lines & line_bits((uint32_t)what->gpa & PAGE_MASK, PAGE_SIZE))) return;
+	for (const struct frame_node *node = f->blocks; node && left; node = node->next, left--) {
+		const struct block *b = &node->owner->b;
+		if (b->gva + b->guest_length <= what->gva || !b->instructions || !is_alike(b, what)) continue;
+		for (uint32_t i = 0; i < b->row_count; i++) {
+			uint32_t at = (b->rows[i].eip - b->eip + b->gva) & PAGE_MASK;
+			if (b->rows[i].undo == UNDO_ENTRY) bits[at / 8] |= (uint8_t)(1u << at % 8);
+		}
+	}
+}
+
 uint32_t cache_invalidate(struct cache *c, gpa_t gpa, uint32_t length)
 {
 	uint32_t killed = 0;

@@ -54,7 +54,7 @@ static void chain(struct chain_link *l, struct entry *to)
 	to->incoming = l;
 }
 
-void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to)
+void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to, uint32_t entry)
 {
 	struct entry *source = (struct entry *)from, *target = (struct entry *)to;
 	/* The caller may have looked `to` up before something killed it; linked now, it would be entered for ever. */
@@ -64,7 +64,7 @@ void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block
 	if (l->at) unchain(l);
 	chain(l, target);
 	if (s->exec_offset) patch(c, from->host_pc + s->exec_offset, links_exec_value(s, entry_gfn(target)));
-	patch_branch(c, from, s, to->host_pc + to->body);
+	patch_branch(c, from, s, to->host_pc + entry);
 	c->stats->links++;
 }
 

@@ -187,7 +187,7 @@ static struct block *beyond_limit(struct vcpu *v)
 	return NULL;
 }
 
-static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
+static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode, uint32_t max_instructions)
 {
 	struct vcpu *v = r->v;
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
@@ -196,13 +196,20 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 		.length = before_limit(v, PAGE_SIZE - (gva & PAGE_MASK)),
 		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .cs_end = v->seg[SEG_CS].limit + 1, .mode = mode,
 		.features = v->features,
-		.max_instructions = r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS,
+		.max_instructions = max_instructions,
 		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
 
-	in.pad = in.stubs.lookup != in.stubs.lookup_slow && !(mode & (MODE_ONE | MODE_THUNK));
+	uint8_t known_bits[PAGE_SIZE / 8];
+	in.joins = in.pad = in.stubs.lookup != in.stubs.lookup_slow && !(mode & (MODE_ONE | MODE_THUNK));
 	uint64_t start = now_ns();
 	int err = 0;
+	if (in.joins) {
+		memset(known_bits, 0, sizeof(known_bits));
+		cache_mark_entries(r->cache, &(struct block){.gva = gva, .eip = in.eip, .cs_end = in.cs_end, .mode = mode,
+							     .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK)}, known_bits);
+		in.known_bits = known_bits;
+	}
 	r->translating = true;
 	struct block *b = emit(r, &in, gfn, &err);
 
@@ -225,7 +232,31 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode)
 	return b;
 }
 
-struct block *code_find(struct runtime *r, uint32_t extra)
+/* A block of no instructions: the pad on which the inline lookup lands, and a branch to where another block may be entered. */
+static bool is_pad(const struct block *b)
+{
+	return b->instructions == 0;
+}
+
+/* There is code for this place in the middle of a block, which direct branches go to. The inline lookup needs a pad for it. */
+static struct block *find_within(struct runtime *r, struct block *pad, const struct block *what, uint32_t *entry)
+{
+	struct block *within = cache_find_entry(r->cache, what, entry);
+
+	if (!within || r->link_from)
+		return within;
+	if (!pad)
+		pad = translate(r, (gfn_t)(what->gpa >> PAGE_SHIFT), what->mode, 0);
+	*entry = pad ? pad->body : 0;
+	return pad;
+}
+
+static uint32_t instructions_limit(const struct runtime *r)
+{
+	return r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS;
+}
+
+struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry)
 {
 	struct vcpu *v = r->v;
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
@@ -236,15 +267,23 @@ struct block *code_find(struct runtime *r, uint32_t extra)
 	gfn_t gfn = fetch_frame(r, gva);
 	if (gfn == GFN_NONE)
 		return NULL;
-	struct block *b = cache_lookup(r->cache, &(struct block){.gva = gva, .eip = v->eip, .cs_end = v->seg[SEG_CS].limit + 1,
-								 .gpa = (gpa_t)gfn << PAGE_SHIFT, .mode = mode});
-	if (!b)
-		return translate(r, gfn, mode);
-	if (!second_page_matches(r, b)) {
+	const struct block what = {.gva = gva, .eip = v->eip, .cs_end = v->seg[SEG_CS].limit + 1,
+				   .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .mode = mode};
+	struct block *b = cache_lookup(r->cache, &what);
+	if (!b || is_pad(b)) {
+		struct block *within = find_within(r, b, &what, entry);
+		if (within)
+			return within;
+		b = NULL;
+	}
+	if (b && !second_page_matches(r, b)) {
 		/* Another second page than it was made from, or a fault that re-translating will find. */
 		cache_invalidate(r->cache, b->gpa, 1);
-		return translate(r, gfn, mode);
+		b = NULL;
 	}
+	if (!b)
+		b = translate(r, gfn, mode, instructions_limit(r));
+	*entry = b ? b->body : 0;
 	return b;
 }
 

@@ -116,20 +116,21 @@ static bool may_chain(const struct runtime *r, const struct block *b)
 }
 
 /* An interrupt may have come between; and a branch within a page has no exec check. */
-static bool may_link(const struct block *from, int slot, const struct block *b)
+static bool may_link(const struct runtime *r, const struct block *b)
 {
-	const struct link_slot *s = &from->slots[slot];
+	const struct block *from = r->link_from;
+	const struct link_slot *s = &from->slots[r->link_slot];
 
-	return from->mode == b->mode && s->target == b->eip && from->gva - from->eip == b->gva - b->eip && from->cs_end == b->cs_end &&
+	return from->mode == b->mode && s->target == r->v->eip && from->gva - from->eip == b->gva - b->eip && from->cs_end == b->cs_end &&
 	       (s->exec_offset || from->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT);
 }
 
-static void connect(struct runtime *r, struct block *b)
+static void connect(struct runtime *r, struct block *b, uint32_t entry)
 {
 	struct block *from = r->link_from;
 
-	if (from && may_link(from, r->link_slot, b) && may_chain(r, b))
-		cache_link(r->cache, from, (uint32_t)r->link_slot, b);
+	if (from && may_link(r, b) && may_chain(r, b))
+		cache_link(r->cache, from, (uint32_t)r->link_slot, b, entry);
 	else if (!from && b->body && may_chain(r, b))
 		jumps_fill(r, b);
 }
@@ -230,15 +231,15 @@ static bool observe_before(struct runtime *r, struct block *b)
 	return !b->dead;
 }
 
-static host_pc_t enter(struct runtime *r, struct block *b)
+static host_pc_t enter(struct runtime *r, struct block *b, uint32_t entry)
 {
 	r->history[r->history_at++ % HISTORY] = b->gva;
-	connect(r, b);
+	connect(r, b, entry);
 	r->link_from = NULL;
 	r->single_step = (b->mode & MODE_TF) != 0;
 	r->alone.running = (b->mode & MODE_ONE) != 0;
 	r->alone.eip = b->eip;
-	return b->host_pc + b->body;
+	return b->host_pc + entry;
 }
 
 #define DR6_BS 0x4000u
@@ -313,7 +314,8 @@ static host_pc_t known_target(const struct runtime *r)
 static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 {
 	uint64_t epoch = r->code_epoch;
-	struct block *b = code_find(r, extra);
+	uint32_t entry;
+	struct block *b = code_find(r, extra, &entry);
 
 	/* Finding it may have cost the view code pages: its lookup has another table then. */
 	if (epoch != r->code_epoch)
@@ -322,7 +324,7 @@ static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
 		r->alone.shadow = r->v->shadow_interrupts;
 		r->alone.debug_hits = r->v->debug_hits;
 		r->v->shadow_interrupts = 0;
-		return observe_before(r, b) ? enter(r, b) : 0;
+		return observe_before(r, b) ? enter(r, b, entry) : 0;
 	}
 	r->link_from = NULL;
 	r->v->shadow_interrupts = 0;

@@ -42,7 +42,7 @@ static int translate(struct show *s, uint32_t section, uint32_t at)
 	uint32_t mode = mode_of(s->o, code), end = MODE_SEG(mode, SEG_CS) == MODE_SEG_LIMIT ? 0x10000 : 0;
 	s->in = (struct translator_input){ .bytes = code->bytes + at, .length = left < page ? left : page, .eip = end ? address & 0xFFFF : address,
 		.cs_base = end ? address & ~0xFFFFu : 0, .cs_end = end, .mode = mode, .features = FEATURES_ALL, .max_instructions = TRANSLATOR_MAX_INSTRUCTIONS,
-		.basic_blocks = s->o->basic_blocks, .gfn2 = GFN_NONE,
+		.basic_blocks = s->o->basic_blocks, .joins = !s->o->basic_blocks, .gfn2 = GFN_NONE,
 		.stubs = inspect_stubs, .code = s->code, .code_pc = INSPECT_CODE_PC, .capacity = sizeof(s->code) };
 	int error = translator_translate(&s->in, &s->out);
 	if (error != -ENODATA || left <= page) return error;

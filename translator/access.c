@@ -221,7 +221,8 @@ static struct host_mem window_address(struct translation *t, struct host_mem h)
 		return h;
 	if (h.base != REG_GUEST_ESP)
 		return mem_sum(REG_WINDOW, h.base, 1, h.disp);
-	t->esp_near |= h.disp >= -ESP_REACH && h.disp <= ESP_REACH;
+	if (h.disp >= -ESP_REACH && h.disp <= ESP_REACH)
+		esp_is_near(t);
 	return h;
 }
 

@@ -18,6 +18,33 @@ static bool same_page(const struct translation *t, uint32_t eip)
 	return ((t->in->cs_base + eip) ^ (t->in->cs_base + t->in->eip)) < PAGE_SIZE;
 }
 
+/* The instruction of this block that begins at this EIP, or -1. */
+static int insn_at(const struct translation *t, uint32_t eip)
+{
+	uint32_t low = 0, high = t->count;
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+		if (t->insns[middle].eip - t->in->eip <= eip - t->in->eip)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low && t->insns[low - 1].eip == eip ? (int)low - 1 : -1;
+}
+
+void joins_find(struct translation *t)
+{
+	for (uint32_t i = 0; i < t->count; i++) {
+		const struct insn *insn = &t->insns[i];
+		emit_fn *emit = insn->rule->emit;
+		bool branches = emit == emit_jcc_insn || emit == emit_loop || (emit == emit_jump && insn->form->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE);
+		int to = branches ? insn_at(t, target_of(insn)) : -1;
+		if (to >= 0)
+			t->joins |= 1ull << to;
+	}
+}
+
 static struct link_slot *slot_new(struct translation *t, uint32_t target)
 {
 	static struct link_slot discarded;
@@ -74,6 +101,56 @@ static uint32_t exec_check(struct translation *t, struct link_slot *slot, uint32
 	return mismatch;
 }
 
+/* The branch of this rel32 goes to a later instruction of the block. */
+static void join_later(struct translation *t, uint32_t rel32_offset, uint32_t to)
+{
+	if (t->forward_count == ARRAY_LEN(t->forward)) {
+		t->e.overflow = true;
+		return;
+	}
+	t->forward[t->forward_count].rel32_offset = (uint16_t)rel32_offset;
+	t->forward[t->forward_count++].to = (uint8_t)to;
+}
+
+/* Go to an instruction of this block, if it is one: by a jump, or by Jcc. */
+static bool branch_within(struct translation *t, uint32_t eip, int condition)
+{
+	int to = t->joins ? insn_at(t, eip) : -1;
+
+	if (to < 0 || !(t->joins >> to & 1))
+		return false;
+	if (condition < 0)
+		row_add(t, UNDO_NONE, eip, 0);
+	if ((uint32_t)to <= t->emitted)
+		emit_branch_back(&t->e, condition, t->join_at[to]);
+	else
+		join_later(t, condition < 0 ? emit_jmp(&t->e) : emit_jcc(&t->e, (unsigned)condition), (uint32_t)to);
+	return true;
+}
+
+void join_here(struct translation *t)
+{
+	uint32_t kept = 0;
+
+	t->join_at[t->emitted] = (uint16_t)emit_offset(&t->e);
+	for (uint32_t i = 0; i < t->forward_count; i++) {
+		if (t->forward[i].to == t->emitted)
+			emit_patch(&t->e, t->forward[i].rel32_offset);
+		else
+			t->forward[kept++] = t->forward[i];
+	}
+	t->forward_count = kept;
+}
+
+void join_never(struct translation *t)
+{
+	for (uint32_t i = 0; i < t->forward_count; i++) {
+		uint32_t eip = t->insns[t->forward[i].to].eip, slot_index = t->out->slot_count;
+		slot_new(t, eip)->rel32_offset = t->forward[i].rel32_offset;
+		exit_cold(t, slot_index, eip);
+	}
+}
+
 void emit_exit(struct translation *t, uint32_t eip)
 {
 	uint32_t slot_index = t->out->slot_count;
@@ -96,13 +173,15 @@ static void branch_to(struct translation *t, const struct insn *insn, uint32_t e
 {
 	if (is_beyond(t, eip))
 		emit_raise(t, insn, VEC_GP, true, 0);
-	else
+	else if (!branch_within(t, eip, -1))
 		emit_exit(t, eip);
 }
 
 /* A conditional exit: straight to the target where no exec check is needed. */
 static void exit_if(struct translation *t, const struct insn *insn, unsigned condition, uint32_t eip)
 {
+	if (branch_within(t, eip, (int)condition))
+		return;
 	if (same_page(t, eip) && !is_beyond(t, eip)) {
 		uint32_t slot_index = t->out->slot_count;
 		struct link_slot *slot = slot_new(t, eip);

@@ -219,6 +219,19 @@ uint32_t emit_jcc(struct emitter *e, unsigned condition)
 	return rel32_here(e);
 }
 
+void emit_branch_back(struct emitter *e, int condition, uint32_t offset)
+{
+	int32_t near = (int32_t)(offset - (emit_offset(e) + 2));
+
+	if (near >= INT8_MIN) {
+		emit_byte(e, condition < 0 ? 0xEB : (uint8_t)(0x70 | condition));
+		emit_byte(e, (uint8_t)near);
+		return;
+	}
+	uint32_t at = condition < 0 ? emit_jmp(e) : emit_jcc(e, (unsigned)condition);
+	emit_patch_to(e, at, e->pc + offset);
+}
+
 uint32_t emit_call(struct emitter *e)
 {
 	emit_byte(e, 0xE8);

@@ -76,6 +76,8 @@ void emit_cmp_mem_imm(struct emitter *e, struct host_mem m, uint32_t imm);      
 uint32_t emit_jmp(struct emitter *e);
 uint32_t emit_jcc(struct emitter *e, unsigned condition);
 uint32_t emit_call(struct emitter *e);
+/* A jump, or Jcc if `condition` is not negative, to an offset that is emitted already. */
+void emit_branch_back(struct emitter *e, int condition, uint32_t offset);
 void emit_jmp_to(struct emitter *e, host_pc_t target);
 void emit_call_to(struct emitter *e, host_pc_t target);
 /* jecxz / jrcxz and jmp over at most 127 bytes; return the offset of the rel8. */

@@ -105,6 +105,15 @@ struct translation {
 	uint32_t cold_count;
 	uint32_t shadow_eip;  /* the instruction behind an inline STI, if `shadow` */
 	bool shadow;
+	uint64_t joins;       /* a bit for each instruction that a branch of this block goes to */
+	uint16_t join_at[TRANSLATOR_MAX_INSTRUCTIONS]; /* where in the code, once it is emitted */
+	struct {
+		uint16_t rel32_offset;
+		uint8_t to;   /* index of an instruction that is not emitted yet */
+	} forward[TRANSLATOR_MAX_SLOTS];
+	uint32_t forward_count;
+	uint32_t emitted;     /* index of the instruction being emitted */
+	uint32_t near_rows;   /* esp_near was learned behind these rows */
 	int32_t esp;          /* guest ESP - R12: pushes and pops in a row adjust R12 once */
 	bool esp_near;        /* R12 is within ESP_REACH of the window: an access through it has shown that, or it was made anew */
 };
@@ -127,6 +136,10 @@ bool rule_is_explained(const struct rule *rule);
 
 /* rows.c: the side table, and the tail behind the block. */
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access);
+/* The instruction begins here, and nothing is left to do of those before it: the block may be entered, so far. */
+void row_add_entry(struct translation *t, uint32_t eip);
+/* What was known behind the first so many rows is made use of: an entry behind them would not know it. */
+void rows_void_entries(struct translation *t, uint32_t first);
 struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip);
 void cold_emit_all(struct translation *t);
 
@@ -193,6 +206,12 @@ void emit_lea_r11(struct emitter *e, host_pc_t pc);
 
 /* control.c: leave for a known EIP. */
 void emit_exit(struct translation *t, uint32_t eip);
+/* Which instructions the block's own branches go to. */
+void joins_find(struct translation *t);
+/* translation.emitted is one of them: its code begins here. */
+void join_here(struct translation *t);
+/* The block ends: branches to what it does not hold are exits. */
+void join_never(struct translation *t);
 /* What the inline lookup lands on, at a block's beginning. */
 void emit_entry_pad(struct translation *t);
 /* Where an indirect branch of this mode goes. */
@@ -218,6 +237,8 @@ void esp_flush(struct translation *t, uint32_t eip);
 void esp_assign(struct translation *t, enum host_reg from);
 /* The instruction before `next` was done on R12D, as 32 bits: add the window. */
 void esp_renew(struct translation *t, uint32_t next);
+/* R12 is now known to be near the window. */
+void esp_is_near(struct translation *t);
 #define ESP_REACH 1024
 
 #endif

@@ -14,6 +14,9 @@ void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access
 	if ((undo == UNDO_NONE || undo == UNDO_RCX) && is_shadowed(t, eip))
 		row.undo = undo == UNDO_NONE ? UNDO_SHADOW : UNDO_SHADOW_RCX;
 	if (out->row_count && out->rows[out->row_count - 1].host_offset == row.host_offset) {
+		const struct side_row *last = &out->rows[out->row_count - 1];
+		if (last->undo == UNDO_ENTRY && row.undo == UNDO_NONE && last->eip == eip)
+			row.undo = UNDO_ENTRY;
 		out->rows[out->row_count - 1] = row;
 		return;
 	}
@@ -22,6 +25,20 @@ void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access
 		return;
 	}
 	out->rows[out->row_count++] = row;
+}
+
+void row_add_entry(struct translation *t, uint32_t eip)
+{
+	bool enterable = t->in->joins && t->in->gfn2 == GFN_NONE && !t->esp && !is_shadowed(t, eip);
+
+	row_add(t, enterable ? UNDO_ENTRY : UNDO_NONE, eip, 0);
+}
+
+void rows_void_entries(struct translation *t, uint32_t first)
+{
+	for (uint32_t i = first; i < t->out->row_count; i++)
+		if (t->out->rows[i].undo == UNDO_ENTRY)
+			t->out->rows[i].undo = UNDO_NONE;
 }
 
 unsigned row_exit(const struct translation *t, uint32_t eip)

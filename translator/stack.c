@@ -19,11 +19,17 @@ struct guest_mem stack_top(const struct translation *t, int32_t disp, unsigned s
 				  .write = write};
 }
 
+void esp_is_near(struct translation *t)
+{
+	t->esp_near = true;
+	t->near_rows = t->out->row_count;
+}
+
 static void esp_assign_sum(struct translation *t, enum host_reg from, int32_t by)
 {
 	emit_lea64(&t->e, REG_GUEST_ESP, mem_sum(REG_WINDOW, from, 1, by));
 	t->esp = 0;
-	t->esp_near = true;
+	esp_is_near(t);
 }
 
 void esp_assign(struct translation *t, enum host_reg from)
@@ -40,6 +46,7 @@ static bool within_reach(int32_t by)
 static void esp_step(struct translation *t, int32_t by)
 {
 	if (t->esp_near && within_reach(by)) {
+		rows_void_entries(t, t->near_rows);
 		emit_lea64(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, by));
 		t->esp = 0;
 		t->esp_near = false;

@@ -16,6 +16,13 @@ static bool ends_block(const struct translator_input *in, const struct insn *ins
 }
 
 /* Decode up to the end of the block. */
+static bool is_known(const struct translator_input *in, uint32_t offset)
+{
+	uint32_t at = ((in->cs_base + in->eip) & PAGE_MASK) + offset;
+
+	return in->known_bits && at < PAGE_SIZE && in->known_bits[at / 8] >> at % 8 & 1;
+}
+
 static int scan(struct translation *t)
 {
 	const struct translator_input *in = t->in;
@@ -24,11 +31,14 @@ static int scan(struct translation *t)
 
 	if (limit > TRANSLATOR_MAX_INSTRUCTIONS)
 		limit = TRANSLATOR_MAX_INSTRUCTIONS;
+	t->out->guest_length = !limit;
 	t->out->end = END_LIMIT;
 	decode_begin(in);
 	while (t->count < limit) {
 		struct insn *insn = &t->insns[t->count];
 
+		if (t->count && is_known(in, offset))
+			return 0;
 		if (decode_insn(in, offset, insn) == -ENODATA) {
 			t->out->end = END_BYTES;
 			return t->count ? 0 : -ENODATA;
@@ -44,6 +54,21 @@ static int scan(struct translation *t)
 	return 0;
 }
 
+/* Branches come here as to the beginning of a block; but not behind an inline STI, where no interrupt may be taken. */
+static void begin_join(struct translation *t, uint32_t eip)
+{
+	uint64_t bit = 1ull << t->emitted;
+
+	if (t->shadow && t->shadow_eip == eip)
+		t->joins &= ~bit;
+	if (!(t->joins & bit))
+		return;
+	row_add(t, UNDO_NONE, eip, 0);
+	esp_flush(t, eip);
+	t->esp_near = false;
+	join_here(t);
+}
+
 static void emit_body(struct translation *t)
 {
 	bool ended = false;
@@ -51,8 +76,10 @@ static void emit_body(struct translation *t)
 	for (uint32_t i = 0; i < t->count; i++) {
 		const struct insn *insn = &t->insns[i];
 
+		t->emitted = i;
 		t->out->starts[i] = (uint16_t)emit_offset(&t->e);
-		row_add(t, UNDO_NONE, insn->eip, 0);
+		begin_join(t, insn->eip);
+		row_add_entry(t, insn->eip);
 		if (!insn->rule->defers_esp)
 			esp_flush(t, insn->eip);
 		ended = insn->rule->emit(t, insn);
@@ -63,11 +90,14 @@ static void emit_body(struct translation *t)
 		}
 	}
 	if (!ended) {
-		const struct insn *last = &t->insns[t->count - 1];
-		row_add(t, UNDO_NONE, last->eip + last->length, 0);
-		esp_flush(t, last->eip + last->length);
-		emit_exit(t, last->eip + last->length);
+		const struct insn *last = t->count ? &t->insns[t->count - 1] : NULL;
+		uint32_t next = last ? last->eip + last->length : t->in->eip;
+		row_add(t, UNDO_NONE, next, 0);
+		esp_flush(t, next);
+		emit_exit(t, next);
 	}
+	t->esp = 0;
+	join_never(t);
 }
 
 int translator_translate(const struct translator_input *in, struct translator_output *out)
@@ -83,12 +113,16 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	t->insns = insns;
 	t->e = (struct emitter){.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc};
 	t->count = t->cold_count = 0;
+	t->joins = 0;
+	t->forward_count = 0;
 	t->esp = 0;
 	t->shadow = t->esp_near = false;
-	out->row_count = out->slot_count = out->guest_length = 0;
+	out->row_count = out->slot_count = 0;
 	err = scan(t);
 	if (err)
 		return err;
+	if (in->joins && in->gfn2 == GFN_NONE)
+		joins_find(t);
 	if (in->pad)
 		emit_entry_pad(t);
 	out->body = emit_offset(&t->e);

@@ -25,12 +25,15 @@ struct translator_input {
 	uint32_t cs_end;       /* CS limit + 1, or 0: 4 GiB. Branches to there and beyond raise #GP; the caller clips `length` */
 	uint32_t mode;         /* MODE_* */
 	uint64_t features;     /* a FEATURE_BIT for each extension that the guest has */
-	uint32_t max_instructions;
+	uint32_t max_instructions; /* 0: nothing but a pad, and an exit to where it begins */
 	bool basic_blocks;     /* end at every branch and callout; else only where control never falls through */
 	/* Instructions to be emitted in soft form whatever the mode says: a bit for each byte of the page that `bytes` begins in, or NULL. */
 	const uint8_t *soft_bits;
+	/* Where code may be entered already: a bit for each byte of that page. A block ends before such an instruction; NULL: nowhere. */
+	const uint8_t *known_bits;
 	/* Of a block whose bytes span two pages, the frame of the second, which its entry compares with the exec table; else GFN_NONE. */
 	gfn_t gfn2;
+	bool joins;            /* branches to within the block go there, and rows say where it may be entered (UNDO_ENTRY) */
 	bool pad;              /* begin with a pad, on which the inline lookup lands: it compares R8D with `eip` */
 	struct translator_stubs stubs;
 	uint8_t *code;         /* write here; runs at code_pc */
@@ -61,7 +64,7 @@ struct translator_output {
 	struct link_slot slots[TRANSLATOR_MAX_SLOTS];
 };
 
-/* Translate one block: straight on past conditional branches and calls, whose taken sides are exits. Returns 0; -ENOSPC if `capacity` was too small (nothing usable was written); -ENODATA if not even the
+/* Translate one block: straight on past conditional branches and calls, whose taken sides are exits or, with `joins`, in the block. Returns 0; -ENOSPC if `capacity` was too small (nothing usable was written); -ENODATA if not even the
  * first instruction is whole within `length` (the caller raises the fetch fault of the next page). Guest bytes that are no
  * instruction, or none that this build runs, become code that raises the exception. */
 int translator_translate(const struct translator_input *in, struct translator_output *out);

@@ -14,6 +14,8 @@ struct head {
 #define FLAG_SECOND_PAGE 2
 #define FLAG_SOFT_BITS 4
 #define FLAG_CAPACITY 8
+#define FLAG_JOINS 32
+#define FLAG_KNOWN 64
 #define FLAG_FEATURES 16 /* some of them are not shown: which, the capacity says */
 
 /* What no caller does is left out. */
@@ -26,7 +28,9 @@ static struct translator_input input_of(const struct head *h, const uint8_t *byt
 	in.eip = h->eip;
 	in.cs_base = MODE_SEG(in.mode, SEG_CS) == MODE_SEG_FLAT ? 0 : h->cs_base;
 	in.cs_end = MODE_SEG(in.mode, SEG_CS) < MODE_SEG_GENERAL ? 0 : h->cs_end;
-	in.max_instructions = 1 + h->instructions % TRANSLATOR_MAX_INSTRUCTIONS;
+	in.max_instructions = h->instructions % (TRANSLATOR_MAX_INSTRUCTIONS + 1);
+	in.joins = h->flags & FLAG_JOINS;
+	in.known_bits = h->flags & FLAG_KNOWN ? soft_bits : NULL;
 	in.basic_blocks = h->flags & FLAG_BASIC_BLOCKS;
 	in.gfn2 = h->flags & FLAG_SECOND_PAGE ? h->eip >> PAGE_SHIFT : GFN_NONE;
 	in.soft_bits = h->flags & FLAG_SOFT_BITS ? soft_bits : NULL;

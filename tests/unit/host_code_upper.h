@@ -104,6 +104,9 @@ static inline void host_upper_enter(struct host_code *c)
 	if (host_insn_at(c, c->out->body))
 		host_upper_meet(host_insn_at(c, c->out->body), HOST_ENTRY);
 	for (uint32_t k = 0; k < c->out->row_count; k++)
+		if (c->out->rows[k].undo == UNDO_ENTRY && host_insn_at(c, c->out->rows[k].host_offset))
+			host_upper_meet(host_insn_at(c, c->out->rows[k].host_offset), HOST_ENTRY);
+	for (uint32_t k = 0; k < c->out->row_count; k++)
 		if ((c->out->rows[k].access & ROW_SOFT) && host_insn_at(c, c->out->rows[k].host_offset))
 			host_upper_meet(host_insn_at(c, c->out->rows[k].host_offset), HOST_FROM_C);
 }

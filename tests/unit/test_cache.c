@@ -102,6 +102,59 @@ TEST(cache, refuses_bad_configurations)
 	CHECK(!c);
 }
 
+/* A block of four instructions, one byte each, at gva; it may be entered at its second, host offset 16. */
+static struct block *commit_enterable(struct cache *c, gva_t gva, gpa_t gpa)
+{
+	struct cache_space space;
+	if (!CHECK_EQ(cache_reserve(c, 256, &space), 0)) return NULL;
+	const struct side_row rows[] = {{0, UNDO_NONE, 0, 0, gva}, {16, UNDO_ENTRY, 0, 0, gva + 1}, {32, UNDO_NONE, 0, 0, gva + 2}};
+	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = GFN_NONE, .guest_length = 4, .mode = 3, .instructions = 4, .row_count = 3, .rows = rows};
+	return cache_commit(c, &what, 64);
+}
+
+static struct block *find_entry(struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode)
+{
+	uint32_t entry = 0;
+	struct block *b = cache_find_entry(c, &(struct block){.gva = gva, .eip = gva, .gpa = (gpa_t)gfn << 12 | (gva & PAGE_MASK), .mode = mode}, &entry);
+	CHECK_EQ(entry, b ? 16u : 0u);
+	return b;
+}
+
+TEST(cache, blocks_are_entered_where_their_rows_say)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *b = commit_enterable(c, 0x1100, 0x5100), *from = commit(c, 0x1200, 0x5200, 4, GFN_NONE);
+	CHECK(find_entry(c, 0x1101, 5, 3) == b);
+	CHECK(!find_entry(c, 0x1102, 5, 3)); /* an instruction, but no entry */
+	CHECK(!find_entry(c, 0x1101, 5, 4)); /* another mode */
+	CHECK(!find_entry(c, 0x2101, 5, 3)); /* the frame at another address */
+	CHECK(!find_entry(c, 0x1101, 6, 3)); /* another frame */
+	from->slots[0].target = 0x1101;
+	cache_link(c, from, 0, b, 16);
+	CHECK_EQ(target(from, 0), b->host_pc + 16);
+	CHECK_STR(cache_check(c), NULL);
+	CHECK_EQ(cache_invalidate(c, 0x5103, 1), 1u);
+	CHECK_EQ(target(from, 0), from->host_pc + from->slots[0].unlinked_offset);
+	CHECK(!find_entry(c, 0x1101, 5, 3));
+	cache_destroy(c);
+}
+
+TEST(cache, entries_are_marked_from_a_place_on)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	commit_enterable(c, 0x1100, 0x5100);
+	commit_enterable(c, 0x1008, 0x5008); /* ends before that place */
+	commit_enterable(c, 0x2110, 0x5110); /* of the frame at another address */
+	uint8_t bits[PAGE_SIZE / 8] = {0}, expected[PAGE_SIZE / 8] = {[0x100 / 8] = 2};
+	cache_mark_entries(c, &(struct block){.gva = 0x10F0, .eip = 0x10F0, .gpa = 0x50F0, .mode = 3}, bits);
+	CHECK(!memcmp(bits, expected, sizeof bits));
+	cache_destroy(c);
+}
+
 TEST(cache, code_lies_in_reach_and_runs)
 {
 	struct seen seen;
@@ -214,15 +267,15 @@ TEST(cache, links_patch_branch_and_exec_check)
 	REQUIRE(c);
 	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *b = commit(c, 0x2000, 0x7000, 10, GFN_NONE);
 	CHECK_EQ(target(a, 0), a->host_pc + 40);
-	cache_link(c, a, 0, b);
-	cache_link(c, a, 1, b);
+	cache_link(c, a, 0, b, b->body);
+	cache_link(c, a, 1, b, b->body);
 	CHECK_EQ(target(a, 0), b->host_pc);
 	CHECK_EQ(target(a, 1), b->host_pc);
 	CHECK_EQ(get32(a->host_pc + 28), -8u);
 	CHECK_EQ(stats.links, 2);
 	CHECK_STR(cache_check(c), NULL);
 	struct block *d = commit(c, 0x3000, 0x9000, 10, GFN_NONE);
-	cache_link(c, a, 1, d); /* relinked */
+	cache_link(c, a, 1, d, d->body); /* relinked */
 	CHECK_EQ(target(a, 1), d->host_pc);
 	CHECK_EQ(get32(a->host_pc + 28), -10u);
 	CHECK_STR(cache_check(c), NULL);
@@ -240,18 +293,18 @@ TEST(cache, a_dead_block_stays_runnable_and_is_still_unlinked)
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
 	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *b = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
-	cache_link(c, a, 0, b);
+	cache_link(c, a, 0, b, b->body);
 	CHECK_EQ(cache_invalidate(c, 0x1000, 1), 1);
 	CHECK(a->dead);
 	CHECK(!find(c, 0x1000, 1, 3));
 	CHECK(cache_find_host(c, a->host_pc) == a);
 	CHECK_EQ(target(a, 0), b->host_pc);
-	cache_link(c, a, 1, b); /* may come from its exit stub, too */
+	cache_link(c, a, 1, b, b->body); /* may come from its exit stub, too */
 	CHECK_EQ(target(a, 1), b->host_pc);
 	CHECK_EQ(cache_invalidate(c, 0x2000, 1), 1);
 	CHECK_EQ(target(a, 0), a->host_pc + 40);
 	CHECK_EQ(target(a, 1), a->host_pc + 50);
-	cache_link(c, a, 0, b); /* b is dead: refused */
+	cache_link(c, a, 0, b, b->body); /* b is dead: refused */
 	CHECK_EQ(target(a, 0), a->host_pc + 40);
 	CHECK_STR(cache_check(c), NULL);
 	cache_destroy(c);
@@ -308,7 +361,7 @@ TEST(cache, a_new_translation_supersedes_without_freeing_the_frame)
 	REQUIRE(c);
 	struct block *from = commit(c, 0x5000, 0x5000, 4, GFN_NONE);
 	struct block *old = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
-	cache_link(c, from, 0, old);
+	cache_link(c, from, 0, old, old->body);
 	struct block *new = commit(c, 0x1000, 0x1000, 8, GFN_NONE);
 	CHECK(old->dead && find(c, 0x1000, 1, 3) == new);
 	CHECK_EQ(target(from, 0), from->host_pc + 40);
@@ -332,8 +385,8 @@ TEST(cache, evicts_the_oldest_region)
 	CHECK_EQ(seen.evicted_count, 0);
 	cache_abort(c);
 	struct block *kept = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
-	cache_link(c, kept, 0, old);
-	cache_link(c, old, 0, kept);
+	cache_link(c, kept, 0, old, old->body);
+	cache_link(c, old, 0, kept, kept->body);
 	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &big), 0);
 	CHECK_EQ(big.exec, start);
 	CHECK_EQ(seen.evicted_from, start);

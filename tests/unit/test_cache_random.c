@@ -217,7 +217,7 @@ static void step_link(struct model *m)
 	struct model_block *x = &m->blocks[from];
 	if (!x->what.slot_count || m->blocks[to].thunk) return;
 	uint32_t slot = pick(m, x->what.slot_count);
-	cache_link(m->c, x->b, slot, m->blocks[to].b);
+	cache_link(m->c, x->b, slot, m->blocks[to].b, m->blocks[to].b->body);
 	if (m->blocks[to].live) x->links[slot] = (int)to;
 }
 

@@ -13,7 +13,7 @@
 #include "translator_fixture.h"
 
 #define GUEST_MAX 64u
-#define BOUNDARIES_MAX 24u
+#define BOUNDARIES_MAX 64u
 
 /* What the guest can see. */
 struct guest_state {
@@ -45,7 +45,7 @@ static bool translate(const struct subject *s, uint32_t eip, uint32_t instructio
 	in.cs_base = s->cs_base;
 	in.cs_end = s->cs_end;
 	in.max_instructions = instructions;
-	in.pad = true;
+	in.pad = in.joins = true;
 	in.stubs = step_stubs();
 	in.code = step_machine.code;
 	in.code_pc = (host_pc_t)step_machine.code;
@@ -138,15 +138,18 @@ static void start_from(const struct guest_state *g)
 	step_run(&s);
 }
 
-/* The states between the instructions: each is translated and run by itself, as far as control goes straight on. */
+/* The states between the instructions: each is translated and run by itself, as far as control stays within the block. */
 static void find_boundaries(const struct subject *s, const struct guest_state *start)
 {
 	boundary[0] = *start;
 	boundaries = 1;
-	while (boundaries <= s->instructions) {
+	if (!translate(s, start_of(s), s->instructions))
+		return;
+	uint32_t end = start_of(s) + fixture_out.guest_length;
+	while (boundaries < BOUNDARIES_MAX) {
 		const struct guest_state *g = &boundary[boundaries - 1];
 		static struct ending e;
-		if (g->eip < start_of(s) || g->eip >= start_of(s) + s->length || !translate(s, g->eip, 1))
+		if (g->eip < start_of(s) || g->eip >= end || !translate(s, g->eip, 1))
 			return;
 		start_from(g);
 		find_ending(&e);
@@ -410,6 +413,12 @@ static const struct sample samples[] = {
 	{"ret", {0xC3}, 1, 1},
 	{"ret 6", {0xC2, 6, 0}, 3, 1},
 	{"push eax; ret", {0x50, 0xC3}, 2, 2},
+	{"push eax; jz over the next; push ecx; pop edx", {0x50, 0x74, 0x01, 0x51, 0x5A}, 5, 4},
+	{"mov eax, [esp]; jz over the next; push ecx; pop edx", {0x8B, 0x04, 0x24, 0x74, 0x01, 0x51, 0x5A}, 7, 4},
+	{"mov ecx, 3; push eax; dec ecx; jnz back; pop edx", {0xB9, 3, 0, 0, 0, 0x50, 0x49, 0x75, 0xFC, 0x5A}, 10, 5},
+	{"mov ecx, 3; inc eax; loop", {0xB9, 3, 0, 0, 0, 0x40, 0xE2, 0xFD}, 8, 3},
+	{"mov ecx, 3; inc eax; jz over the next; dec ecx; jnz back", {0xB9, 3, 0, 0, 0, 0x40, 0x74, 0x01, 0x49, 0x75, 0xFA}, 11, 5},
+	{"sti; jz to behind it", {0xFB, 0x90, 0x40, 0x74, 0xFC}, 5, 4},
 	{"loop", {0xE2, 0x10}, 2, 1},
 	{"loope", {0xE1, 0x10}, 2, 1},
 	{"loopne", {0xE0, 0x10}, 2, 1},

@@ -171,6 +171,10 @@ static void random_bytes(uint8_t *bytes, unsigned length, uint64_t *state)
 			bytes[i] = prefixes[(r >> 16) % ARRAY_LEN(prefixes)];
 		else if ((r >> 8) % 16 == 1)
 			bytes[i] = 0x0F;
+		else if ((r >> 8) % 16 == 2) /* a branch to near by */
+			bytes[i] = (uint8_t)((r >> 16) % 8 ? 0x70 + (r >> 20) % 16 : (r >> 20) % 4 ? 0xEB : 0xE2);
+		if (i && (bytes[i - 1] >> 4 == 7 || bytes[i - 1] == 0xEB || bytes[i - 1] == 0xE2))
+			bytes[i] = (uint8_t)((r >> 40) % 32 - 16);
 	}
 }
 
@@ -188,7 +192,9 @@ static struct translator_input random_input(const uint8_t *bytes, uint32_t size,
 	in.eip = (r >> 16) % 4 ? 0x1000 : (uint32_t)(s >> 20);
 	in.cs_base = MODE_SEG(in.mode, SEG_CS) == MODE_SEG_FLAT ? 0 : (uint32_t)(r >> 24);
 	in.cs_end = MODE_SEG(in.mode, SEG_CS) < MODE_SEG_GENERAL ? 0 : (s >> 44) % 2 ? 0x10000 : (uint32_t)(s >> 32) % 0x1200;
-	in.max_instructions = 1 + (r >> 40) % 6;
+	in.max_instructions = s >> 62 ? (r >> 40) % 7 : (r >> 40) % 40;
+	in.joins = r >> 61 & 1;
+	in.known_bits = (s >> 60) % 4 ? NULL : soft_bits;
 	in.basic_blocks = r >> 63;
 	in.pad = r >> 62 & 1;
 	in.soft_bits = (r >> 48) % 4 ? NULL : soft_bits;
