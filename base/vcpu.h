@@ -122,6 +122,13 @@ struct vcpu {
 	void *runtime; /* struct runtime, opaque here */
 };
 
+/* Behind the vCPU's pages lie one that can only be read and, from the byte behind VCPU_TRAP on, 4 GiB that nothing can touch: a load from
+ * VCPU_TRAP plus a 32-bit difference faults unless that is zero. */
+#define VCPU_MEMORY ((sizeof(struct vcpu) + PAGE_MASK) & ~(size_t)PAGE_MASK)
+#define VCPU_TRAP (VCPU_MEMORY + PAGE_SIZE - 1)
+#define VCPU_TRAP_SIZE (1ULL << 32)
+#define VCPU_RESERVATION (VCPU_TRAP + 1 + VCPU_TRAP_SIZE)
+
 /* What a crossing rests on is about to change: control registers, MSRs, views, translations. */
 static inline void vcpu_forget_crossings(struct vcpu *v)
 {

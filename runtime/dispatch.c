@@ -216,8 +216,10 @@ static void answer_kick(struct runtime *r)
 	r->kick_deferred = false;
 	if (r->machine && machine_ended(r->machine, &value) != MACHINE_RUNS)
 		dispatch_end(r, RUNTIME_MACHINE_ENDED);
-	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST))
+	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST)) {
 		sample(r);
+		returns_look(r);
+	}
 	if (r->profile)
 		profile_take(r);
 }

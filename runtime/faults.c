@@ -362,6 +362,8 @@ host_pc_t fault_host(struct runtime *r)
 	case VEC_PF:
 		if (r->window && address + WINDOW_GUARD - (uint64_t)r->window < WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 			return window_fault(r, b, row);
+		if (row->undo == UNDO_TARGET_R8 && is_trap_pad_miss(v, address))
+			return return_missed(r, row);
 		return internal_error(r, "translated code touched memory outside the window");
 	case VEC_GP: /* misaligned SSE, reserved MXCSR bits */
 		return exception_from_host(r, row, VEC_GP, true);

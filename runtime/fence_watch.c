@@ -54,11 +54,12 @@ static const char *check_layout(struct runtime *r, char *why, size_t size)
 
 	shadow_each_view(r->shadow, count_view, &views);
 	cache_memory(r->cache, &code_from, &code_to);
-	struct spans s = {.list = calloc(3 + 3 * views, sizeof(*s.list))};
+	struct spans s = {.list = calloc(4 + 3 * views, sizeof(*s.list))};
 	FILE *maps = fopen("/proc/self/maps", "re");
 	const char *wrong = "the process's mappings cannot be read";
 	if (s.list && maps) {
 		add_span(&s, SPAN_NOTHING, LOW_GUARD_START, LOW_GUARD_END - LOW_GUARD_START);
+		add_span(&s, SPAN_NOTHING, (uint64_t)r->v + VCPU_TRAP + 1, VCPU_TRAP_SIZE);
 		add_span(&s, SPAN_RAM, (uint64_t)r->ram, r->ram_size);
 		add_span(&s, SPAN_CODE, code_from, code_to - code_from);
 		shadow_each_view(r->shadow, add_window, &s);

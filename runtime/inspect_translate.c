@@ -26,10 +26,11 @@ struct show {
 
 static uint32_t mode_of(const struct inspect_options *o, const struct binary_section *code)
 {
-	uint32_t mode = o->soft ? MODE_SOFT : 0;
+	uint32_t mode = o->soft ? MODE_SOFT : o->cpl == 3 ? MODE_TRAP_PADS : 0;
 	if (o->has_mode) return o->mode;
 	if (code->bits == 32) return mode | MODE_CS32 | MODE_SS32 | MODE_PE | (o->cpl ? 0 : MODE_IOPL_OK) | o->cpl;
 	/* Real mode after a reset: 64 KiB limits, CR4 zero. */
+	mode &= MODE_SOFT;
 	for (unsigned seg = 0; seg < SEG_COUNT; seg++) mode |= (uint32_t)MODE_SEG_LIMIT << (MODE_SEG_SHIFT + 2 * seg);
 	return mode | MODE_IOPL_OK | MODE_SSE_UD;
 }

@@ -227,7 +227,9 @@ static inline struct code_context context_now(const struct runtime *r)
 {
 	const struct segment *cs = &r->v->seg[SEG_CS];
 
-	return (struct code_context){.mode = r->v->mode | (r->view->window ? 0 : MODE_SOFT), .cs_base = cs->base, .cs_end = cs->limit + 1};
+	uint32_t pads = !r->view->user || !(r->v->mode & MODE_CS32) || r->view->returns_vary ? 0 : MODE_TRAP_PADS;
+
+	return (struct code_context){.mode = r->v->mode | (r->view->window ? pads : MODE_SOFT), .cs_base = cs->base, .cs_end = cs->limit + 1};
 }
 
 /* quick.c, for entry.S alone: answer a callout with XMM0-7 live. 0: not answered, and nothing has changed. */
@@ -266,6 +268,14 @@ void view_forget_code(struct runtime *r, struct shadow_view *view);
 /* Give a view its return stack and lookup slots. False with the run ended if there is no memory. */
 bool view_equip(struct runtime *r, struct shadow_view *view);
 void view_free_code(void *ctx, struct shadow_view *view);
+/* A trap pad's load faulted there (returns.c): go on where the guest returns to. */
+static inline bool is_trap_pad_miss(const struct vcpu *v, uint64_t address)
+{
+	return address - ((uint64_t)v + VCPU_TRAP + 1) < VCPU_TRAP_SIZE;
+}
+host_pc_t return_missed(struct runtime *r, const struct side_row *row);
+/* Now and then: may the user view's code have trap pads again? */
+void returns_look(struct runtime *r);
 bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t address);
 
 /* sanity.c: look at every invariant now and then; end the run with a sentence if one is broken. */

@@ -52,8 +52,6 @@ _Static_assert(offsetof(struct shadow_view, return_rsp) == VIEW_RETURN_RSP, "cro
 _Static_assert(offsetof(struct shadow_view, return_context) == VIEW_RETURN_CONTEXT, "crossing.S");
 _Static_assert(offsetof(struct runtime, view) == RUNTIME_VIEW && offsetof(struct runtime, window) == RUNTIME_WINDOW, "crossing.S");
 
-#define VCPU_MEMORY ((sizeof(struct vcpu) + PAGE_MASK) & ~(size_t)PAGE_MASK)
-
 static void say(char *why, size_t size, const char *format, const char *detail)
 {
 	snprintf(why, size, format, detail);
@@ -69,6 +67,19 @@ static int guard_low_memory(struct runtime *r)
 		return -errno;
 	r->low_guard = p;
 	return 0;
+}
+
+/* And what landing pads load from: see VCPU_TRAP. */
+static struct vcpu *allocate_vcpu(struct runtime *r)
+{
+	uint8_t *p = fences_alloc(&r->fences, VCPU_RESERVATION, PROT_NONE);
+
+	if (!p)
+		return NULL;
+	if (!mprotect(p, VCPU_MEMORY, PROT_READ | PROT_WRITE) && !mprotect(p + VCPU_MEMORY, PAGE_SIZE, PROT_READ))
+		return (struct vcpu *)(void *)p;
+	fences_free(&r->fences, p, VCPU_RESERVATION);
+	return NULL;
 }
 
 /* A core dump without the guest's memory, which every window would show again: its mappings are shared and have no name. Marking the
@@ -240,7 +251,7 @@ int runtime_create(struct runtime **out, const struct runtime_config *config, ch
 	*out = NULL;
 	if (r)
 		r->fences.patterned = config->chaos & CHAOS_FENCE;
-	if (!r || !(r->v = fences_alloc(&r->fences, VCPU_MEMORY, PROT_READ | PROT_WRITE))) {
+	if (!r || !(r->v = allocate_vcpu(r))) {
 		free(r);
 		say(why, why_size, "out of memory%s", "");
 		return -ENOMEM;
@@ -296,7 +307,7 @@ void runtime_destroy(struct runtime *r)
 	close_output(r->dump, r->config.dump);
 	close_output(r->forms_out, r->config.forms);
 	free(r->forms);
-	fences_free(&r->fences, r->v, VCPU_MEMORY);
+	fences_free(&r->fences, r->v, VCPU_RESERVATION);
 	fences_destroy(&r->fences);
 	free(r);
 }

@@ -30,6 +30,8 @@ struct shadow_view {
 	struct jump_table *jumps;    /* the runtime's: tables of the inline lookup, or NULL until it makes them */
 	uint32_t jumps_last;         /* the runtime's: which one the vCPU used last */
 	uint64_t jump_epoch;         /* the runtime's: part of what makes them valid */
+	bool returns_vary;           /* the runtime's: its code's returns miss often, until the time below */
+	uint64_t return_misses_until; /* the runtime's: nanoseconds: when the misses so far will be forgotten */
 	uint64_t used_ns;    /* the runtime's: processor time sampled in this view; zeroed with the loss of its window or address space */
 };
 

@@ -80,6 +80,8 @@ void view_release(struct shadow *s, struct view *v)
 	v->last_used = 0;
 	v->own_losses = 0;
 	v->pub.used_ns = 0;
+	v->pub.returns_vary = false;
+	v->pub.return_misses_until = 0;
 	view_lost_exec(s, v);
 }
 

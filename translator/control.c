@@ -329,6 +329,18 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 	return true;
 }
 
+/* What a host return lands on where mismatches are rare: goes on if R8D is the target that this pad stands for, and faults if it is another. */
+static void trap_pad(struct translation *t, uint32_t return_eip)
+{
+	struct emitter *e = &t->e;
+
+	t->esp_near = false;
+	row_add(t, UNDO_TARGET_R8, return_eip, 0);
+	emit_lea(e, R9, mem_at(R8, (int32_t)(0u - return_eip)));
+	emit_load(e, R9, mem_sum(REG_VCPU, R9, 1, (int32_t)VCPU_TRAP), 1);
+	row_add(t, UNDO_NONE, return_eip, 0);
+}
+
 /* What a host return or the inline lookup lands on: is R8D, the target's EIP, the one that this pad stands for? If so the block goes on.
  * Flag-free even where this block kills the flags: if it is another target, they are live there. */
 static struct cold *landing_pad(struct translation *t, uint32_t return_eip)
@@ -347,6 +359,14 @@ static struct cold *landing_pad(struct translation *t, uint32_t return_eip)
 	emit_mov64(e, RCX, R10);
 	row_add(t, UNDO_NONE, return_eip, 0);
 	return other;
+}
+
+static void return_pad(struct translation *t, uint32_t return_eip)
+{
+	if (t->in->mode & MODE_TRAP_PADS)
+		trap_pad(t, return_eip);
+	else
+		landing_pad(t, return_eip);
 }
 
 /* The lookup has led here: asking it again would, too. */
@@ -432,11 +452,11 @@ bool emit_call_insn(struct translation *t, const struct insn *insn)
 		call_indirect(t, insn);
 	}
 	if (insn->form->operand_width == 16 && next_of(insn) > 0xFFFF) {
-		landing_pad(t, next_of(insn) & 0xFFFF);
+		return_pad(t, next_of(insn) & 0xFFFF);
 		emit_exit(t, next_of(insn) & 0xFFFF);
 		return true;
 	}
-	landing_pad(t, next_of(insn));
+	return_pad(t, next_of(insn));
 	return false;
 }
 

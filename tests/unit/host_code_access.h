@@ -83,12 +83,32 @@ static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisD
 	bool segment_written = segment && in_segments % sizeof(struct segment) != offsetof(struct segment, limit) && !MODE_IS_PROTECTED(c->in->mode);
 	bool completion = HOST_FIELD(completion_hva) && host_writes(&c->insn[n], ZYDIS_REGISTER_R9);
 
-	if (op->mem.index != ZYDIS_REGISTER_NONE)
-		return host_refuse(c, c->insn[n].at, "an indexed access to the vCPU");
 	if (writes && c->insn[n].d.mnemonic != ZYDIS_MNEMONIC_MOV)
 		return host_refuse(c, c->insn[n].at, "more than a move to the vCPU");
 	return (writes ? written || segment_written : read || segment || completion) ||
 	       host_refuse(c, c->insn[n].at, "a field of the vCPU that is not for emitted code");
+}
+
+static inline bool host_is_lea(const struct host_insn *i, ZydisRegister to, ZydisRegister base, ZydisRegister index)
+{
+	return i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->op[0].reg.value == to && i->op[1].mem.base == base && i->op[1].mem.index == index &&
+	       (index == ZYDIS_REGISTER_NONE || i->op[1].mem.scale == 1);
+}
+
+/* lea r9d, [r8 - eip]; movzx r9d, byte [r13 + r9 + VCPU_TRAP]: the last byte that can be read, or a fault whose row says that EIP is in R8D. */
+static inline bool host_check_trap_pad(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n];
+	const struct side_row *row = host_row(c, i->at);
+
+	if (!(c->in->mode & MODE_TRAP_PADS) || op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 1 || op->size != 8 ||
+	    op->mem.disp.value != (int64_t)VCPU_TRAP)
+		return host_refuse(c, i->at, "an indexed access to the vCPU");
+	if (i->d.mnemonic != ZYDIS_MNEMONIC_MOVZX || i->op[0].reg.value != ZYDIS_REGISTER_R9D || i->is_target || !n ||
+	    !host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8, ZYDIS_REGISTER_NONE))
+		return host_refuse(c, i->at, "a trap pad that is not whole");
+	return (row && row->undo == UNDO_TARGET_R8 && row->host_offset == i[-1].at && row->eip + (uint32_t)i[-1].op[1].mem.disp.value == 0) ||
+	       host_refuse(c, i->at, "a trap pad whose row is another target's");
 }
 
 static inline bool host_check_tables(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
@@ -113,12 +133,6 @@ static inline bool host_check_tables(struct host_code *c, uint32_t n, const Zydi
 static inline bool host_is(const struct host_insn *i, ZydisMnemonic m, ZydisRegister to, ZydisRegister from)
 {
 	return i->d.mnemonic == m && i->op[0].reg.value == to && i->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER && i->op[1].reg.value == from;
-}
-
-static inline bool host_is_lea(const struct host_insn *i, ZydisRegister to, ZydisRegister base, ZydisRegister index)
-{
-	return i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->op[0].reg.value == to && i->op[1].mem.base == base && i->op[1].mem.index == index &&
-	       (index == ZYDIS_REGISTER_NONE || i->op[1].mem.scale == 1);
 }
 
 static inline bool host_is_shift(const struct host_insn *i, ZydisMnemonic m, ZydisRegister to, ZydisRegister from, unsigned count)
@@ -349,7 +363,8 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 	if (i->d.address_width != 64 || (op->mem.segment != ZYDIS_REGISTER_DS && op->mem.segment != ZYDIS_REGISTER_SS))
 		return host_refuse(c, i->at, "a segment or address size that host code does not use");
 	switch (op->mem.base) {
-	case ZYDIS_REGISTER_R13: return host_check_vcpu(c, n, op);
+	case ZYDIS_REGISTER_R13:
+		return op->mem.index == ZYDIS_REGISTER_NONE ? host_check_vcpu(c, n, op) : host_check_trap_pad(c, n, op);
 	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
 	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
 	case ZYDIS_REGISTER_R12: return host_check_stack(c, n, op);
@@ -364,6 +379,9 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 {
 	for (unsigned k = 0; k < c->insn[n].d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &c->insn[n].op[k];
+		bool trap_pad = op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R13 && op->mem.index != ZYDIS_REGISTER_NONE;
+		if (trap_pad && !host_check_trap_pad(c, n, op))
+			return false;
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
 			return false;
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R11 && !host_check_lookup(c, n, op))

@@ -45,6 +45,7 @@ struct step_machine {
 	enum step_end end;
 	int signal;                /* of a fault, and where in the window */
 	uint64_t fault_offset;
+	bool trapped;              /* by a trap pad */
 };
 
 extern struct step_machine step_machine;
@@ -114,6 +115,7 @@ static void step_on_signal(int signal, siginfo_t *info, void *context)
 	if (signal != SIGTRAP) {
 		step_machine.signal = signal;
 		step_machine.fault_offset = (uint64_t)info->si_addr - (uint64_t)step_machine.window;
+		step_machine.trapped = (uint64_t)info->si_addr - ((uint64_t)step_machine.v + VCPU_TRAP + 1) < VCPU_TRAP_SIZE;
 		step_leave(g, STEP_FAULT);
 		return;
 	}
@@ -156,8 +158,9 @@ static void step_setup(void)
 
 	if (m->v)
 		return;
-	m->v = aligned_alloc(64, (sizeof(*m->v) + 63) & ~(size_t)63);
-	memset(m->v, 0, sizeof(*m->v));
+	m->v = step_map(VCPU_RESERVATION, PROT_NONE, anonymous, -1);
+	mprotect(m->v, VCPU_MEMORY, PROT_READ | PROT_WRITE);
+	mprotect((uint8_t *)m->v + VCPU_MEMORY, PAGE_SIZE, PROT_READ);
 	if (fd < 0 || ftruncate(fd, STEP_RAM_SIZE))
 		exit(1);
 	m->ram = step_map(STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
@@ -205,6 +208,7 @@ static void step_run(const struct step_state *from)
 	m->v->spill = from->spill;
 	m->v->resume_pc = regs.rip;
 	m->count = 0;
+	m->trapped = false;
 	regs.r[13] = (uint64_t)m->v;
 	regs.r[14] = (uint64_t)m->tables + ABI_TABLES_BIAS;
 	regs.r[15] = (uint64_t)m->window;

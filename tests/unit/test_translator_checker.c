@@ -257,6 +257,30 @@ TEST(translator_checker, refuses_a_repetition_with_one_bit_flipped)
 	}
 }
 
+TEST(translator_checker, refuses_a_trap_pad_with_one_bit_flipped)
+{
+	static const uint8_t call[] = {0xE8, 0x10, 0, 0, 0, 0x90};
+	struct translator_input in = fixture_input(call, sizeof(call), MODE_TRAP);
+
+	in.max_instructions = 2;
+	REQUIRE(translator_translate(&in, &fixture_out) == 0);
+	REQUIRE(!host_check(&checked, &in, &fixture_out));
+	const struct host_insn *pad = checked.insn;
+	while (pad->d.mnemonic != ZYDIS_MNEMONIC_CALL) pad++;
+	uint32_t from = pad[1].at, to = pad[2].end;
+	REQUIRE(pad[2].d.mnemonic == ZYDIS_MNEMONIC_MOVZX);
+	for (uint32_t byte = from; byte < to; byte++)
+		for (unsigned bit = 0; bit < 8; bit++) {
+			fixture_code[byte] ^= (uint8_t)(1u << bit);
+			if (!host_check(&checked, &in, &fixture_out))
+				FAIL("bit %u of host byte %u flipped goes unnoticed", bit, byte - from);
+			fixture_code[byte] ^= (uint8_t)(1u << bit);
+		}
+	CHECK(!host_check(&checked, &in, &fixture_out));
+	in.mode &= ~MODE_TRAP_PADS;
+	CHECK(host_check(&checked, &in, &fixture_out));
+}
+
 /* The side table's own rules. */
 TEST(translator_checker, refuses_bad_rows_and_slots)
 {

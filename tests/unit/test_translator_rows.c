@@ -295,7 +295,7 @@ static void random_state(const struct subject *s, struct guest_state *g)
 
 static const uint32_t forms[] = {
 	MODE_FLAT, MODE_FLAT | MODE_SOFT, MODE_USER | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE) | MODE_WITH_SEG(SEG_SS, MODE_SEG_BASE),
-	MODE_USER | MODE_SOFT | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE),
+	MODE_USER | MODE_SOFT | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE), MODE_TRAP,
 };
 
 /* 16-bit code and stacks, and limits: the same bytes mean something else then. */
@@ -563,7 +563,7 @@ static bool enter_pad(const struct subject *s, const struct guest_state *g)
 	return true;
 }
 
-static void check_pad(const struct subject *s, uint32_t returns_to)
+static void check_pad(const struct subject *s, uint32_t returns_to, bool meant)
 {
 	static struct guest_state g, state;
 
@@ -575,6 +575,8 @@ static void check_pad(const struct subject *s, uint32_t returns_to)
 		FAIL("%s: the call itself faults", s->name);
 		return;
 	}
+	if (step_machine.trapped != (!meant && (s->mode & MODE_TRAP_PADS)))
+		FAIL("%s, mode %08x: a return to %08x %s", s->name, s->mode, returns_to, meant ? "traps" : "does not trap");
 	for (unsigned i = 0; i < step_machine.count; i++) {
 		uint64_t offset = step_machine.states[i].regs.rip - (uint64_t)step_machine.code;
 		if (offset >= fixture_out.code_length)
@@ -604,8 +606,10 @@ TEST(translator_rows, landing_pads)
 		memset(s.bytes, 0x90, GUEST_MAX);
 		memcpy(s.bytes, sample->bytes, sample->length);
 		if (sample->bytes[0] != 0x66)
-			check_pad(&s, STEP_CODE_AT + call_length);
-		check_pad(&s, STEP_CODE_AT + 0x2345);
-		check_pad(&s, 0);
+			check_pad(&s, STEP_CODE_AT + call_length, true);
+		check_pad(&s, STEP_CODE_AT + call_length - 1, false);
+		check_pad(&s, STEP_CODE_AT + call_length + 1, false);
+		check_pad(&s, STEP_CODE_AT + 0x2345, false);
+		check_pad(&s, 0, false);
 	}
 }
