@@ -4,32 +4,32 @@
 
 #include "cache/internal.h"
 
-static struct entry *allocate(struct region *r, const struct block *what)
+static struct entry *allocate(struct region *r, const struct block *what, const struct side_row *rows)
 {
 	bool straddles = what->gfn2 != GFN_NONE && what->gfn2 != what->gpa >> PAGE_SHIFT;
 	size_t links = what->slot_count * sizeof(struct chain_link);
 	size_t straddle = straddles ? sizeof(struct frame_node) : 0;
 	size_t slots = what->slot_count * sizeof *what->slots;
-	size_t rows = what->row_count * sizeof *what->rows;
-	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + rows);
+	struct block b = *what;
+	size_t packed = rows_keep(&b, rows, NULL);
+	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + packed);
 	uint8_t *behind = (uint8_t *)e->chain + links;
-	e->b = *what;
+	e->b = b;
 	e->straddle = straddles ? (struct frame_node *)(void *)behind : NULL;
 	e->b.slots = (struct link_slot *)(void *)(behind + straddle);
-	e->b.rows = (const struct side_row *)(void *)(behind + straddle + slots);
 	if (slots) memcpy(e->b.slots, what->slots, slots);
-	if (rows) memcpy(behind + straddle + slots, what->rows, rows);
+	rows_keep(&e->b, rows, behind + straddle + slots);
 	return e;
 }
 
-struct block *cache_commit(struct cache *c, const struct block *what, uint32_t used)
+struct block *cache_commit(struct cache *c, const struct block *what, const struct side_row *rows, uint32_t used)
 {
 	struct region *r = &c->regions[c->current];
 	if (used > c->reserved) {
 		LOG(LOG_CACHE, LOG_ERROR, "%u bytes of code in a space of %u", used, c->reserved);
 		abort();
 	}
-	struct entry *e = allocate(r, what);
+	struct entry *e = allocate(r, what, rows);
 	e->b.host_pc = region_start(c, c->current) + r->used;
 	e->b.host_length = used;
 	e->b.dead = false;
@@ -72,18 +72,6 @@ struct block *cache_find_host(struct cache *c, host_pc_t pc)
 	}
 	struct block *b = &r->entries[low]->b;
 	return pc < b->host_pc + b->host_length ? b : NULL;
-}
-
-const struct side_row *cache_find_row(const struct block *b, host_pc_t pc)
-{
-	uint64_t offset = pc - b->host_pc;
-	uint32_t low = 0, high = b->row_count;
-	while (low < high) {
-		uint32_t middle = (low + high) / 2;
-		if (b->rows[middle].host_offset <= offset) low = middle + 1;
-		else high = middle;
-	}
-	return low && offset < b->host_length ? &b->rows[low - 1] : NULL;
 }
 
 void cache_each(struct cache *c, bool (*fn)(void *ctx, struct block *b), void *ctx)

@@ -28,7 +28,7 @@ struct block {
 	uint32_t row_count;
 	uint32_t slot_count;
 	bool dead;          /* invalidated: must not be entered any more */
-	const struct side_row *rows;
+	const uint8_t *rows; /* packed: cache_rows and cache_find_row read them */
 	struct link_slot *slots;
 	/* cache's own links follow in its private struct */
 };
@@ -65,9 +65,9 @@ struct cache_space {
 int cache_reserve(struct cache *c, uint32_t bytes, struct cache_space *space);
 void cache_abort(struct cache *c);
 
-/* What to commit: everything of struct block but host_pc, dead; rows and slots are copied. With row_count and guest_length 0 the code is a thunk:
- * kept, found by host PC, not by cache_lookup. Never fails once reserved (side tables are allocated with xmalloc semantics: abort()). */
-struct block *cache_commit(struct cache *c, const struct block *what, uint32_t used);
+/* What to commit: everything of struct block but host_pc, dead and rows: those are `rows`, row_count of them; they and slots are copied. With
+ * row_count and guest_length 0 the code is a thunk: kept, found by host PC, not by cache_lookup. Never fails once reserved (side tables are allocated with xmalloc semantics: abort()). */
+struct block *cache_commit(struct cache *c, const struct block *what, const struct side_row *rows, uint32_t used);
 
 /* The live block of this identity (what->gva, eip, cs_end, gpa, mode), or NULL. gfn2 is not part of it: the caller checks block->gfn2 against
  * the exec table. */
@@ -81,9 +81,18 @@ struct block *cache_find_entry(struct cache *c, const struct block *what, uint32
  * be entered, from there on. */
 void cache_mark_entries(const struct cache *c, const struct block *what, uint8_t *bits);
 
-/* The block (live or dead) whose code holds this host PC, or NULL; and the side-table row that holds for it. */
+/* The block (live or dead) whose code holds this host PC, or NULL; and the side-table row that holds for it, or false. */
 struct block *cache_find_host(struct cache *c, host_pc_t pc);
-const struct side_row *cache_find_row(const struct block *b, host_pc_t pc);
+bool cache_find_row(const struct block *b, host_pc_t pc, struct side_row *row);
+
+/* All rows of a block in order: the next one is in `row` while true is returned. */
+struct row_cursor {
+	const uint8_t *at;
+	uint32_t left;
+	struct side_row row;
+};
+struct row_cursor cache_rows(const struct block *b);
+bool cache_next_row(struct row_cursor *c);
 
 /* Is pc within code memory? Async-signal-safe. */
 bool cache_contains(const struct cache *c, host_pc_t pc);

@@ -20,9 +20,10 @@ static bool is_entry(struct cache *c, const struct entry *e)
 
 static const char *check_rows(const struct block *b)
 {
-	for (uint32_t i = 0; i < b->row_count; i++) {
-		MUST(b->rows[i].host_offset <= b->host_length, "a side-table row lies behind its block");
-		MUST(!i || b->rows[i - 1].host_offset <= b->rows[i].host_offset, "side-table rows are not in order");
+	uint32_t last = 0;
+	for (struct row_cursor c = cache_rows(b); cache_next_row(&c); last = c.row.host_offset) {
+		MUST(c.row.host_offset <= b->host_length, "a side-table row lies behind its block");
+		MUST(last <= c.row.host_offset, "side-table rows are not in order");
 	}
 	return NULL;
 }
@@ -48,10 +49,9 @@ static const char *check_slots(const struct cache *c, const struct entry *e, str
 
 static bool is_entry_at(const struct block *b, host_pc_t pc, uint32_t eip)
 {
-	const struct side_row *row = cache_find_row(b, pc);
-
+	struct side_row row;
 	if (pc == b->host_pc + b->body) return true;
-	return row && row->undo == UNDO_ENTRY && row->eip == eip && b->host_pc + row->host_offset == pc;
+	return cache_find_row(b, pc, &row) && row.undo == UNDO_ENTRY && row.eip == eip && b->host_pc + row.host_offset == pc;
 }
 
 static const char *check_incoming(struct cache *c, const struct entry *e, uint32_t *links)

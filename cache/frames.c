@@ -137,11 +137,7 @@ struct block *cache_find_entry(struct cache *c, const struct block *what, uint32
 	for (const struct frame_node *node = f->blocks; node && left; node = node->next, left--) {
 		struct block *b = &node->owner->b;
 		if (what->gva - b->gva >= b->guest_length || !is_alike(b, what)) continue;
-		for (uint32_t i = 0; i < b->row_count; i++) {
-			if (b->rows[i].undo != UNDO_ENTRY || b->rows[i].eip != what->eip) continue;
-			*entry = b->rows[i].host_offset;
-			return b;
-		}
+		if (rows_find_entry(b, what->eip, entry)) return b;
 	}
 	return NULL;
 }
@@ -155,10 +151,7 @@ void cache_mark_entries(const struct cache *c, const struct block *what, uint8_t
 	for (const struct frame_node *node = f->blocks; node && left; node = node->next, left--) {
 		const struct block *b = &node->owner->b;
 		if (b->gva + b->guest_length <= what->gva || !b->instructions || !is_alike(b, what)) continue;
-		for (uint32_t i = 0; i < b->row_count; i++) {
-			uint32_t at = (b->rows[i].eip - b->eip + b->gva) & PAGE_MASK;
-			if (b->rows[i].undo == UNDO_ENTRY) bits[at / 8] |= (uint8_t)(1u << at % 8);
-		}
+		rows_mark_entries(b, bits);
 	}
 }
 

@@ -94,6 +94,13 @@ void region_append(struct region *r, uint32_t start, struct entry *e);
 void region_evict(struct cache *c, uint32_t index);
 void region_free(struct region *r);
 
+/* rows.c: how many bytes a block's rows take, packed; they are kept there if `to` is not NULL. */
+uint32_t rows_keep(struct block *b, const struct side_row *rows, uint8_t *to);
+/* Where the block may be entered for this EIP: its row's offset. */
+bool rows_find_entry(const struct block *b, uint32_t eip, uint32_t *offset);
+/* Set the bits of a page's bytes at which the block may be entered. */
+void rows_mark_entries(const struct block *b, uint8_t *bits);
+
 /* hash.c */
 void hash_init(struct cache *c);
 void hash_insert(struct cache *c, struct entry *e);

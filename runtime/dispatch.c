@@ -417,12 +417,11 @@ static host_pc_t answer_interruption(struct runtime *r)
 {
 	struct vcpu *v = r->v;
 	host_pc_t pc = v->resume_pc;
-	struct side_row at = {.undo = UNDO_TARGET_R8};
-	const struct side_row *row = &at;
+	struct side_row row = {.undo = UNDO_TARGET_R8};
 
 	r->stats.kicks++;
 	if (pc >= (host_pc_t)entry_crossing_parked && pc < (host_pc_t)entry_crossing_end) {
-		at.undo = UNDO_TARGET_R8_RCX;
+		row.undo = UNDO_TARGET_R8_RCX;
 	} else if (pc == (host_pc_t)entry_underflow) {
 		/* The bottom entry was popped: stay on it. */
 		v->return_rsp -= 8;
@@ -430,9 +429,9 @@ static host_pc_t answer_interruption(struct runtime *r)
 		struct block *b = cache_find_host(r->cache, pc);
 		if (must_finish(r, b))
 			return pc;
-		row = cache_find_row(b, pc);
+		cache_find_row(b, pc, &row);
 	}
-	dispatch_stop(v, row);
+	dispatch_stop(v, &row);
 	return 0;
 }
 

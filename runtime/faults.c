@@ -141,7 +141,7 @@ static void gather_once(struct runtime *r, const struct completion *c, uint8_t *
  * thunk, whose write has the other buffer. An instruction that reads a device runs alone, so that nothing stops it half-way. */
 static host_pc_t complete_read(struct runtime *r, const struct completion *c, const struct block *b, const struct side_row *row)
 {
-	const struct side_row *end = b->rows + b->row_count;
+	struct row_cursor at = cache_rows(b);
 	uint8_t *from = bounce_at(r->v->read_bounce, c->gva);
 
 	if (!reads_device(c)) {
@@ -153,10 +153,10 @@ static host_pc_t complete_read(struct runtime *r, const struct completion *c, co
 		r->v->shadow_interrupts |= SHADOW_STI;
 		return 0;
 	}
-	while (row < end && !(row->access & ROW_SOFT))
-		row++;
+	while (cache_next_row(&at) && (at.row.host_offset < row->host_offset || !(at.row.access & ROW_SOFT)))
+		;
 	r->v->scratch[1] = (uint64_t)from;
-	return b->host_pc + row->host_offset;
+	return b->host_pc + at.row.host_offset;
 }
 
 /* The guest may have put another frame behind its EIP since the block was made: were the thunk's a larger write, it would not fit. */
@@ -165,10 +165,10 @@ static bool thunk_fits(const struct block *thunk, uint32_t size)
 	const unsigned store = ROW_WRITE | ROW_SOFT;
 	bool stores = false;
 
-	for (uint32_t i = 0; i < thunk->row_count; i++) {
-		if ((thunk->rows[i].access & store) != store)
+	for (struct row_cursor at = cache_rows(thunk); cache_next_row(&at);) {
+		if ((at.row.access & store) != store)
 			continue;
-		stores = row_sizes[thunk->rows[i].access >> ROW_SIZE_SHIFT] == size;
+		stores = row_sizes[at.row.access >> ROW_SIZE_SHIFT] == size;
 		if (!stores)
 			break;
 	}
@@ -227,7 +227,8 @@ host_pc_t fault_soft(struct runtime *r)
 	host_pc_t pc = v->scratch[3];
 	gva_t gva = (gva_t)v->scratch[0];
 	struct block *b = cache_find_host(r->cache, pc);
-	const struct side_row *row = cache_find_row(b, pc);
+	struct side_row at = {0}, *row = &at;
+	cache_find_row(b, pc, row);
 	struct completion completion;
 	bool write = row->access & ROW_WRITE, all_ram;
 	uint32_t size = row_sizes[row->access >> ROW_SIZE_SHIFT];
@@ -356,7 +357,8 @@ host_pc_t fault_host(struct runtime *r)
 
 	if (!b)
 		return internal_error(r, "a host fault outside any block");
-	const struct side_row *row = cache_find_row(b, v->resume_pc);
+	struct side_row at = {0}, *row = &at;
+	cache_find_row(b, v->resume_pc, row);
 	uint64_t address = v->host_fault.addr;
 	switch (v->host_fault.trapno) {
 	case VEC_PF:

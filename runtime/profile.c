@@ -153,10 +153,10 @@ static void refine_eip(struct runtime *r, struct profile_state *s)
 {
 	const struct profile *p = r->profile;
 	const struct block *b = p->noted.code && p->noted.code_epoch == r->code_epoch ? cache_find_host(r->cache, p->noted.code) : NULL;
-	const struct side_row *row = b ? cache_find_row(b, p->noted.code) : NULL;
+	struct side_row row;
 
-	if (row && !((b->mode ^ s->mode) & (MODE_CPL | MODE_PE | MODE_VM)))
-		s->eip = row->eip;
+	if (b && cache_find_row(b, p->noted.code, &row) && !((b->mode ^ s->mode) & (MODE_CPL | MODE_PE | MODE_VM)))
+		s->eip = row.eip;
 }
 
 struct named_frame {

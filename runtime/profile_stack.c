@@ -120,11 +120,11 @@ static void follow_pads(struct walker *w)
 		return;
 	for (const uint64_t *pad = (const uint64_t *)rsp; (uint64_t)pad < top - 8 && w->count < PROFILE_FRAMES && stale < STALE_MOST; pad++) {
 		const struct block *b = cache_find_host(w->r->cache, *pad);
-		const struct side_row *row = b ? cache_find_row(b, *pad) : NULL;
+		struct side_row row;
 		uint32_t offset;
 		gva_t target;
-		if (row && find_on_stack(w, row->eip, &offset) && is_behind_call(w, row->eip, &target))
-			add_caller(w, offset, row->eip, target);
+		if (b && cache_find_row(b, *pad, &row) && find_on_stack(w, row.eip, &offset) && is_behind_call(w, row.eip, &target))
+			add_caller(w, offset, row.eip, target);
 		else
 			stale++;
 	}

@@ -427,11 +427,11 @@ bool runtime_guest_code(struct vcpu *v, host_pc_t pc, uint32_t *eip, uint32_t *b
 	if (pc <= UINT32_MAX)
 		pc = from + (uint32_t)(pc - from);
 	const struct block *b = cache_find_host(cache, pc);
-	const struct side_row *row = b ? cache_find_row(b, pc) : NULL;
+	struct side_row row;
 
-	if (!row)
+	if (!b || !cache_find_row(b, pc, &row))
 		return false;
-	*eip = row->eip;
+	*eip = row.eip;
 	*base = b->gva - b->eip;
 	return true;
 }

@@ -36,7 +36,8 @@ static const char *check_returns(struct runtime *r, const struct shadow_view *vi
 		return "a return stack has lost its bottom";
 	for (; at < top - 1; at++) {
 		const struct block *b = cache_contains(r->cache, *at) ? cache_find_host(r->cache, *at) : NULL;
-		if (!b || !cache_find_row(b, *at))
+		struct side_row row;
+		if (!b || !cache_find_row(b, *at, &row))
 			return "a return stack leads to something that is no code";
 	}
 	return *at == (uint64_t)entry_underflow ? NULL : "the bottom of a return stack was overwritten";

@@ -84,10 +84,22 @@ static struct block *commit(struct cache *c, gva_t gva, gpa_t gpa, uint32_t leng
 	memset(space.write, 0x90, 64);
 	for (int i = 0; i < 2; i++) put32(space.write + slots[i].rel32_offset, slots[i].unlinked_offset - slots[i].rel32_offset - 4u);
 	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = gfn2, .guest_length = length, .mode = 3, .instructions = 2,
-	                     .row_count = 3, .slot_count = 2, .rows = rows, .slots = slots};
-	struct block *b = cache_commit(c, &what, 64);
+	                     .row_count = 3, .slot_count = 2, .slots = slots};
+	struct block *b = cache_commit(c, &what, rows, 64);
 	CHECK_STR(cache_check(c), NULL);
 	return b;
+}
+
+static bool is_row(const struct side_row *a, const struct side_row *b)
+{
+	return a->host_offset == b->host_offset && a->undo == b->undo && a->access == b->access && a->esp == b->esp && a->eip == b->eip;
+}
+
+static void check_rows(const struct block *b, const struct side_row *rows, uint32_t count)
+{
+	struct row_cursor at = cache_rows(b);
+	for (uint32_t i = 0; i < count; i++) CHECK(cache_next_row(&at) && is_row(&at.row, &rows[i]));
+	CHECK(!cache_next_row(&at));
 }
 
 TEST(cache, refuses_bad_configurations)
@@ -108,8 +120,8 @@ static struct block *commit_enterable(struct cache *c, gva_t gva, gpa_t gpa)
 	struct cache_space space;
 	if (!CHECK_EQ(cache_reserve(c, 256, &space), 0)) return NULL;
 	const struct side_row rows[] = {{0, UNDO_NONE, 0, 0, gva}, {16, UNDO_ENTRY, 0, 0, gva + 1}, {32, UNDO_NONE, 0, 0, gva + 2}};
-	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = GFN_NONE, .guest_length = 4, .mode = 3, .instructions = 4, .row_count = 3, .rows = rows};
-	return cache_commit(c, &what, 64);
+	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = GFN_NONE, .guest_length = 4, .mode = 3, .instructions = 4, .row_count = 3};
+	return cache_commit(c, &what, rows, 64);
 }
 
 static struct block *find_entry(struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode)
@@ -147,9 +159,11 @@ TEST(cache, entries_are_marked_from_a_place_on)
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
 	commit_enterable(c, 0x1100, 0x5100);
+	commit_enterable(c, 0x1206, 0x5206);
+	commit_enterable(c, 0x1307, 0x5307); /* its entry is in the next byte of bits */
 	commit_enterable(c, 0x1008, 0x5008); /* ends before that place */
 	commit_enterable(c, 0x2110, 0x5110); /* of the frame at another address */
-	uint8_t bits[PAGE_SIZE / 8] = {0}, expected[PAGE_SIZE / 8] = {[0x100 / 8] = 2};
+	uint8_t bits[PAGE_SIZE / 8] = {0}, expected[PAGE_SIZE / 8] = {[0x100 / 8] = 2, [0x200 / 8] = 0x80, [0x308 / 8] = 1};
 	cache_mark_entries(c, &(struct block){.gva = 0x10F0, .eip = 0x10F0, .gpa = 0x50F0, .mode = 3}, bits);
 	CHECK(!memcmp(bits, expected, sizeof bits));
 	cache_destroy(c);
@@ -168,7 +182,7 @@ TEST(cache, code_lies_in_reach_and_runs)
 	CHECK(!cache_contains(c, space.exec + 4 * PAGE_SIZE));
 	CHECK(!cache_contains(c, space.exec - 1));
 	memcpy(space.write, (const uint8_t[]){0xB8, 7, 0, 0, 0, 0xC3}, 6); /* mov eax, 7; ret */
-	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, 6);
+	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, NULL, 6);
 	CHECK_EQ(thunk->host_pc, space.exec);
 	int (*run)(void);
 	memcpy(&run, &thunk->host_pc, sizeof run);
@@ -190,7 +204,7 @@ TEST(cache, commit_keeps_what_it_is_given)
 	CHECK_EQ(b->eip, 0xC0001000);
 	CHECK_EQ(b->instructions, 2);
 	CHECK_MEM(b->slots, two_slots, sizeof two_slots);
-	CHECK_MEM(b->rows, three_rows, sizeof three_rows);
+	check_rows(b, three_rows, 3);
 	cache_destroy(c);
 }
 
@@ -208,7 +222,7 @@ TEST(cache, identity_has_the_code_segment)
 		CHECK_EQ(cache_reserve(c, 256, &space), 0);
 		memset(space.write, 0x90, 64);
 		what.row_count = what.slot_count = 0;
-		other[i] = cache_commit(c, &what, 64);
+		other[i] = cache_commit(c, &what, NULL, 64);
 		what.cs_end = 0x10000;
 	}
 	CHECK(!flat->dead && !other[0]->dead && !other[1]->dead);
@@ -229,15 +243,37 @@ TEST(cache, finds_rows_and_slots_by_host_pc)
 	CHECK(cache_find_host(c, pc) == b);
 	CHECK(cache_find_host(c, pc + 63) == b);
 	CHECK(!cache_find_host(c, pc + 64));
-	CHECK(cache_find_row(b, pc) == &b->rows[0]);
-	CHECK(cache_find_row(b, pc + 7) == &b->rows[0]);
-	CHECK(cache_find_row(b, pc + 8) == &b->rows[1]);
-	CHECK(cache_find_row(b, pc + 63) == &b->rows[2]);
-	CHECK(!cache_find_row(b, pc + 64));
-	CHECK(!cache_find_row(b, pc - 1));
+	struct side_row row;
+	const uint8_t expected[][2] = {{0, 0}, {7, 0}, {8, 1}, {39, 1}, {40, 2}, {63, 2}};
+	for (unsigned i = 0; i < ARRAY_LEN(expected); i++)
+		CHECK(cache_find_row(b, pc + expected[i][0], &row) && is_row(&row, &three_rows[expected[i][1]]));
+	CHECK(!cache_find_row(b, pc + 64, &row));
+	CHECK(!cache_find_row(b, pc - 1, &row));
 	CHECK_EQ(cache_find_slot(b, pc + 40), 0);
 	CHECK_EQ(cache_find_slot(b, pc + 50), 1);
 	CHECK_EQ(cache_find_slot(b, pc + 41), -1);
+	cache_destroy(c);
+}
+
+/* Every distance between host PCs and between EIPs that takes another number of bytes, and every value of the other fields. */
+TEST(cache, keeps_rows_of_every_kind)
+{
+	static const uint32_t distances[] = {0, 1, 14, 15, 16, 15 + 127, 15 + 128, 15 + 16383, 15 + 16384};
+	static const uint32_t steps[] = {0, 1, 63, 64, 8191, 8192, 1u << 20, 1u << 27, 0x7FFFFFFF, 0x80000000};
+	struct side_row rows[2 * ARRAY_LEN(distances) + 2 * ARRAY_LEN(steps) + 64], *row = rows;
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	struct cache_space space;
+	REQUIRE(c);
+	*row = (struct side_row){0};
+	for (unsigned i = 0; i < ARRAY_LEN(distances); i++, row++) row[1] = (struct side_row){.host_offset = (uint16_t)(row->host_offset + distances[i])};
+	for (unsigned i = 0; i < 2 * ARRAY_LEN(steps); i++, row++) row[1] = (struct side_row){.host_offset = row->host_offset, .eip = row->eip + (i & 1 ? -steps[i / 2] : steps[i / 2])};
+	for (unsigned i = 0; i < 64; i++, row++)
+		row[1] = (struct side_row){.host_offset = row->host_offset, .undo = i & 31, .access = i, .esp = (int)(i & 31) - 16, .eip = row->eip};
+	uint32_t count = (uint32_t)(row + 1 - rows);
+	CHECK_EQ(cache_reserve(c, 64, &space), 0);
+	struct block *b = cache_commit(c, &(struct block){.gva = 0x1000, .eip = 0x1000, .gpa = 0x1000, .gfn2 = GFN_NONE, .guest_length = 1, .row_count = count}, rows, 64);
+	check_rows(b, rows, count);
 	cache_destroy(c);
 }
 
@@ -434,9 +470,10 @@ TEST(cache, thunks_are_found_by_host_pc_alone)
 	REQUIRE(c);
 	struct cache_space space;
 	CHECK_EQ(cache_reserve(c, 32, &space), 0);
-	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, 32);
+	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, NULL, 32);
 	CHECK(cache_find_host(c, space.exec + 31) == thunk);
-	CHECK(!cache_find_row(thunk, space.exec));
+	struct side_row row;
+	CHECK(!cache_find_row(thunk, space.exec, &row));
 	CHECK(!find(c, 0, 0, 0));
 	CHECK(!cache_frame_has_code(c, 0));
 	CHECK_STR(cache_check(c), NULL);

@@ -196,8 +196,7 @@ static void step_commit(struct model *m)
 		x.what.row_count = 2;
 	}
 	x.what.slots = slots;
-	x.what.rows = rows;
-	x.b = cache_commit(m->c, &x.what, length);
+	x.b = cache_commit(m->c, &x.what, rows, length);
 	CHECK_EQ(x.b->host_pc, space.exec);
 	x.from = space.exec;
 	x.to = space.exec + length;

@@ -1,0 +1,151 @@
+/* Side-table rows as they are kept, packed: they would take more memory than the code that they describe. A byte says how far the row is
+ * from the last one and what follows; most rows have two or three. */
+#include <string.h>
+
+#include "cache/internal.h"
+
+#define DISTANCE 0x0Fu /* in bytes of host code; all ones: the rest follows */
+#define HAS_EIP 0x10u  /* the difference to the last row's follows, or to the block's, and whether undo is UNDO_ENTRY; else the EIP is the same */
+#define HAS_UNDO 0x20u /* a byte follows; else it is 0. Ditto: */
+#define HAS_ACCESS 0x40u
+#define HAS_ESP 0x80u
+
+/* Counts alone where there is nowhere to write. */
+struct packer {
+	uint8_t *at;
+	uint32_t size;
+};
+
+static void put(struct packer *p, uint32_t byte)
+{
+	if (p->at) p->at[p->size] = (uint8_t)byte;
+	p->size++;
+}
+
+/* Seven bits a byte, the lowest first; the last byte's top bit is clear. */
+static void put_number(struct packer *p, uint64_t value)
+{
+	for (; value > 0x7F; value >>= 7) put(p, (uint32_t)value | 0x80);
+	put(p, (uint32_t)value);
+}
+
+/* Small differences of either sign are small numbers. */
+static uint32_t fold(uint32_t difference)
+{
+	return difference << 1 ^ -(difference >> 31);
+}
+
+static uint32_t unfold(uint32_t number)
+{
+	return number >> 1 ^ -(number & 1);
+}
+
+static void put_row(struct packer *p, const struct side_row *last, const struct side_row *row)
+{
+	uint32_t distance = (uint32_t)row->host_offset - last->host_offset, eip = row->eip - last->eip;
+	bool entry = eip && row->undo == UNDO_ENTRY;
+	put(p, (distance < DISTANCE ? distance : DISTANCE) | (eip ? HAS_EIP : 0) | (row->undo && !entry ? HAS_UNDO : 0) |
+		       (row->access ? HAS_ACCESS : 0) | (row->esp ? HAS_ESP : 0));
+	if (distance >= DISTANCE) put_number(p, distance - DISTANCE);
+	if (eip) put_number(p, (uint64_t)fold(eip) << 1 | entry);
+	if (row->undo && !entry) put(p, row->undo);
+	if (row->access) put(p, row->access);
+	if (row->esp) put(p, (uint32_t)row->esp);
+}
+
+/* Before the rows lie bits for the block's guest bytes: where it may be entered. Rows would have to be searched for that, of many blocks. */
+static uint32_t entry_bytes(const struct block *b)
+{
+	return (b->guest_length + 7) / 8;
+}
+
+static uint8_t *entry_bits(const struct block *b)
+{
+	return (uint8_t *)(uintptr_t)b->rows - entry_bytes(b);
+}
+
+static void note_entry(const struct block *b, const struct side_row *row)
+{
+	uint32_t at = row->eip - b->eip;
+	if (row->undo == UNDO_ENTRY && at < b->guest_length) entry_bits(b)[at / 8] |= (uint8_t)(1u << at % 8);
+}
+
+uint32_t rows_keep(struct block *b, const struct side_row *rows, uint8_t *to)
+{
+	uint32_t before = entry_bytes(b);
+	struct packer p = {.at = to ? to + before : NULL};
+	struct side_row first = {.eip = b->eip};
+	b->rows = p.at;
+	if (to) memset(to, 0, before);
+	for (uint32_t i = 0; i < b->row_count; i++) {
+		put_row(&p, i ? &rows[i - 1] : &first, &rows[i]);
+		if (to) note_entry(b, &rows[i]);
+	}
+	return before + p.size;
+}
+
+bool rows_find_entry(const struct block *b, uint32_t eip, uint32_t *offset)
+{
+	uint32_t at = eip - b->eip;
+	if (at >= b->guest_length || !(entry_bits(b)[at / 8] >> at % 8 & 1)) return false;
+	struct row_cursor c = cache_rows(b);
+	while (cache_next_row(&c) && (c.row.undo != UNDO_ENTRY || c.row.eip != eip))
+		;
+	*offset = c.row.host_offset;
+	return true;
+}
+
+void rows_mark_entries(const struct block *b, uint8_t *bits)
+{
+	uint32_t first = b->gva & PAGE_MASK;
+	uint8_t *to = bits + first / 8;
+	for (uint32_t i = 0; i < entry_bytes(b); i++) {
+		uint32_t shifted = (uint32_t)entry_bits(b)[i] << first % 8;
+		if (shifted & 0xFF) to[i] |= (uint8_t)shifted;
+		if (shifted >> 8) to[i + 1] |= (uint8_t)(shifted >> 8);
+	}
+}
+
+static uint64_t take_number(const uint8_t **at)
+{
+	uint64_t value = 0;
+	for (unsigned shift = 0;; shift += 7) {
+		uint8_t byte = *(*at)++;
+		value |= (uint64_t)(byte & 0x7F) << shift;
+		if (!(byte & 0x80)) return value;
+	}
+}
+
+struct row_cursor cache_rows(const struct block *b)
+{
+	return (struct row_cursor){.at = b->rows, .left = b->row_count, .row.eip = b->eip};
+}
+
+bool cache_next_row(struct row_cursor *c)
+{
+	if (!c->left) return false;
+	c->left--;
+	const uint8_t *at = c->at;
+	uint32_t head = *at++, distance = head & DISTANCE, undo = UNDO_NONE;
+	if (distance == DISTANCE) distance += (uint32_t)take_number(&at);
+	c->row.host_offset = (uint16_t)(c->row.host_offset + distance);
+	if (head & HAS_EIP) {
+		uint64_t number = take_number(&at);
+		c->row.eip += unfold((uint32_t)(number >> 1));
+		undo = number & 1 ? UNDO_ENTRY : UNDO_NONE;
+	}
+	c->row.undo = (head & HAS_UNDO ? *at++ : undo) & 31;
+	c->row.access = head & HAS_ACCESS ? *at++ & 63 : 0;
+	c->row.esp = head & HAS_ESP ? (int8_t)*at++ : 0;
+	c->at = at;
+	return true;
+}
+
+bool cache_find_row(const struct block *b, host_pc_t pc, struct side_row *row)
+{
+	uint64_t offset = pc - b->host_pc;
+	if (offset >= b->host_length) return false;
+	bool found = false;
+	for (struct row_cursor c = cache_rows(b); cache_next_row(&c) && c.row.host_offset <= offset; found = true) *row = c.row;
+	return found;
+}
