@@ -137,11 +137,20 @@ static void gather_once(struct runtime *r, const struct completion *c, uint8_t *
 	memcpy(to, r->device_read.bytes, c->size);
 }
 
+/* From a lookup's row to the access itself. */
+static host_pc_t soft_pc(const struct block *b, const struct side_row *row)
+{
+	struct row_cursor at = cache_rows(b);
+
+	while (cache_next_row(&at) && (at.row.host_offset < row->host_offset || !(at.row.access & ROW_SOFT)))
+		;
+	return b->host_pc + at.row.host_offset;
+}
+
 /* A read: the data waits in a bounce buffer, the instruction goes on with R9 pointing there. It may be the first of two accesses of a
  * thunk, whose write has the other buffer. An instruction that reads a device runs alone, so that nothing stops it half-way. */
 static host_pc_t complete_read(struct runtime *r, const struct completion *c, const struct block *b, const struct side_row *row)
 {
-	struct row_cursor at = cache_rows(b);
 	uint8_t *from = bounce_at(r->v->read_bounce, c->gva);
 
 	if (!reads_device(c)) {
@@ -153,10 +162,8 @@ static host_pc_t complete_read(struct runtime *r, const struct completion *c, co
 		r->v->shadow_interrupts |= SHADOW_STI;
 		return 0;
 	}
-	while (cache_next_row(&at) && (at.row.host_offset < row->host_offset || !(at.row.access & ROW_SOFT)))
-		;
 	r->v->scratch[1] = (uint64_t)from;
-	return b->host_pc + at.row.host_offset;
+	return soft_pc(b, row);
 }
 
 /* The guest may have put another frame behind its EIP since the block was made: were the thunk's a larger write, it would not fit. */
@@ -201,6 +208,51 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 		return 0;
 	}
 	return b->host_pc + entry;
+}
+
+#define STACK_REGISTER 12u /* R12 */
+
+/* The store of a soft access where the emitter has written MOV [R9], r32 or MOV [R9], imm32: what it stores, and its end. */
+static bool is_plain_store(const struct vcpu *v, host_pc_t pc, uint32_t *value, host_pc_t *end)
+{
+	const uint8_t *at = (const uint8_t *)pc;
+	unsigned reg = (at[2] >> 3 & 7u) | (at[0] << 1 & 8u);
+
+	if (at[0] == 0x41 && at[1] == 0xC7 && at[2] == 0x01) {
+		memcpy(value, at + 3, sizeof(*value));
+		*end = pc + 3 + sizeof(*value);
+		return true;
+	}
+	if ((at[0] & ~4u) != 0x41 || at[1] != 0x89 || (at[2] & 0xC7u) != 0x01 || reg == ESP || (reg > EDI && reg != STACK_REGISTER))
+		return false;
+	*value = v->gpr[reg == STACK_REGISTER ? ESP : reg];
+	*end = pc + 3;
+	return true;
+}
+
+/* A plain store to a traced frame, as page-table writers have it: done here, without a thunk. Returns false if it is none, or not the end of its
+ * instruction: the store may have changed what is left of it. */
+static bool store_to_trace(struct runtime *r, const struct completion *c, struct block *b, const struct side_row *row, host_pc_t *pc)
+{
+	struct vcpu *v = r->v;
+	uint64_t epoch = r->code_epoch;
+	uint32_t value;
+	host_pc_t end;
+	struct side_row behind;
+
+	if (c->pieces != 1 || c->piece[0].mmio || c->size != sizeof(value) || !is_plain_store(v, soft_pc(b, row), &value, &end))
+		return false;
+	if (!cache_find_row(b, end, &behind) || behind.eip == row->eip)
+		return false;
+	uint8_t *to = r->ram + c->piece[0].gpa;
+	memcpy(to, &value, sizeof(value));
+	v->scratch[1] = (uint64_t)to;
+	v->scratch[2] = v->gpr[ECX];
+	tell_written(r, c->piece[0].gpa, sizeof(value));
+	*pc = epoch == r->code_epoch ? end : 0;
+	if (!*pc)
+		dispatch_stop(v, &behind);
+	return true;
 }
 
 /* vol. 3, 6.15, #AC: the alignment that an operand of this size needs. */
@@ -261,6 +313,8 @@ host_pc_t fault_soft(struct runtime *r)
 	if (!(v->mode & (MODE_DR7 | MODE_AC)) && all_ram && completion.pieces == 1)
 		return pc;
 	r->stats.completions++;
+	if (write && !(v->mode & (MODE_DR7 | MODE_AC)) && store_to_trace(r, &completion, b, row, &pc))
+		return pc;
 	return write ? complete_write(r, &completion, row) : complete_read(r, &completion, b, row);
 }
 

@@ -27,7 +27,9 @@ static struct shadow_answer resolve(struct shadow *s, struct view *v, gva_t gva,
 	else
 		view_set_top(s, v, slot, w->top); /* no more than A and D are new */
 	struct shadow_answer a = answer_walk(s, gva, access, w);
-	if (a.kind == SHADOW_RAM) a.writable_too = tables_fill(s, v, gva >> PAGE_SHIFT, w, access);
+	if (a.kind != SHADOW_RAM) return a;
+	v->quiet_writes[slot] = 0;
+	a.writable_too = tables_fill(s, v, gva >> PAGE_SHIFT, w, access);
 	return a;
 }
 

@@ -87,7 +87,7 @@ struct view {
 	uint64_t shown[MAX_SLOTS / 64];
 	_Alignas(64) uint64_t top[MAX_SLOTS]; /* in the guest's format, see view_top; 0 in slots not shown */
 	uint16_t mapped[MAX_SLOTS];   /* pages of the slot in the window */
-	uint8_t quiet_writes[MAX_SLOTS]; /* writes to the slot's page table since something was filled through it */
+	uint8_t quiet_writes[MAX_SLOTS]; /* writes to the slot's page table since an access asked for something through it */
 	uint8_t differed[MAX_SLOTS];
 	uint8_t flags[MAX_SLOTS];
 };
@@ -289,6 +289,8 @@ bool tables_init(struct shadow *s, struct view *v);
 /* Returns whether the page is in the write table now. */
 bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct walk *w, unsigned access);
 gfn_t tables_frame(const struct shadow *s, const struct view *v, uint32_t page);
+/* Has it memory for this page's entries already, so that filling them makes no room? */
+bool tables_has_piece(const struct view *v, uint32_t page);
 void tables_drop_write(struct shadow *s, struct view *v, uint32_t page);
 bool tables_drop_page(struct shadow *s, struct view *v, uint32_t page);
 bool tables_drop_slot(struct shadow *s, struct view *v, uint32_t slot);

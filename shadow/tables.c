@@ -44,6 +44,12 @@ static uint64_t page_addend(const struct shadow *s, uint32_t page, gfn_t gfn)
 	return (uint64_t)(uintptr_t)s->ram + ((uint64_t)gfn << PAGE_SHIFT) - ((uint64_t)page << PAGE_SHIFT);
 }
 
+bool tables_has_piece(const struct view *v, uint32_t page)
+{
+	uint32_t piece = page >> PIECE_SHIFT;
+	return v->pieces[piece / 64] >> (piece % 64) & 1;
+}
+
 static void touch_piece(struct shadow *s, struct view *v, uint32_t piece)
 {
 	uint64_t bit = 1ULL << (piece % 64);
@@ -66,7 +72,6 @@ bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct w
 {
 	uint64_t addend = page_addend(s, page, w->gfn);
 	s->stats->soft_fills++;
-	v->quiet_writes[page_slot(s, page)] = 0;
 	touch_piece(s, v, page >> PIECE_SHIFT);
 	v->filled[page / 64] |= 1ULL << (page % 64);
 	if (!w->guarded) v->read[page] = addend;

@@ -3,6 +3,7 @@
 
 #define BULK_BYTES 8u    /* no single page-table entry is longer: who stores more at once does not edit a page table */
 #define QUIET_WRITES 32u /* so many without a use between: the table is being torn down, or is none any more */
+#define ADOPT_WRITES 16u /* so many may fill pages that nobody has asked for */
 
 static void page_protect(struct shadow *s, struct view *v, uint32_t page)
 {
@@ -130,6 +131,15 @@ static bool leaf_serves(const struct shadow *s, const struct view *v, uint64_t t
 	return !v->pub.user || (top & leaf & PTE_US);
 }
 
+/* Who writes an entry with A set means to use the page: it goes into the soft tables at once, and the first access need not ask for it. As every
+ * access since may be one of those, writes that adopt count as quiet ones, and stop early enough not to look like a table's end. */
+static void page_adopt(struct shadow *s, struct view *v, uint32_t page, const struct walk *w)
+{
+	bool useful = !v->read[page] || (!v->write[page] && walk_may_write(s, w));
+	if (!useful || !view_is_current(s, v) || v->quiet_writes[page_slot(s, page)] > ADOPT_WRITES) return;
+	if (tables_has_piece(v, page)) tables_fill(s, v, page, w, ACCESS_READ);
+}
+
 /* A page's entry was written: keep what still holds of what the view shows there. */
 static void page_follow(struct shadow *s, struct view *v, uint32_t page, uint64_t leaf)
 {
@@ -138,12 +148,15 @@ static void page_follow(struct shadow *s, struct view *v, uint32_t page, uint64_
 	struct walk w = { 0 };
 	walk_rights(s, v->pub.user, top, leaf, &w);
 	bool readable = leaf_serves(s, v, top, leaf) && !w.guarded;
-	bool writable = w.writable && (leaf & PTE_D);
+	w.dirty = leaf & PTE_D;
+	w.gfn = gfn;
+	bool writable = w.writable && w.dirty;
 	if (v->filled[page / 64] >> (page % 64) & 1) {
 		bool lost = !readable || tables_frame(s, v, page) != gfn || (v->exec[page] && !w.executable);
 		if (lost && tables_drop_page(s, v, page)) view_lost_exec(s, v);
 		if (!lost && !writable) tables_drop_write(s, v, page);
 	}
+	if (readable && frame_is_ram(s, gfn)) page_adopt(s, v, page, &w);
 	if (!v->shows || !v->shows[page]) return;
 	if (!readable || shown_frame(v->shows[page]) != gfn)
 		window_drop_page(s, v, page);

@@ -91,13 +91,61 @@ TEST(shadow_trace, entry_writes_keep_what_still_holds)
 	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
 	CHECK_EQ(shadow_resolve(r->s, USER, ACCESS_USER).kind, SHADOW_RAM);
 	CHECK_EQ(*rig_word(r, pte), PAGE_OF(0, 0) | DIRTY);
-	rig_store(r, pte, PAGE_OF(0, 9) | DIRTY);
+	rig_store(r, pte, 0);
 	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
 	rig_store(r, pte + 4, (PAGE_OF(0, 1) | DIRTY) & ~PTE_D);
 	CHECK_EQ(rig_write_entry(user_view(r), USER + PAGE_SIZE), 0);
 	rig_store(r, pte + 8, (PAGE_OF(0, 2) | DIRTY) & ~PTE_US);
 	CHECK_EQ(rig_read_entry(user_view(r), USER + 2 * PAGE_SIZE), 0);
 	CHECK_EQ(shadow_resolve(r->s, USER + 2 * PAGE_SIZE, ACCESS_USER).error, ACCESS_USER | 1);
+	rig_delete(r);
+}
+
+/* The address that a table's entry leads to. */
+static uint64_t shown_at(const struct rig *r, uint64_t entry, gva_t gva) { return entry ? entry + gva - (uint64_t)(uintptr_t)r->ram : 0; }
+
+TEST(shadow_trace, entries_that_are_written_for_use_are_adopted)
+{
+	struct rig *r = new_spaces(2);
+	gpa_t pte = rig_pte(TABLE_OF(0), USER);
+	shadow_resolve(r->s, USER + PAGE_SIZE, ACCESS_USER);
+	rig_store(r, pte, PAGE_OF(0, 9) | DIRTY);
+	CHECK_EQ(shown_at(r, rig_read_entry(user_view(r), USER), USER), PAGE_OF(0, 9));
+	CHECK_EQ(shown_at(r, rig_write_entry(user_view(r), USER), USER), PAGE_OF(0, 9));
+	CHECK_EQ(rig_exec_entry(user_view(r), USER), 0);
+	rig_store(r, pte, PAGE_OF(0, 8) | (DIRTY & ~PTE_D)); /* a store will have to set D */
+	CHECK_EQ(shown_at(r, rig_read_entry(user_view(r), USER), USER), PAGE_OF(0, 8));
+	CHECK_EQ(rig_write_entry(user_view(r), USER), 0);
+	rig_store(r, pte, PAGE_OF(0, 8) | DIRTY);
+	CHECK(rig_write_entry(user_view(r), USER) != 0);
+	rig_store(r, pte, PAGE_OF(0, 7) | (DIRTY & ~PTE_A)); /* the first access has to set A */
+	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
+	rig_store(r, pte, PAGE_OF(0, 7) | (DIRTY & ~PTE_US));
+	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
+	rig_store(r, pte, TABLE_OF(0) | DIRTY); /* traced */
+	CHECK_EQ(shown_at(r, rig_read_entry(user_view(r), USER), USER), TABLE_OF(0));
+	CHECK_EQ(rig_write_entry(user_view(r), USER), 0);
+	rig_store(r, pte, 0xFFFFF000 | DIRTY); /* no RAM */
+	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
+	CHECK_STR(shadow_check(r->s), NULL);
+	load_space(r, 1);
+	rig_store(r, pte, PAGE_OF(0, 9) | DIRTY); /* nobody waits for it */
+	load_space(r, 0);
+	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
+	rig_delete(r);
+}
+
+TEST(shadow_trace, adoption_does_not_hide_a_table_that_is_filled_and_not_used)
+{
+	struct rig *r = new_spaces(1);
+	shadow_resolve(r->s, USER, ACCESS_USER);
+	for (uint32_t i = 0; i < 31; i++) rig_store(r, rig_pte(TABLE_OF(0), USER + (16 + i) * PAGE_SIZE), PAGE_OF(0, i) | DIRTY);
+	CHECK(rig_read_entry(user_view(r), USER + 16 * PAGE_SIZE) != 0);
+	CHECK_EQ(rig_read_entry(user_view(r), USER + 40 * PAGE_SIZE), 0);
+	CHECK_EQ(shadow_resolve(r->s, KERNEL + TABLE_OF(0), ACCESS_WRITE).kind, SHADOW_TRACED);
+	rig_store(r, rig_pte(TABLE_OF(0), USER + 50 * PAGE_SIZE), PAGE_OF(0, 50) | DIRTY);
+	CHECK_EQ(shadow_resolve(r->s, KERNEL + TABLE_OF(0), ACCESS_WRITE).kind, SHADOW_RAM);
+	CHECK_EQ(rig_read_entry(user_view(r), USER), 0);
 	rig_delete(r);
 }
 
