@@ -272,9 +272,13 @@ bool emit_add_esp(struct translation *t, const struct insn *insn)
 {
 	int32_t imm = (int32_t)insn->imm[0];
 	bool subtracts = insn->form->mnemonic == ZYDIS_MNEMONIC_SUB;
+	bool compares = subtracts && !t->esp && imm != INT32_MIN; /* CMP has the flags of SUB, and needs no copy */
 
-	emit_lea(&t->e, R8, mem_at(REG_GUEST_ESP, t->esp));
-	emit_alu_imm(&t->e, subtracts ? 5 : 0, R8, (uint32_t)imm);
+	if (t->esp)
+		emit_lea(&t->e, R8, mem_at(REG_GUEST_ESP, t->esp));
+	else if (!compares)
+		emit_mov(&t->e, R8, REG_GUEST_ESP);
+	emit_alu_imm(&t->e, compares ? 7 : subtracts ? 5 : 0, compares ? REG_GUEST_ESP : R8, (uint32_t)imm);
 	if (imm == INT32_MIN) {
 		esp_assign(t, R8);
 		return false;
