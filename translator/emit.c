@@ -2,23 +2,21 @@
 
 #include <string.h>
 
-void emit_byte(struct emitter *e, uint8_t byte)
-{
-	if (e->at < e->end)
-		*e->at++ = byte;
-	else
-		e->overflow = true;
-}
+/* Bytes are gathered in a register and stored as eight; what is too many is written over, or lies behind all. */
+#define ROOM 32
 
-void emit_u32(struct emitter *e, uint32_t value)
+static void put(struct emitter *e, uint64_t bytes, unsigned count)
 {
-	if (e->end - e->at < 4) {
+	if (e->end - e->at < ROOM) {
 		e->overflow = true;
 		return;
 	}
-	memcpy(e->at, &value, 4);
-	e->at += 4;
+	memcpy(e->at, &bytes, sizeof(bytes));
+	e->at += count;
 }
+
+void emit_byte(struct emitter *e, uint8_t byte) { put(e, byte, 1); }
+void emit_u32(struct emitter *e, uint32_t value) { put(e, value, 4); }
 
 static uint8_t rex_bits(const struct host_op *op)
 {
@@ -47,87 +45,72 @@ static unsigned scale_bits(uint8_t scale)
 	return scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
 }
 
-/* ModRM, SIB and displacement. Without a base the SIB form is used: in 64-bit mode the short form means RIP-relative. */
-static void emit_mem(struct emitter *e, uint8_t reg, const struct host_mem *m)
+struct bytes {
+	uint64_t value;
+	unsigned count;
+};
+
+static inline void add(struct bytes *b, bool present, uint64_t value, unsigned count)
 {
-	uint8_t r = (uint8_t)((reg & 7) << 3);
-	bool has_base = m->base != NO_REG, has_index = m->index != NO_REG;
-	uint8_t index = has_index ? m->index & 7 : 4;
-	uint8_t sib_scale = (uint8_t)(scale_bits(m->scale) << 6);
-
-	if (!has_base) {
-		emit_byte(e, r | 4);
-		emit_byte(e, sib_scale | (uint8_t)(index << 3) | 5);
-		emit_u32(e, (uint32_t)m->disp);
-		return;
-	}
-	uint8_t base = m->base & 7;
-	uint8_t mod = m->disp == 0 && base != 5 ? 0 : m->disp >= -128 && m->disp < 128 ? 0x40 : 0x80;
-	bool sib = has_index || base == 4;
-
-	emit_byte(e, mod | r | (sib ? 4 : base));
-	if (sib)
-		emit_byte(e, sib_scale | (uint8_t)(index << 3) | base);
-	if (mod == 0x40)
-		emit_byte(e, (uint8_t)m->disp);
-	else if (mod == 0x80)
-		emit_u32(e, (uint32_t)m->disp);
+	b->value |= (present ? value : 0) << 8 * b->count;
+	b->count += present ? count : 0;
 }
 
-static void emit_imm(struct emitter *e, const struct host_op *op)
+/* ModRM, SIB and displacement. Without a base the SIB form is used: in 64-bit mode the short form means RIP-relative. */
+static struct bytes memory_bytes(uint8_t reg, const struct host_mem *m)
 {
-	for (unsigned i = 0; i < op->imm_size; i++)
-		emit_byte(e, (uint8_t)(op->imm >> (8 * i)));
+	bool has_base = m->base != NO_REG, has_index = m->index != NO_REG, sib = !has_base || has_index || (m->base & 7) == 4;
+	uint8_t base = has_base ? m->base & 7 : 5, index = has_index ? m->index & 7 : 4;
+	bool small = m->disp >= -128 && m->disp < 128;
+	unsigned mod = !has_base || (m->disp == 0 && base != 5) ? 0 : small ? 1 : 2;
+	unsigned disp = !has_base || mod == 2 ? 4 : mod;
+	struct bytes b = {.value = mod << 6 | (reg & 7u) << 3 | (sib ? 4 : base), .count = 1};
+
+	add(&b, sib, scale_bits(m->scale) << 6 | (unsigned)index << 3 | base, 1);
+	add(&b, true, (uint32_t)m->disp, disp);
+	return b;
 }
 
 /* The three-byte form (vol. 2, 2.3.5): R, X and B inverted as they would be in REX, the opcode map, W, vvvv inverted, pp. */
-static void emit_vex(struct emitter *e, const struct host_op *op)
+static void add_vex(struct bytes *b, const struct host_op *op)
 {
 	uint8_t rex = rex_bits(op), pp = op->rep == 0x66 ? 1 : op->rep == 0xF3 ? 2 : op->rep == 0xF2 ? 3 : 0;
+	uint8_t second = (uint8_t)((~rex & 7) << 5 | (op->map - MAP_0F + 1)), third = (uint8_t)((op->w ? 0x80 : 0) | (~op->vvvv & 15) << 3 | pp);
 
-	emit_byte(e, 0xC4);
-	emit_byte(e, (uint8_t)((~rex & 7) << 5 | (op->map - MAP_0F + 1)));
-	emit_byte(e, (uint8_t)((op->w ? 0x80 : 0) | (~op->vvvv & 15) << 3 | pp));
+	add(b, true, 0xC4u | second << 8 | third << 16, 3);
 }
 
-static void emit_legacy_prefixes(struct emitter *e, const struct host_op *op)
+static void add_legacy_prefixes(struct bytes *b, const struct host_op *op)
 {
+	static const struct { uint16_t escape; uint8_t count; } maps[] = {[MAP_PLAIN] = {0, 0}, [MAP_0F] = {0x0F, 1}, [MAP_0F38] = {0x380F, 2}, [MAP_0F3A] = {0x3A0F, 2}};
 	uint8_t rex = rex_bits(op);
 
-	if (op->p66)
-		emit_byte(e, 0x66);
-	if (op->rep)
-		emit_byte(e, op->rep);
-	if (rex)
-		emit_byte(e, 0x40 | rex);
-	if (op->map != MAP_PLAIN)
-		emit_byte(e, 0x0F);
-	if (op->map == MAP_0F38)
-		emit_byte(e, 0x38);
-	if (op->map == MAP_0F3A)
-		emit_byte(e, 0x3A);
+	add(b, op->p66, 0x66, 1);
+	add(b, op->rep, op->rep, 1);
+	add(b, rex, 0x40u | rex, 1);
+	add(b, true, maps[op->map].escape, maps[op->map].count);
 }
 
 void emit_op(struct emitter *e, const struct host_op *op)
 {
-	if (op->lock)
-		emit_byte(e, 0xF0);
-	if (!op->no_modrm && op->rm == NO_REG && op->mem.window) {
-		emit_byte(e, 0x65);
-		emit_byte(e, 0x67);
-	}
+	bool memory = !op->no_modrm && op->rm == NO_REG;
+	struct bytes b = {0};
+
+	add(&b, op->lock, 0xF0, 1);
+	add(&b, memory && op->mem.window, 0x6765, 2);
 	if (op->vex)
-		emit_vex(e, op);
+		add_vex(&b, op);
 	else
-		emit_legacy_prefixes(e, op);
-	emit_byte(e, op->opcode_reg ? (uint8_t)((op->opcode & 0xF8) | (op->rm & 7)) : op->opcode);
-	if (!op->no_modrm) {
-		if (op->rm != NO_REG)
-			emit_byte(e, 0xC0 | (uint8_t)((op->reg & 7) << 3) | (op->rm & 7));
-		else
-			emit_mem(e, op->reg, &op->mem);
+		add_legacy_prefixes(&b, op);
+	add(&b, true, op->opcode_reg ? (uint8_t)((op->opcode & 0xF8) | (op->rm & 7)) : op->opcode, 1);
+	put(e, b.value, b.count);
+	if (memory) {
+		b = memory_bytes(op->reg, &op->mem);
+		put(e, b.value, b.count);
+	} else if (!op->no_modrm) {
+		put(e, 0xC0u | (op->reg & 7u) << 3 | (op->rm & 7u), 1);
 	}
-	emit_imm(e, op);
+	put(e, op->imm, op->imm_size);
 }
 
 static void op_rr(struct emitter *e, uint8_t opcode, unsigned reg, unsigned rm, bool w)
@@ -200,70 +183,40 @@ void emit_cmp_mem_imm(struct emitter *e, struct host_mem m, uint32_t imm)
 	emit_op(e, &(struct host_op){.opcode = 0x81, .reg = 7, .rm = NO_REG, .mem = m, .imm_size = 4, .imm = imm});
 }
 
-static uint32_t rel32_here(struct emitter *e)
+static uint32_t rel32_behind(struct emitter *e, unsigned opcode, unsigned count)
 {
-	emit_u32(e, 0);
+	put(e, opcode, count + 4);
 	return emit_offset(e) - 4;
 }
 
-uint32_t emit_jmp(struct emitter *e)
-{
-	emit_byte(e, 0xE9);
-	return rel32_here(e);
-}
-
-uint32_t emit_jcc(struct emitter *e, unsigned condition)
-{
-	emit_byte(e, 0x0F);
-	emit_byte(e, (uint8_t)(0x80 | condition));
-	return rel32_here(e);
-}
+uint32_t emit_jmp(struct emitter *e) { return rel32_behind(e, 0xE9, 1); }
+uint32_t emit_jcc(struct emitter *e, unsigned condition) { return rel32_behind(e, 0x800F | condition << 8, 2); }
+uint32_t emit_call(struct emitter *e) { return rel32_behind(e, 0xE8, 1); }
 
 void emit_branch_back(struct emitter *e, int condition, uint32_t offset)
 {
 	int32_t near = (int32_t)(offset - (emit_offset(e) + 2));
 
 	if (near >= INT8_MIN) {
-		emit_byte(e, condition < 0 ? 0xEB : (uint8_t)(0x70 | condition));
-		emit_byte(e, (uint8_t)near);
+		put(e, (condition < 0 ? 0xEB : 0x70u | (unsigned)condition) | (uint64_t)(uint8_t)near << 8, 2);
 		return;
 	}
 	uint32_t at = condition < 0 ? emit_jmp(e) : emit_jcc(e, (unsigned)condition);
 	emit_patch_to(e, at, e->pc + offset);
 }
 
-uint32_t emit_call(struct emitter *e)
-{
-	emit_byte(e, 0xE8);
-	return rel32_here(e);
-}
-
 void emit_jmp_to(struct emitter *e, host_pc_t target) { emit_patch_to(e, emit_jmp(e), target); }
 void emit_call_to(struct emitter *e, host_pc_t target) { emit_patch_to(e, emit_call(e), target); }
 
-static uint32_t rel8_here(struct emitter *e)
+static uint32_t rel8_behind(struct emitter *e, unsigned opcode, unsigned count)
 {
-	emit_byte(e, 0);
+	put(e, opcode, count + 1);
 	return emit_offset(e) - 1;
 }
 
-uint32_t emit_jecxz(struct emitter *e)
-{
-	emit_byte(e, 0x67);
-	return emit_jrcxz(e);
-}
-
-uint32_t emit_jrcxz(struct emitter *e)
-{
-	emit_byte(e, 0xE3);
-	return rel8_here(e);
-}
-
-uint32_t emit_jmp_short(struct emitter *e)
-{
-	emit_byte(e, 0xEB);
-	return rel8_here(e);
-}
+uint32_t emit_jecxz(struct emitter *e) { return rel8_behind(e, 0xE367, 2); }
+uint32_t emit_jrcxz(struct emitter *e) { return rel8_behind(e, 0xE3, 1); }
+uint32_t emit_jmp_short(struct emitter *e) { return rel8_behind(e, 0xEB, 1); }
 
 void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target)
 {

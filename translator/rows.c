@@ -5,26 +5,31 @@ static bool is_shadowed(const struct translation *t, uint32_t eip)
 	return t->shadow && eip == t->shadow_eip;
 }
 
+static unsigned undo_in_shadow(const struct translation *t, unsigned undo, uint32_t eip)
+{
+	if ((undo != UNDO_NONE && undo != UNDO_RCX) || !is_shadowed(t, eip))
+		return undo;
+	return undo == UNDO_NONE ? UNDO_SHADOW : UNDO_SHADOW_RCX;
+}
+
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access)
 {
 	struct translator_output *out = t->out;
-	struct side_row row = {.host_offset = (uint16_t)emit_offset(&t->e), .undo = undo & 31, .access = access & 63,
-			       .esp = (t->esp / 4) & 31, .eip = eip};
+	uint16_t offset = (uint16_t)emit_offset(&t->e);
+	uint32_t at = out->row_count;
 
-	if ((undo == UNDO_NONE || undo == UNDO_RCX) && is_shadowed(t, eip))
-		row.undo = undo == UNDO_NONE ? UNDO_SHADOW : UNDO_SHADOW_RCX;
-	if (out->row_count && out->rows[out->row_count - 1].host_offset == row.host_offset) {
-		const struct side_row *last = &out->rows[out->row_count - 1];
-		if (last->undo == UNDO_ENTRY && row.undo == UNDO_NONE && last->eip == eip)
-			row.undo = UNDO_ENTRY;
-		out->rows[out->row_count - 1] = row;
-		return;
+	undo = undo_in_shadow(t, undo, eip);
+	if (at && out->rows[at - 1].host_offset == offset) {
+		at--;
+		if (out->rows[at].undo == UNDO_ENTRY && undo == UNDO_NONE && out->rows[at].eip == eip)
+			undo = UNDO_ENTRY;
 	}
-	if (out->row_count == TRANSLATOR_MAX_ROWS) {
+	if (at == TRANSLATOR_MAX_ROWS) {
 		t->e.overflow = true;
 		return;
 	}
-	out->rows[out->row_count++] = row;
+	out->rows[at] = (struct side_row){.host_offset = offset, .undo = undo & 31, .access = access & 63, .esp = (t->esp >> 2) & 31, .eip = eip};
+	out->row_count = at + 1;
 }
 
 void row_add_entry(struct translation *t, uint32_t eip)
