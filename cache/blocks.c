@@ -61,17 +61,8 @@ struct block *cache_find_host(struct cache *c, host_pc_t pc)
 {
 	if (!cache_contains(c, pc)) return NULL;
 	uint32_t offset = (uint32_t)(pc - c->exec);
-	const struct region *r = &c->regions[offset / c->region_size];
-	offset %= c->region_size;
-	if (!r->count || r->starts[0] > offset) return NULL;
-	uint32_t low = 0; /* the last block that does not start behind pc, found without branches that would be mispredicted */
-	for (uint32_t n = r->count; n > 1;) {
-		uint32_t half = n / 2;
-		low += half & -(uint32_t)(r->starts[low + half] <= offset);
-		n -= half;
-	}
-	struct block *b = &r->entries[low]->b;
-	return pc < b->host_pc + b->host_length ? b : NULL;
+	struct entry *e = region_find(&c->regions[offset / c->region_size], offset % c->region_size);
+	return e && pc < e->b.host_pc + e->b.host_length ? &e->b : NULL;
 }
 
 void cache_each(struct cache *c, bool (*fn)(void *ctx, struct block *b), void *ctx)

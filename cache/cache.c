@@ -31,6 +31,7 @@ int cache_create(struct cache **out, const struct cache_config *config)
 		cache_destroy(c);
 		return error;
 	}
+	for (uint32_t i = 0; i < c->region_count; i++) c->regions[i].pages = memory_xalloc(NULL, (c->region_size / PAGE_SIZE + 1) * sizeof(uint32_t));
 	hash_init(c);
 	*out = c;
 	return 0;
@@ -41,8 +42,7 @@ void cache_destroy(struct cache *c)
 	if (!c) return;
 	memory_unmap_code(c);
 	for (uint32_t i = 0; c->regions && i < c->region_count; i++) region_free(&c->regions[i]);
-	for (uint32_t i = 0; i < c->frame_chunks; i++) free(c->frames[i]);
-	free(c->frames);
+	frames_free(c);
 	free(c->regions);
 	free(c->hash);
 	free(c);

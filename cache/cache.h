@@ -77,9 +77,9 @@ struct block *cache_lookup(struct cache *c, const struct block *what);
  * offset in its code. NULL if none of the latest blocks of the frame does. */
 struct block *cache_find_entry(struct cache *c, const struct block *what, uint32_t *entry);
 
-/* Set a bit for each byte of this page (PAGE_SIZE / 8 bytes of bits, zero before) where these blocks of the same context as `what` begin or may
- * be entered, from there on. */
-void cache_mark_entries(const struct cache *c, const struct block *what, uint8_t *bits);
+/* A bit for each byte of this page (PAGE_SIZE / 8 bytes of bits) where blocks of the same context as `what` may be entered; NULL if there are none. A
+ * hint: some may be missing. Valid until the next reserve, commit or invalidation. */
+const uint8_t *cache_entries(struct cache *c, const struct block *what);
 
 /* The block (live or dead) whose code holds this host PC, or NULL; and the side-table row that holds for it, or false. */
 struct block *cache_find_host(struct cache *c, host_pc_t pc);

@@ -124,12 +124,12 @@ static const char *check_hash(struct cache *c)
 {
 	uint32_t found = 0;
 	for (uint32_t i = 0; i < 1u << c->hash_bits; i++) {
-		for (const struct entry *e = c->hash[i]; e; e = e->hash_next) {
-			MUST(is_entry(c, e), "the hash holds what is no block");
-			MUST(!e->b.dead && !entry_is_thunk(e), "the hash holds a block that may not be entered");
-			MUST(hash_bucket(c, e->b.gva, entry_gfn(e), e->b.mode) == i, "a block is in the wrong hash bucket");
-			MUST(++found <= c->live, "the hash holds more blocks than live");
-		}
+		const struct entry *e = c->hash[i].entry;
+		if (!e) continue;
+		MUST(is_entry(c, e), "the hash holds what is no block");
+		MUST(!e->b.dead && !entry_is_thunk(e), "the hash holds a block that may not be entered");
+		MUST(hash_find(c, e) == i, "a block in the hash is not found there");
+		MUST(++found <= c->live, "the hash holds more blocks than live");
 	}
 	MUST(found == c->live, "the hash holds fewer blocks than live");
 	return NULL;

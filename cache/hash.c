@@ -1,4 +1,4 @@
-/* Lookup of live blocks by identity. */
+/* Lookup of live blocks by identity: open addressing, with the hash beside the pointer, so that a block which is none of them is not looked at. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,28 +6,45 @@
 
 #define FIRST_BITS 10u
 
-uint32_t hash_bucket(const struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode)
+static uint32_t hash_of(gva_t gva, gfn_t gfn, uint32_t mode)
 {
 	/* Bits that differ between neighbouring blocks reach the top through the multiplications. */
 	uint32_t h = gva * 0x9E3779B1u ^ gfn * 0x85EBCA6Bu ^ mode * 0xC2B2AE35u;
-	return (h ^ h << 15) >> (32 - c->hash_bits);
+	return h ^ h << 15;
+}
+
+static uint32_t hash_of_entry(const struct entry *e)
+{
+	return hash_of(e->b.gva, entry_gfn(e), e->b.mode);
+}
+
+static uint32_t home_of(const struct cache *c, uint32_t hash)
+{
+	return hash >> (32 - c->hash_bits);
+}
+
+static uint32_t next_place(const struct cache *c, uint32_t place)
+{
+	return (place + 1) & ((1u << c->hash_bits) - 1);
+}
+
+/* From its home on, the first place that is free. */
+static void put(struct cache *c, struct hash_place what)
+{
+	uint32_t place = home_of(c, what.hash);
+	while (c->hash[place].entry) place = next_place(c, place);
+	c->hash[place] = what;
 }
 
 static void resize(struct cache *c, uint32_t bits)
 {
-	struct entry **old = c->hash;
+	struct hash_place *old = c->hash;
 	uint32_t old_size = old ? 1u << c->hash_bits : 0;
 	c->hash_bits = bits;
 	c->hash = memory_xalloc(NULL, sizeof *c->hash << bits);
 	memset(c->hash, 0, sizeof *c->hash << bits);
-	for (uint32_t i = 0; i < old_size; i++) {
-		for (struct entry *e = old[i], *next; e; e = next) {
-			next = e->hash_next;
-			uint32_t bucket = hash_bucket(c, e->b.gva, entry_gfn(e), e->b.mode);
-			e->hash_next = c->hash[bucket];
-			c->hash[bucket] = e;
-		}
-	}
+	for (uint32_t i = 0; i < old_size; i++)
+		if (old[i].entry) put(c, old[i]);
 	free(old);
 }
 
@@ -38,17 +55,27 @@ void hash_init(struct cache *c)
 
 void hash_insert(struct cache *c, struct entry *e)
 {
-	if (++c->live > 1u << c->hash_bits) resize(c, c->hash_bits + 1);
-	struct entry **bucket = &c->hash[hash_bucket(c, e->b.gva, entry_gfn(e), e->b.mode)];
-	e->hash_next = *bucket;
-	*bucket = e;
+	if (++c->live > 1u << (c->hash_bits - 1)) resize(c, c->hash_bits + 1);
+	put(c, (struct hash_place){e, hash_of_entry(e)});
 }
 
+uint32_t hash_find(const struct cache *c, const struct entry *e)
+{
+	uint32_t hash = hash_of_entry(e), place = home_of(c, hash);
+	while (c->hash[place].entry && (c->hash[place].entry != e || c->hash[place].hash != hash)) place = next_place(c, place);
+	return place;
+}
+
+/* What stands behind a place that becomes free moves up, unless it is at home or nearer to it. */
 void hash_remove(struct cache *c, struct entry *e)
 {
-	struct entry **at = &c->hash[hash_bucket(c, e->b.gva, entry_gfn(e), e->b.mode)];
-	while (*at != e) at = &(*at)->hash_next;
-	*at = e->hash_next;
+	uint32_t mask = (1u << c->hash_bits) - 1, hole = hash_find(c, e);
+	for (uint32_t i = next_place(c, hole); c->hash[i].entry; i = next_place(c, i)) {
+		if (((i - home_of(c, c->hash[i].hash)) & mask) < ((i - hole) & mask)) continue;
+		c->hash[hole] = c->hash[i];
+		hole = i;
+	}
+	c->hash[hole].entry = NULL;
 	c->live--;
 }
 
@@ -60,7 +87,10 @@ static bool is_same(const struct block *a, const struct block *b)
 
 struct block *cache_lookup(struct cache *c, const struct block *what)
 {
-	for (struct entry *e = c->hash[hash_bucket(c, what->gva, (gfn_t)(what->gpa >> PAGE_SHIFT), what->mode)]; e; e = e->hash_next)
-		if (is_same(&e->b, what)) return &e->b;
+	uint32_t hash = hash_of(what->gva, (gfn_t)(what->gpa >> PAGE_SHIFT), what->mode);
+	for (uint32_t place = home_of(c, hash); c->hash[place].entry; place = next_place(c, place)) {
+		struct entry *e = c->hash[place].entry;
+		if (c->hash[place].hash == hash && is_same(&e->b, what)) return &e->b;
+	}
 	return NULL;
 }

@@ -22,7 +22,6 @@ struct chain_link {
 /* A block with what the cache keeps for it: one allocation from its region's arena, with links, slots and rows behind it. */
 struct entry {
 	struct block b;
-	struct entry *hash_next;
 	struct chain_link *incoming;
 	struct frame_node frame;
 	struct frame_node *straddle; /* the second frame's node; NULL if there is none, or it is the same frame again */
@@ -39,8 +38,10 @@ struct arena_chunk {
 struct region {
 	uint32_t used; /* bytes of code */
 	uint32_t count, capacity;
-	uint32_t *starts;      /* offsets from the region's start, ascending: apart, so that a search touches few cache lines */
+	uint32_t *starts;      /* offsets from the region's start, ascending */
 	struct entry **entries; /* in the same order */
+	uint32_t *pages;       /* for each page of code up to the last block's: the index of the first block that begins in it or behind it */
+	uint32_t page_count;
 	struct arena_chunk *chunks;
 };
 
@@ -49,8 +50,14 @@ struct region {
 struct frame {
 	struct frame_node *blocks;
 	uint64_t lines;
+	struct known *known; /* frames.c: NULL if nobody has asked */
 };
 #define FRAMES_SHIFT 10u
+
+struct hash_place {
+	struct entry *entry; /* NULL: free */
+	uint32_t hash;
+};
 
 struct cache {
 	uint8_t *write;  /* the writable mapping */
@@ -62,7 +69,7 @@ struct cache {
 	uint32_t reserved; /* bytes at the current region's end, 0 if nothing is reserved */
 	struct region *regions;
 
-	struct entry **hash;
+	struct hash_place *hash;
 	uint32_t hash_bits;
 	uint32_t live; /* blocks in it */
 
@@ -91,6 +98,8 @@ void *memory_xalloc(void *old, size_t size); /* realloc that never fails */
 /* regions.c */
 void *region_alloc(struct region *r, size_t size);
 void region_append(struct region *r, uint32_t start, struct entry *e);
+/* The last block that does not begin behind this offset, or NULL. */
+struct entry *region_find(const struct region *r, uint32_t offset);
 void region_evict(struct cache *c, uint32_t index);
 void region_free(struct region *r);
 
@@ -105,11 +114,13 @@ void rows_mark_entries(const struct block *b, uint8_t *bits);
 void hash_init(struct cache *c);
 void hash_insert(struct cache *c, struct entry *e);
 void hash_remove(struct cache *c, struct entry *e);
-uint32_t hash_bucket(const struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode);
+/* Where this block is, or, if it is not there, a free place. */
+uint32_t hash_find(const struct cache *c, const struct entry *e);
 
 /* frames.c */
 void frames_insert(struct cache *c, struct entry *e);
 void frames_remove(struct cache *c, struct entry *e); /* calls frame_free for what it empties */
+void frames_free(struct cache *c);
 struct frame *frames_find(const struct cache *c, gfn_t gfn); /* NULL if the frame never had a block */
 uint64_t frames_lines(const struct entry *e, gfn_t gfn); /* the lines of this frame that the block was made from */
 

@@ -36,8 +36,17 @@ void region_append(struct region *r, uint32_t start, struct entry *e)
 		r->starts = memory_xalloc(r->starts, r->capacity * sizeof *r->starts);
 		r->entries = memory_xalloc(r->entries, r->capacity * sizeof *r->entries);
 	}
+	for (; r->page_count <= start >> PAGE_SHIFT; r->page_count++) r->pages[r->page_count] = r->count;
 	r->starts[r->count] = start;
 	r->entries[r->count++] = e;
+}
+
+struct entry *region_find(const struct region *r, uint32_t offset)
+{
+	uint32_t page = offset >> PAGE_SHIFT;
+	uint32_t i = page < r->page_count ? r->pages[page] : r->count;
+	while (i < r->count && r->starts[i] <= offset) i++;
+	return i ? r->entries[i - 1] : NULL;
 }
 
 static void free_chunks(struct region *r)
@@ -64,12 +73,13 @@ void region_evict(struct cache *c, uint32_t index)
 	if (c->callbacks.code_evicted) c->callbacks.code_evicted(c->callbacks.ctx, start, start + c->region_size);
 	memset(cache_writable(c, start), TRAP_BYTE, r->used);
 	free_chunks(r);
-	r->used = r->count = 0;
+	r->used = r->count = r->page_count = 0;
 }
 
 void region_free(struct region *r)
 {
 	free_chunks(r);
 	free(r->starts);
+	free(r->pages);
 	free(r->entries);
 }

@@ -128,6 +128,15 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 	return b;
 }
 
+/* Where there is code already, so that this block may end in a branch to it. */
+static const uint8_t *known_entries(struct runtime *r, const struct translator_input *in, gfn_t gfn)
+{
+	gva_t gva = in->cs_base + in->eip;
+
+	return cache_entries(r->cache, &(struct block){.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .mode = in->mode,
+						       .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK)});
+}
+
 #define RESERVE 16384u
 
 /* Emit into reserved code memory; larger blocks than the first guess get what the translator can use at most. */
@@ -140,6 +149,7 @@ static struct block *emit(struct runtime *r, struct translator_input *in, gfn_t 
 		*err = cache_reserve(r->cache, bytes, &space);
 		if (*err)
 			return NULL;
+		in->known_bits = in->joins ? known_entries(r, in, gfn) : NULL;
 		in->code = space.write;
 		in->code_pc = space.exec;
 		in->capacity = space.size;
@@ -200,16 +210,9 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode, uint
 		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
 
-	uint8_t known_bits[PAGE_SIZE / 8];
 	in.joins = in.pad = in.stubs.lookup != in.stubs.lookup_slow && !(mode & (MODE_ONE | MODE_THUNK));
 	uint64_t start = now_ns();
 	int err = 0;
-	if (in.joins) {
-		memset(known_bits, 0, sizeof(known_bits));
-		cache_mark_entries(r->cache, &(struct block){.gva = gva, .eip = in.eip, .cs_end = in.cs_end, .mode = mode,
-							     .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK)}, known_bits);
-		in.known_bits = known_bits;
-	}
 	r->translating = true;
 	struct block *b = emit(r, &in, gfn, &err);
 

@@ -153,19 +153,34 @@ TEST(cache, blocks_are_entered_where_their_rows_say)
 	cache_destroy(c);
 }
 
-TEST(cache, entries_are_marked_from_a_place_on)
+static bool entries_are(struct cache *c, uint32_t mode, const uint8_t *expected)
 {
+	const uint8_t *bits = cache_entries(c, &(struct block){.gva = 0x10F0, .eip = 0x10F0, .gpa = 0x50F0, .mode = mode});
+	return bits && expected ? !memcmp(bits, expected, PAGE_SIZE / 8) : bits == expected;
+}
+
+TEST(cache, entries_of_a_page_are_known)
+{
+	static const uint8_t none[PAGE_SIZE / 8], some[PAGE_SIZE / 8] = {[0x100 / 8] = 2, [0x200 / 8] = 0x80, [0x308 / 8] = 1},
+			     more[PAGE_SIZE / 8] = {[0x80 / 8] = 2, [0x100 / 8] = 2, [0x200 / 8] = 0x80, [0x308 / 8] = 1};
 	struct seen seen;
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
+	CHECK(entries_are(c, 3, NULL));
 	commit_enterable(c, 0x1100, 0x5100);
 	commit_enterable(c, 0x1206, 0x5206);
 	commit_enterable(c, 0x1307, 0x5307); /* its entry is in the next byte of bits */
-	commit_enterable(c, 0x1008, 0x5008); /* ends before that place */
 	commit_enterable(c, 0x2110, 0x5110); /* of the frame at another address */
-	uint8_t bits[PAGE_SIZE / 8] = {0}, expected[PAGE_SIZE / 8] = {[0x100 / 8] = 2, [0x200 / 8] = 0x80, [0x308 / 8] = 1};
-	cache_mark_entries(c, &(struct block){.gva = 0x10F0, .eip = 0x10F0, .gpa = 0x50F0, .mode = 3}, bits);
-	CHECK(!memcmp(bits, expected, sizeof bits));
+	CHECK(entries_are(c, 3, some));
+	commit_enterable(c, 0x1080, 0x5080);
+	CHECK(entries_are(c, 3, more));
+	CHECK(entries_are(c, 4, none));
+	CHECK(entries_are(c, 3, more));
+	CHECK_EQ(cache_invalidate(c, 0x5080, 1), 1u);
+	CHECK(entries_are(c, 3, some));
+	CHECK_EQ(cache_invalidate(c, 0x5000, PAGE_SIZE), 4u);
+	CHECK(entries_are(c, 3, NULL));
+	CHECK_STR(cache_check(c), NULL);
 	cache_destroy(c);
 }
 
