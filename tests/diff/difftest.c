@@ -282,7 +282,7 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
-	signal(SIGALRM, driver_on_endless);
+	signal(SIGVTALRM, driver_on_endless);
 	if (w.random || w.replay || w.regressions)
 		d.unicorn = 0;
 	if (!start(&d))
@@ -293,7 +293,7 @@ int main(int argc, char **argv)
 		code = run_list(&d, w.regressions);
 	else
 		code = w.random ? run_random(&d, w.random) : run_all(&d);
-	alarm(0);
+	driver_watch(false);
 	driver_end_reference(&d);
 	monitor_destroy(d.monitor);
 	native_stop(d.native);

@@ -31,6 +31,8 @@ struct source {
 
 /* judge.c */
 void driver_on_endless(int number);
+/* A case may take so much, from now on; or as long as it likes. */
+void driver_watch(bool on);
 bool driver_start_reference(struct driver *d);
 void driver_end_reference(struct driver *d);
 /* A comment: how many cases ended by which exception. */

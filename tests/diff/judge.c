@@ -1,13 +1,21 @@
 /* Cases through the engines, and what is to be thought of the results. */
 #include <stdlib.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/x86.h"
 #include "driver.h"
 
-#define ENDLESS_SECONDS 20
+#define ENDLESS_SECONDS 20 /* of processor time: the machine may have other things to do */
 
 static const struct diff_case *running; /* in the monitor */
+
+void driver_watch(bool on)
+{
+	struct itimerval patience = {.it_value.tv_sec = on ? ENDLESS_SECONDS : 0};
+
+	setitimer(ITIMER_VIRTUAL, &patience, NULL);
+}
 
 void driver_on_endless(int number)
 {
@@ -63,7 +71,7 @@ static bool alike(const struct diff_case *c, const struct diff_result *ours, con
 bool driver_fails(struct driver *d, const struct diff_case *c, struct diff_result *ours)
 {
 	native_cases(d->native)[0] = *c;
-	alarm(ENDLESS_SECONDS);
+	driver_watch(true);
 	run_native(d, 1);
 	return !driver_is_unusable(driver_theirs(d)) && !(run_monitor(d, c, ours, driver_theirs(d)) && alike(c, ours, driver_theirs(d)));
 }
@@ -194,7 +202,7 @@ bool driver_run(struct driver *d, struct source *s)
 		for (count = 0; count < NATIVE_BATCH && s->make(s, &cases[count], &seeds[count]); count++) driver_fit_host(d, &cases[count]);
 		if (count)
 			run_native(d, count);
-		alarm(ENDLESS_SECONDS);
+		driver_watch(true);
 		for (uint32_t i = 0; i < count; i++) {
 			s->failed = seeds[i];
 			if (!judge(d, s, &cases[i], &native_results(d->native)[i], seeds[i]))
