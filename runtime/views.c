@@ -55,11 +55,12 @@ static void window_free(void *ctx, void *window)
 	fences_free(&r->fences, (uint8_t *)window - WINDOW_GUARD, WINDOW_RESERVATION);
 }
 
-static int map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable)
+static int map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable, bool at_once)
 {
 	struct runtime *r = ctx;
 	int protection = PROT_READ | (writable ? PROT_WRITE : 0);
-	void *p = mmap(at, (size_t)count << PAGE_SHIFT, protection, MAP_SHARED | MAP_FIXED, r->ram_fd, (off_t)gfn << PAGE_SHIFT);
+	int flags = MAP_SHARED | MAP_FIXED | (at_once ? MAP_POPULATE : 0);
+	void *p = mmap(at, (size_t)count << PAGE_SHIFT, protection, flags, r->ram_fd, (off_t)gfn << PAGE_SHIFT);
 
 	return p == MAP_FAILED ? -errno : 0;
 }

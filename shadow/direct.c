@@ -39,7 +39,7 @@ static uint32_t count_large_maps(const struct shadow *s, gfn_t base)
 /* One run of RAM of a large slot: mapped in one piece, then its traced frames protected. */
 static bool show_extent(struct shadow *s, struct view *v, uint32_t first, gfn_t base, uint32_t from, uint32_t to, bool writable)
 {
-	if (!window_map(s, v, first + from, base + from, to - from, writable)) return false;
+	if (!window_map(s, v, first + from, base + from, to - from, writable, false)) return false;
 	if (!writable) return true;
 	for (uint32_t i = from, end; i < to; i = end) {
 		end = end_of_traced(s, base, i, to);
@@ -99,7 +99,7 @@ static bool show_small(struct shadow *s, struct view *v, uint32_t page, const st
 	while (w->leaf_at && to < first + BATCH_PAGES && joins_run(s, v, to, w, base + to, writable)) to++;
 	if (!window_make_room(s, v, 2)) return false;
 	if (v->shows[page]) window_note_churn(v, page);
-	return window_map(s, v, from, base + from, to - from, writable);
+	return window_map(s, v, from, base + from, to - from, writable, to - from > 1);
 }
 
 /* A page that the kernel maps and unmaps all the time (a fixmap slot), or a frame that is a page table every now and
@@ -141,7 +141,7 @@ static bool show_filled_slot(struct shadow *s, struct view *v, uint32_t slot)
 		if (!(v->filled[page / 64] >> (page % 64) & 1) || !v->read[page]) continue;
 		to = end_of_filled(s, v, page, limit);
 		if (s->map_count + 2 > s->map_limit) return false;
-		if (!window_map(s, v, page, tables_frame(s, v, page), to - page, v->write[page] != 0)) return false;
+		if (!window_map(s, v, page, tables_frame(s, v, page), to - page, v->write[page] != 0, to - page > 1)) return false;
 	}
 	return true;
 }

@@ -307,7 +307,7 @@ void window_lose(struct shadow *s, struct view *v);
 /* Make room for `maps` more host mappings on behalf of v, at the expense of other windows, then of v's own. */
 bool window_make_room(struct shadow *s, struct view *v, uint32_t maps);
 /* Both return false when the host refused; the window is lost then. */
-bool window_map(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn, uint32_t count, bool writable);
+bool window_map(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn, uint32_t count, bool writable, bool at_once);
 bool window_protect(struct shadow *s, struct view *v, uint32_t page, uint32_t count, bool writable);
 void window_drop_page(struct shadow *s, struct view *v, uint32_t page);
 void window_drop_slot(struct shadow *s, struct view *v, uint32_t slot);

@@ -47,8 +47,8 @@ struct shadow_ops {
 	void *(*window_alloc)(void *ctx);
 	void (*window_free)(void *ctx, void *window);
 	/* Map guest frames [gfn, gfn + count) at `at` (inside a window), readable, and writable if asked; over whatever is
-	 * there. */
-	int (*map)(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable);
+	 * there. `at_once`: the host may find all of them now. */
+	int (*map)(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable, bool at_once);
 	/* Change protection of mapped pages. */
 	int (*protect)(void *ctx, uint8_t *at, uint32_t count, bool writable);
 	/* Back to PROT_NONE. Never unmaps. */

@@ -171,11 +171,11 @@ static bool may_split(const struct shadow *s)
 	return s->map_count + SPLIT_MAPS <= s->config.map_budget;
 }
 
-bool window_map(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn, uint32_t count, bool writable)
+bool window_map(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn, uint32_t count, bool writable, bool at_once)
 {
 	const struct shadow_ops *ops = &s->config.ops;
 	for (uint32_t i = 0; writable && i < count; i++) trace_limit_writers(s, gfn + i);
-	if (ops->map(ops->ctx, page_at(v, page), gfn, count, writable)) {
+	if (ops->map(ops->ctx, page_at(v, page), gfn, count, writable, at_once)) {
 		window_lose(s, v); /* the host may have torn a hole before it refused */
 		return false;
 	}

@@ -25,7 +25,7 @@ struct rig {
 	struct shadow *s;
 	struct stats stats;
 	uint32_t *windows[RIG_WINDOWS]; /* a page's frame << 2 | MAP_R | MAP_W, or 0; NULL while the window is not allocated */
-	uint32_t maps, protects, resets, view_resets, marks;
+	uint32_t maps, at_once, protects, resets, view_resets, marks; /* at_once: pages of `maps` */
 	gpa_t last_mark;
 	uint32_t fail_maps, fail_protects; /* so many calls to come fail */
 	uint32_t bad_calls;
@@ -90,11 +90,12 @@ static inline uint32_t *rig_at(struct rig *r, const uint8_t *at, uint64_t count)
 	return bad ? NULL : rig_window(r, at) + page;
 }
 
-static inline int rig_map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable)
+static inline int rig_map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable, bool at_once)
 {
 	struct rig *r = ctx;
 	uint32_t *pages = rig_at(r, at, count);
 	r->maps++;
+	r->at_once += at_once ? count : 0;
 	if (!pages || gfn + (uint64_t)count > r->ram_size >> PAGE_SHIFT) {
 		r->bad_calls++;
 		return -EINVAL;

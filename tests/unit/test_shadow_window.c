@@ -78,6 +78,21 @@ TEST(shadow_window, neighbours_come_along)
 	rig_delete(r);
 }
 
+/* The host finds neighbours at once, since they were used before; not all of a large page, nor one page, which is touched next. */
+TEST(shadow_window, what_is_mapped_at_once)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	*rig_word(r, rig_pte(TABLE_OF(0), USER + PAGE_SIZE)) &= ~PTE_P;
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK(map_page(r, USER, ACCESS_USER));
+	CHECK_EQ(r->at_once, 0);
+	CHECK(map_page(r, USER + 20 * PAGE_SIZE, ACCESS_USER));
+	CHECK_EQ(r->at_once, 16);
+	CHECK(map_page(r, KERNEL + DATA, ACCESS_READ));
+	CHECK_EQ(r->at_once, 16);
+	rig_delete(r);
+}
+
 TEST(shadow_window, neighbours_with_other_rights_stay_away)
 {
 	static const uint32_t without[] = { PTE_US, PTE_RW, PTE_P, PTE_D };
