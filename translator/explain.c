@@ -100,7 +100,7 @@ static const struct way {
 	{emit_push, false, "inline", "stack: guest ESP is R12"},
 	{emit_pop, false, "inline", "stack: guest ESP is R12"},
 	{emit_leave, false, "inline", "stack: guest ESP is R12"},
-	{emit_add_esp, false, "inline", "stack: guest ESP is R12; flags from a copy"},
+	{emit_add_esp, false, "inline", "stack: guest ESP is R12; flags made apart"},
 	{emit_jump, false, "chained, or looked up", "control: never copied"},
 	{emit_jcc_insn, false, "chained", "control: never copied"},
 	{emit_loop, false, "chained", "control: never copied"},

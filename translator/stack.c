@@ -267,7 +267,7 @@ bool emit_leave(struct translation *t, const struct insn *insn)
 	return false;
 }
 
-/* ADD or SUB ESP, imm: the flags come from a copy, so that R12 need not be brought up to date. */
+/* ADD or SUB ESP, imm: the flags are made apart, so that R12 need not be brought up to date. */
 bool emit_add_esp(struct translation *t, const struct insn *insn)
 {
 	int32_t imm = (int32_t)insn->imm[0];
