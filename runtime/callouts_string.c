@@ -1,8 +1,6 @@
 /* String instructions, in chunks that stay within a page of each operand. What a chunk does is exactly what its elements would do
  * one by one; where a page is no plain RAM (MMIO, a traced frame), or an element crosses pages, elements do go one by one.
- * x87, MMX and MXCSR are the guest's while this runs: no floating point here. */
-#include <string.h>
-
+ * x87, MMX and MXCSR are the guest's while this runs, and most often XMM as well (quick.c): no floating point here, and no functions of C's. */
 #include "base/abi.h"
 #include "runtime/cpu_private.h"
 
@@ -51,8 +49,8 @@ static uint32_t load(const uint8_t *at, unsigned shift)
 	uint32_t value = 0;
 	switch (shift) {
 	case 0: return *at;
-	case 1: memcpy(&value, at, 2); return value;
-	default: memcpy(&value, at, 4); return value;
+	case 1: __builtin_memcpy(&value, at, 2); return value;
+	default: __builtin_memcpy(&value, at, 4); return value;
 	}
 }
 
@@ -60,8 +58,8 @@ static void store(uint8_t *at, uint32_t value, unsigned shift)
 {
 	switch (shift) {
 	case 0: *at = (uint8_t)value; break;
-	case 1: memcpy(at, &value, 2); break;
-	default: memcpy(at, &value, 4);
+	case 1: __builtin_memcpy(at, &value, 2); break;
+	default: __builtin_memcpy(at, &value, 4);
 	}
 }
 
@@ -119,7 +117,7 @@ static bool check_operand(const struct string *s, struct operand *o, bool write,
 static bool find_page(const struct string *s, struct operand *o, unsigned access)
 {
 	o->host = memory_page(s->v, o->gva, access);
-	return o->host || s->v->fault.vector == 0xFF;
+	return o->host || (!s->v->quick && s->v->fault.vector == 0xFF);
 }
 
 /* A chunk on its way to a traced frame is made in a buffer and written as one: element by element, a page-sized store to a page
@@ -231,14 +229,13 @@ static enum callout_result run(struct vcpu *v, uint32_t arg, const struct operat
 	return finish(&s, CALLOUT_NEXT);
 }
 
-/* MOVS. Where the destination begins inside the source, ahead of it, elements replicate. */
+/* MOVS. Where the destination begins inside the source, ahead of it, elements replicate; else bytes do as well as elements. */
 static uint32_t movs_chunk(struct string *s, uint32_t n)
 {
 	size_t size = (size_t)n << s->shift;
-	uint8_t *from = lowest(s, s->src.host, n), *to = lowest(s, s->dst.host, n);
-	size_t ahead = s->down ? (uintptr_t)from - (uintptr_t)to : (uintptr_t)to - (uintptr_t)from;
-	if (ahead == 0 || ahead >= size) {
-		memmove(to, from, size);
+	uint8_t *from = s->src.host, *to = s->dst.host;
+	if (!s->down && (size_t)((uintptr_t)to - (uintptr_t)from) >= size) {
+		__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
 		return n;
 	}
 	for (uint32_t i = 0; i < n; i++) store(element(s, s->dst.host, i), load(element(s, s->src.host, i), s->shift), s->shift);
@@ -328,12 +325,10 @@ static void compared(struct string *s, uint32_t left, uint32_t right)
 static uint32_t scas_chunk(struct string *s, uint32_t n)
 {
 	uint32_t left = s->v->gpr[EAX] & accumulator_mask(s), i = 0;
-	if (s->shift == 0 && s->rep == 2 && !s->down) {
-		const uint8_t *at = memchr(s->dst.host, (int)left, n);
-		i = at ? (uint32_t)(at - s->dst.host) : n - 1;
-	} else {
+	if (s->shift == 0 && s->rep == 2 && !s->down)
+		while (i < n - 1 && s->dst.host[i] != left) i++;
+	else
 		while (i < n - 1 && (load(element(s, s->dst.host, i), s->shift) == left) == (s->rep == 1)) i++;
-	}
 	compared(s, left, load(element(s, s->dst.host, i), s->shift));
 	return i + 1;
 }

@@ -143,7 +143,7 @@ bool memory_probe_write_slow(struct vcpu *v, gva_t gva, uint32_t size, unsigned 
 	return probe(v, gva, size, access | ACCESS_WRITE);
 }
 
-uint8_t *memory_page(struct vcpu *v, gva_t gva, unsigned access)
+uint8_t *memory_page_slow(struct vcpu *v, gva_t gva, unsigned access)
 {
 	struct piece p;
 

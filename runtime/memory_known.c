@@ -43,3 +43,10 @@ bool memory_probe_write(struct vcpu *v, gva_t gva, uint32_t size, unsigned acces
 {
 	return cpu_may_be_slow(v) && memory_probe_write_slow(v, gva, size, access);
 }
+
+uint8_t *memory_page(struct vcpu *v, gva_t gva, unsigned access)
+{
+	uint8_t *at = memory_known(v, gva, access);
+
+	return at || !cpu_may_be_slow(v) ? at : memory_page_slow(v, gva, access);
+}

@@ -17,6 +17,7 @@ static inline uint8_t *memory_known(struct vcpu *v, gva_t gva, unsigned access)
 /* As memory.h's, for any memory and any callout but a quick one. */
 bool memory_read_slow(struct vcpu *v, gva_t gva, void *to, uint32_t size, unsigned access);
 bool memory_write_slow(struct vcpu *v, gva_t gva, const void *from, uint32_t size, unsigned access);
+uint8_t *memory_page_slow(struct vcpu *v, gva_t gva, unsigned access);
 bool memory_probe_write_slow(struct vcpu *v, gva_t gva, uint32_t size, unsigned access);
 
 #endif

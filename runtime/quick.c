@@ -12,7 +12,8 @@ static const bool quick[CALLOUT_COUNT] = {
 	[CALLOUT_call_far] = true, [CALLOUT_jmp_far] = true, [CALLOUT_ret_far] = true, [CALLOUT_mov_to_seg] = true,
 	[CALLOUT_mov_from_seg] = true, [CALLOUT_push_seg] = true, [CALLOUT_pop_seg] = true, [CALLOUT_load_far_ptr] = true, [CALLOUT_lar] = true,
 	[CALLOUT_lsl] = true, [CALLOUT_verr] = true, [CALLOUT_verw] = true, [CALLOUT_sysenter] = true, [CALLOUT_sysexit] = true,
-	[CALLOUT_check_segment] = true, [CALLOUT_raise] = true,
+	[CALLOUT_check_segment] = true, [CALLOUT_raise] = true, [CALLOUT_movs] = true, [CALLOUT_stos] = true, [CALLOUT_lods] = true,
+	[CALLOUT_scas] = true, [CALLOUT_cmps] = true,
 };
 
 /* Is there anything at this instruction boundary that the dispatcher does? A kick is entry.S's business. */

@@ -68,13 +68,24 @@ static void step_both(struct translation *t, const struct insn *insn)
 	emit_mov(e, RDI, R9);
 }
 
+/* What has no element to work on, as most ends of copies by words, does not ask. */
+static bool repeat_in_c(struct translation *t, const struct insn *insn)
+{
+	if (is_narrow(insn))
+		return emit_callout(t, insn);
+	uint32_t none = emit_jecxz(&t->e);
+	emit_callout(t, insn);
+	emit_patch8(&t->e, none);
+	return false;
+}
+
 bool emit_lods(struct translation *t, const struct insn *insn)
 {
 	struct guest_mem m = at_esi(insn);
 
 	esp_flush(t, insn->eip);
 	if (insn->form->rep)
-		return emit_callout(t, insn);
+		return repeat_in_c(t, insn);
 	emit_sized(&t->e, 0x8A, RAX, access_emit(t, insn, &m, false), m.size);
 	load_step(&t->e);
 	add_step(&t->e, insn, RSI, RSI);
@@ -132,7 +143,7 @@ bool emit_stos(struct translation *t, const struct insn *insn)
 		return false;
 	}
 	if (insn->form->rep)
-		return emit_callout(t, insn);
+		return repeat_in_c(t, insn);
 	emit_store(&t->e, access_emit(t, insn, &m, false), RAX, m.size);
 	load_step(&t->e);
 	add_step(&t->e, insn, RDI, RDI);
@@ -145,7 +156,7 @@ bool emit_scas(struct translation *t, const struct insn *insn)
 
 	esp_flush(t, insn->eip);
 	if (insn->form->rep)
-		return emit_callout(t, insn);
+		return repeat_in_c(t, insn);
 	emit_sized(&t->e, 0x3A, RAX, access_emit(t, insn, &m, false), m.size); /* cmp al, m */
 	load_step(&t->e);
 	add_step(&t->e, insn, RDI, RDI);
@@ -172,7 +183,7 @@ bool emit_movs(struct translation *t, const struct insn *insn)
 		return false;
 	}
 	if (insn->form->rep)
-		return emit_callout(t, insn);
+		return repeat_in_c(t, insn);
 	load_source(t, insn);
 	struct host_mem to = access_emit(t, insn, &m, false);
 	emit_load(&t->e, R10, VCPU(spill), 4);
@@ -187,7 +198,7 @@ bool emit_cmps(struct translation *t, const struct insn *insn)
 
 	esp_flush(t, insn->eip);
 	if (insn->form->rep)
-		return emit_callout(t, insn);
+		return repeat_in_c(t, insn);
 	load_source(t, insn);
 	struct host_mem with = access_emit(t, insn, &m, false);
 	emit_load(&t->e, R10, VCPU(spill), 4);
