@@ -37,5 +37,6 @@ enum callout_result {
 #define CALLOUT_A16(arg) ((arg) >> 24 & 1u)    /* 16-bit addressing */
 #define CALLOUT_MEM(arg) ((arg) >> 25 & 1u)    /* the operand is in memory at `ea` */
 #define CALLOUT_RM(arg) ((arg) >> 26 & 0xFu)   /* the operand is this GPR */
+#define CALLOUT_RM_EA 15u                       /* or `ea` itself */
 
 #endif

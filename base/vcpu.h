@@ -58,6 +58,21 @@ struct crossing {
 	struct segment cs, ss;
 };
 
+/* What MOV to a segment register does with one selector in one mode, as C did it last, while its descriptor is as it was. */
+struct segment_load {
+	uint32_t neg_mode;     /* as a crossing's */
+	uint32_t neg_selector;
+	uint32_t mode, changed; /* the mode that it leads to, and whether it is another: then the rest of these, as a crossing's, matter too */
+	uint32_t context;
+	uint32_t gva;          /* of the descriptor, and the entry of the supervisor's read table that says where that is; a null selector has none */
+	const uint64_t *addend;
+	uint64_t neg_raw;      /* minus the descriptor */
+	uint64_t view;
+	host_pc_t *jumps;
+	uint64_t empty_rsp;
+	struct segment seg;
+};
+
 struct vcpu {
 	/* First 128 bytes: what emitted code touches most, in reach of a one-byte displacement. */
 	uint32_t gpr[8];
@@ -120,6 +135,7 @@ struct vcpu {
 	struct crossing sysenter, sysexit;
 	struct stats *stats;
 	void *runtime; /* struct runtime, opaque here */
+	struct segment_load loads[SEG_COUNT][2]; /* of the selector that was loaded last, and of 0 */
 };
 
 /* Behind the vCPU's pages lie one that can only be read and, from the byte behind VCPU_TRAP on, 4 GiB that nothing can touch: a load from
@@ -129,10 +145,12 @@ struct vcpu {
 #define VCPU_TRAP_SIZE (1ULL << 32)
 #define VCPU_RESERVATION (VCPU_TRAP + 1 + VCPU_TRAP_SIZE)
 
-/* What a crossing rests on is about to change: control registers, MSRs, views, translations. */
+/* What crossings and known loads of segments rest on is about to change: control registers, MSRs, descriptor tables, views, translations. */
 static inline void vcpu_forget_crossings(struct vcpu *v)
 {
 	v->sysenter.neg_mode = v->sysexit.neg_mode = 0;
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		v->loads[i][0].neg_mode = v->loads[i][1].neg_mode = 0;
 }
 
 /* The guest's EFLAGS as PUSHF would show it at IOPL 3; valid while C runs. */

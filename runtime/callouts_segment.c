@@ -18,7 +18,8 @@ enum callout_result callout_mov_to_seg(struct vcpu *v, uint32_t arg, uint32_t ea
 {
 	(void)extra;
 	uint32_t selector;
-	if (!cpu_read_operand(v, arg, ea, 2, &selector)) return CALLOUT_FAULT;
+	if (CALLOUT_RM(arg) == CALLOUT_RM_EA && !CALLOUT_MEM(arg)) selector = ea;
+	else if (!cpu_read_operand(v, arg, ea, 2, &selector)) return CALLOUT_FAULT;
 	return load_segment(v, arg, selector, v->gpr[ESP]);
 }
 

@@ -10,6 +10,8 @@
 #define PORT_COST 64u
 /* From here on, a chunk written to a traced frame is told to the shadow as one bulk store. */
 #define BULK_MIN 256u
+/* So many elements are worth the start of the host's own repetition. */
+#define REPEAT_MIN 16u
 
 struct operand {
 	enum seg seg;
@@ -208,14 +210,30 @@ static void watch(const struct string *s, const struct operation *op)
 	if (op->port) cpu_watch_port(s->v, s->port, s->bytes);
 }
 
+/* Field by field: an initializer would clear the rest first, by a repeated string instruction, which has a long start. */
+static void begin(struct string *s, struct vcpu *v, uint32_t arg)
+{
+	s->v = v;
+	s->shift = CALLOUT_SIZE(arg);
+	s->bytes = 1u << s->shift;
+	s->mask = CALLOUT_A16(arg) ? 0xFFFFu : ~0u;
+	s->rep = CALLOUT_REP(arg);
+	s->count = s->rep ? v->gpr[ECX] & s->mask : 1;
+	s->down = v->df_flag;
+	s->port = (uint16_t)v->gpr[EDX];
+	s->ended = s->compared = false;
+	s->src.seg = (enum seg)CALLOUT_SEG(arg);
+	s->src.reg = ESI;
+	s->src.host = NULL;
+	s->dst.seg = SEG_ES;
+	s->dst.reg = EDI;
+	s->dst.host = NULL;
+}
+
 static enum callout_result run(struct vcpu *v, uint32_t arg, const struct operation *op)
 {
-	struct string s = {
-		.v = v, .shift = CALLOUT_SIZE(arg), .bytes = 1u << CALLOUT_SIZE(arg), .mask = CALLOUT_A16(arg) ? 0xFFFFu : ~0u,
-		.rep = CALLOUT_REP(arg), .count = 1, .down = v->df_flag, .port = (uint16_t)v->gpr[EDX],
-		.src = {.seg = (enum seg)CALLOUT_SEG(arg), .reg = ESI}, .dst = {.seg = SEG_ES, .reg = EDI},
-	};
-	if (s.rep) s.count = v->gpr[ECX] & s.mask;
+	struct string s;
+	begin(&s, v, arg);
 	if (s.count && op->port && !cpu_io_allowed(v, s.port, s.bytes)) return CALLOUT_FAULT;
 	for (uint32_t used = 0; s.count && !s.ended;) {
 		/* A single step traps after every element of a repetition, the last one by the common way. */
@@ -234,7 +252,7 @@ static uint32_t movs_chunk(struct string *s, uint32_t n)
 {
 	size_t size = (size_t)n << s->shift;
 	uint8_t *from = s->src.host, *to = s->dst.host;
-	if (!s->down && (size_t)((uintptr_t)to - (uintptr_t)from) >= size) {
+	if (!s->down && n >= REPEAT_MIN && (size_t)((uintptr_t)to - (uintptr_t)from) >= size) {
 		__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
 		return n;
 	}
@@ -263,6 +281,10 @@ static uint32_t stos_chunk(struct string *s, uint32_t n)
 	uint32_t value = s->v->gpr[EAX];
 	size_t count = n;
 
+	if (n < REPEAT_MIN) {
+		for (uint32_t i = 0; i < n; i++) store(to + ((size_t)i << s->shift), value, s->shift);
+		return n;
+	}
 	if (s->shift == 0)
 		__asm__ volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory");
 	else if (s->shift == 1)

@@ -92,6 +92,7 @@ static enum callout_result load_table(struct vcpu *v, uint32_t arg, uint32_t ea,
 	t->base = bytes[2] | (uint32_t)bytes[3] << 8 | (uint32_t)bytes[4] << 16;
 	/* A 16-bit load is the 80286's: 24 bits of base. */
 	if (CALLOUT_SIZE(arg) == 2) t->base |= (uint32_t)bytes[5] << 24;
+	vcpu_forget_crossings(v);
 	return CALLOUT_NEXT;
 }
 
@@ -126,6 +127,7 @@ enum callout_result callout_lldt(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 	if (!cpu_protected(v)) return cpu_raise(v, VEC_UD);
 	PRIVILEGED(v);
 	if (!cpu_read_operand(v, arg, ea, 2, &selector)) return CALLOUT_FAULT;
+	vcpu_forget_crossings(v);
 	if (selector_is_null((uint16_t)selector)) {
 		v->ldtr = (struct segment){ .selector = (uint16_t)selector, .ar = AR_UNUSABLE };
 		return CALLOUT_NEXT;

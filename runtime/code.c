@@ -91,6 +91,12 @@ static struct translator_stubs stubs_for(const struct runtime *r)
 		.soft = (host_pc_t)entry_soft,
 		.sysenter = (host_pc_t)(inline_lookup ? entry_sysenter : entry_callout),
 		.sysexit = (host_pc_t)(inline_lookup ? entry_sysexit : entry_callout),
+		.load = {
+			[SEG_ES] = (host_pc_t)(inline_lookup ? entry_load_es : entry_callout),
+			[SEG_DS] = (host_pc_t)(inline_lookup ? entry_load_ds : entry_callout),
+			[SEG_FS] = (host_pc_t)(inline_lookup ? entry_load_fs : entry_callout),
+			[SEG_GS] = (host_pc_t)(inline_lookup ? entry_load_gs : entry_callout),
+		},
 	};
 }
 

@@ -158,6 +158,7 @@ static bool load_registers(struct vcpu *v, const struct task_state *state)
 	memcpy(v->gpr, state->gpr, sizeof(v->gpr));
 	v->eip = state->eip;
 	vcpu_set_eflags(v, state->eflags, CPU_LOADABLE_FLAGS);
+	vcpu_forget_crossings(v);
 	v->ldtr = (struct segment){ .selector = state->ldt, .ar = AR_UNUSABLE };
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		v->seg[i] = (struct segment){ .selector = state->selector[i], .ar = AR_UNUSABLE | cpl << AR_DPL_SHIFT };

@@ -1,5 +1,6 @@
-/* SYSENTER and SYSEXIT again as C did them last, from the same mode and EFLAGS (struct crossing): no C, no dispatcher. Emitted code jumps here as it does
- * to entry_callout, where this goes if anything is as it was not; what then cannot be looked up leaves with EXIT_LOOKUP.
+/* SYSENTER and SYSEXIT again as C did them last, from the same mode and EFLAGS (struct crossing), and loads of segment registers with the same
+ * selector and descriptor (struct segment_load): no C, no dispatcher. Emitted code jumps here as it does to entry_callout, where this goes if
+ * anything is as it was not; what then cannot be looked up leaves with EXIT_LOOKUP.
  *
  * Flag-free. Guest ECX is parked in R10 to the end. A kick on the way is seen by the test at the end; one behind that finds the PC behind
  * entry_crossing_parked, an indirect exit like any other. */
@@ -8,12 +9,12 @@
 	.text
 
 	/* \negated + \value (32 bits) is zero, or it is C's. */
-	.macro must_match negated, value
+	.macro must_match negated, value, other=not_known
 	mov \negated, %r8d
 	mov \value, %ecx
 	lea (%rcx, %r8), %ecx
 	jecxz 1f
-	jmp not_known
+	jmp \other
 1:
 	.endm
 
@@ -70,14 +71,23 @@ entry_sysenter:
 	mov VCPU_SYSENTER_EIP(%r13), %r8d
 leave_by_lookup:
 	lea (%r15, %r12), %r12
-	mov VCPU_KICK(%r13), %ecx
+	/* R8D = EIP, guest ECX in R10. */
 	.globl entry_crossing_parked
 entry_crossing_parked:
+	mov VCPU_KICK(%r13), %ecx
 	jecxz 1f
 	mov %r10, %rcx
 	jmp entry_lookup_slow
 1:	mov %r10, %rcx
 	jmp entry_lookup
+	/* The same where R11 is the place in the block that stands for this EIP. */
+resume_parked:
+	mov VCPU_KICK(%r13), %ecx
+	jecxz 1f
+	mov %r10, %rcx
+	jmp entry_lookup_slow
+1:	mov %r10, %rcx
+	jmp *%r11
 	.globl entry_crossing_end
 entry_crossing_end:
 
@@ -92,5 +102,76 @@ entry_sysexit:
 	mov %r10d, %r12d
 	mov %edx, %r8d
 	jmp leave_by_lookup
+
+#define LOAD(seg, null) (VCPU_LOADS + (2 * (seg) + (null)) * LOAD_SIZE)
+
+	/* R8D = the selector, R9D = the callout's word, R11 = where to go on. */
+	.macro load_segment name, seg
+	.globl \name
+	.p2align 5
+\name:
+	.set known, LOAD(\seg, 0)
+	.set null, LOAD(\seg, 1)
+	mov %r8, VCPU_SCRATCH + 0(%r13)
+	mov %r9, VCPU_SCRATCH + 8(%r13)
+	mov %rcx, %r10
+	mov %r8d, %ecx
+	jecxz 3f
+	mov known + LOAD_NEG_SELECTOR(%r13), %r9d
+	lea (%r8, %r9), %ecx
+	jecxz 1f
+	jmp load_not_known
+1:	must_match known + LOAD_NEG_MODE(%r13), VCPU_MODE(%r13), load_not_known
+	mov known + LOAD_ADDEND(%r13), %rcx
+	mov (%rcx), %rcx
+	mov known + LOAD_GVA(%r13), %r8d
+	jrcxz 2f
+	mov (%rcx, %r8), %r9
+	mov known + LOAD_NEG_RAW(%r13), %rcx
+	lea (%rcx, %r9), %rcx
+	jrcxz 4f
+2:	jmp load_not_known
+3:	must_match null + LOAD_NEG_MODE(%r13), VCPU_MODE(%r13), load_not_known
+	lea null(%r13), %r9
+	copy_segment null + LOAD_SEG, VCPU_SEG+16*\seg
+	jmp load_done
+4:	lea known(%r13), %r9
+	copy_segment known + LOAD_SEG, VCPU_SEG+16*\seg
+	jmp load_done
+	.endm
+
+	/* R9 = what was known. EIP was the instruction's, and its length is in the word. */
+load_done:
+	mov VCPU_SCRATCH + 8(%r13), %ecx
+	pextl load_length(%rip), %ecx, %ecx
+	mov VCPU_EIP(%r13), %r8d
+	lea (%r8, %rcx), %r8d
+	mov LOAD_CHANGED(%r9), %ecx
+	jecxz resume_parked_near
+	mov LOAD_MODE(%r9), %ecx
+	mov %ecx, VCPU_MODE(%r13)
+	mov LOAD_JUMPS(%r9), %rcx
+	mov %rcx, VCPU_JUMPS(%r13)
+	mov LOAD_EMPTY_RSP(%r9), %rsp
+	mov LOAD_CONTEXT(%r9), %ecx
+	mov LOAD_VIEW(%r9), %r9
+	mov %ecx, VIEW_RETURN_CONTEXT(%r9)
+	jmp entry_crossing_parked
+resume_parked_near:
+	jmp resume_parked
+
+load_not_known:
+	mov VCPU_SCRATCH + 0(%r13), %r8
+	mov VCPU_SCRATCH + 8(%r13), %r9
+	jmp not_known
+
+	load_segment entry_load_es, 0
+	load_segment entry_load_ds, 3
+	load_segment entry_load_fs, 4
+	load_segment entry_load_gs, 5
+
+	.p2align 2
+load_length:
+	.long 0xF00 /* CALLOUT_LEN */
 
 	.section .note.GNU-stack, "", @progbits

@@ -18,6 +18,7 @@ const struct translator_stubs inspect_stubs = {
 	.soft = INSPECT_CODE_PC - 0x5000,
 	.sysenter = INSPECT_CODE_PC - 0x6000,
 	.sysexit = INSPECT_CODE_PC - 0x7000,
+	.load = {[SEG_ES] = INSPECT_CODE_PC - 0x8000, [SEG_DS] = INSPECT_CODE_PC - 0x8000, [SEG_FS] = INSPECT_CODE_PC - 0x8000, [SEG_GS] = INSPECT_CODE_PC - 0x8000},
 };
 
 static const struct {
@@ -120,6 +121,7 @@ static void put_address(char *text, size_t size, host_pc_t pc)
 		{ &inspect_stubs.chain, "<chain>" }, { &inspect_stubs.lookup, "<lookup>" }, { &inspect_stubs.lookup_slow, "<lookup_slow>" },
 		{ &inspect_stubs.callout, "<callout>" }, { &inspect_stubs.soft, "<soft>" },
 		{ &inspect_stubs.sysenter, "<sysenter>" }, { &inspect_stubs.sysexit, "<sysexit>" },
+		{ &inspect_stubs.load[SEG_DS], "<load_segment>" },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(stubs); i++) {
 		if (*stubs[i].pc == pc) {

@@ -14,6 +14,8 @@ static void copy(void *to, const void *from, uint32_t size)
 		__builtin_memcpy(to, from, 8);
 	} else if (size == 4) {
 		__builtin_memcpy(to, from, 4);
+	} else if (size == 2) {
+		__builtin_memcpy(to, from, 2);
 	} else {
 		__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
 	}

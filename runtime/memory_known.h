@@ -4,12 +4,19 @@
 
 #include "runtime/internal.h"
 
-/* Where this byte is, if the tables offer its page for this access; else NULL. */
-static inline uint8_t *memory_known(struct vcpu *v, gva_t gva, unsigned access)
+/* The table's entry for this byte. */
+static inline const uint64_t *memory_addend(struct vcpu *v, gva_t gva, unsigned access)
 {
 	const struct shadow_view *view = runtime_of(v)->views[(access & ACCESS_USER) != 0];
 	const uint64_t *table = (const uint64_t *)(view->tables + (access & ACCESS_WRITE ? ABI_WRITE_TABLE : ABI_READ_TABLE));
-	uint64_t addend = table[gva >> PAGE_SHIFT];
+
+	return &table[gva >> PAGE_SHIFT];
+}
+
+/* Where this byte is, if the tables offer its page for this access; else NULL. */
+static inline uint8_t *memory_known(struct vcpu *v, gva_t gva, unsigned access)
+{
+	uint64_t addend = *memory_addend(v, gva, access);
 
 	return addend ? (uint8_t *)(addend + gva) : NULL;
 }

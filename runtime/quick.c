@@ -6,6 +6,7 @@
  * library (tests/test_quick_symbols.py); functions that might are behind vcpu.quick. */
 #include "base/log.h"
 #include "runtime/internal.h"
+#include "runtime/memory_known.h"
 
 static const bool quick[CALLOUT_COUNT] = {
 	[CALLOUT_pushf] = true, [CALLOUT_popf] = true, [CALLOUT_cli] = true, [CALLOUT_sti] = true, [CALLOUT_int_n] = true, [CALLOUT_iret] = true,
@@ -61,6 +62,28 @@ static void note_crossing(struct vcpu *v, struct crossing *c, uint32_t mode, con
 	};
 }
 
+/* A segment register has been loaded, and what follows is on its way: crossing.S can do the same again. */
+static void note_load(struct runtime *r, enum seg seg, uint32_t mode)
+{
+	struct vcpu *v = r->v;
+	const struct segment *s = &v->seg[seg];
+	const struct shadow_view *view = r->view;
+	bool null = s->selector == 0;
+	gva_t gva = (s->selector & 4 ? v->ldtr.base : v->gdtr.base) + (s->selector & ~7u);
+	const uint8_t *at = memory_known(v, gva, ACCESS_READ);
+	uint64_t raw = 0;
+
+	if (r->no_quick || !MODE_IS_PROTECTED(mode) || (!null && (s->selector < 4 || !at || (gva & PAGE_MASK) > PAGE_SIZE - sizeof(raw))))
+		return;
+	if (!null)
+		__builtin_memcpy(&raw, at, sizeof(raw));
+	v->loads[seg][null] = (struct segment_load){
+		.neg_mode = 0u - mode, .neg_selector = 0u - s->selector, .mode = v->mode, .changed = v->mode != mode, .context = view->return_context,
+		.gva = gva, .addend = memory_addend(v, gva, ACCESS_READ), .neg_raw = 0 - raw, .view = (uint64_t)view, .jumps = v->jumps,
+		.empty_rsp = view->return_top - 8, .seg = *s,
+	};
+}
+
 static host_pc_t go_on_over(struct runtime *r, enum callout_id id, uint32_t mode)
 {
 	struct vcpu *v = r->v;
@@ -106,11 +129,20 @@ host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extr
 	r->stats.exits[EXIT_CALLOUT]++;
 	if (id == CALLOUT_check_segment && result == CALLOUT_NEXT)
 		return v->scratch[3];
+	bool loaded = id == CALLOUT_mov_to_seg && CALLOUT_REG(arg) != SEG_SS && result != CALLOUT_FAULT;
 	if (result == CALLOUT_NEXT) {
 		v->eip += CALLOUT_LEN(arg);
-		if (v->mode == mode && is_quiet(r))
+		if (v->mode == mode && is_quiet(r)) {
+			if (loaded)
+				note_load(r, CALLOUT_REG(arg), mode);
 			return v->scratch[3];
+		}
 	}
 	bool crossed = result == CALLOUT_LEAVE && (id == CALLOUT_sysenter || id == CALLOUT_sysexit);
-	return crossed ? go_on_over(r, id, mode) : go_on(r);
+	if (crossed)
+		return go_on_over(r, id, mode);
+	host_pc_t pc = go_on(r);
+	if (loaded && v->mode != mode && pc == (host_pc_t)entry_lookup)
+		note_load(r, CALLOUT_REG(arg), mode);
+	return pc;
 }

@@ -46,6 +46,14 @@ _Static_assert(offsetof(struct crossing, jumps) == CROSSING_JUMPS, "crossing.S")
 _Static_assert(offsetof(struct crossing, empty_rsp) == CROSSING_EMPTY_RSP, "crossing.S");
 _Static_assert(offsetof(struct crossing, cs) == CROSSING_CS, "crossing.S");
 _Static_assert(offsetof(struct crossing, ss) == CROSSING_SS, "crossing.S");
+_Static_assert(offsetof(struct vcpu, eip) == VCPU_EIP && offsetof(struct vcpu, seg) == VCPU_SEG, "crossing.S");
+_Static_assert(offsetof(struct vcpu, loads) == VCPU_LOADS && sizeof(struct segment_load) == LOAD_SIZE, "crossing.S");
+_Static_assert(offsetof(struct segment_load, neg_mode) == LOAD_NEG_MODE && offsetof(struct segment_load, neg_selector) == LOAD_NEG_SELECTOR, "crossing.S");
+_Static_assert(offsetof(struct segment_load, mode) == LOAD_MODE && offsetof(struct segment_load, changed) == LOAD_CHANGED, "crossing.S");
+_Static_assert(offsetof(struct segment_load, context) == LOAD_CONTEXT && offsetof(struct segment_load, gva) == LOAD_GVA, "crossing.S");
+_Static_assert(offsetof(struct segment_load, addend) == LOAD_ADDEND && offsetof(struct segment_load, neg_raw) == LOAD_NEG_RAW, "crossing.S");
+_Static_assert(offsetof(struct segment_load, view) == LOAD_VIEW && offsetof(struct segment_load, jumps) == LOAD_JUMPS, "crossing.S");
+_Static_assert(offsetof(struct segment_load, empty_rsp) == LOAD_EMPTY_RSP && offsetof(struct segment_load, seg) == LOAD_SEG, "crossing.S");
 _Static_assert(offsetof(struct shadow_view, tables) == VIEW_TABLES, "crossing.S");
 _Static_assert(offsetof(struct shadow_view, window) == VIEW_WINDOW, "crossing.S");
 _Static_assert(offsetof(struct shadow_view, return_rsp) == VIEW_RETURN_RSP, "crossing.S");

@@ -121,7 +121,7 @@ static const struct way {
 	{emit_scas, true, "inline; callout %s if repeated", "string: a plain access, then the step"},
 	{emit_cmps, true, "inline; callout %s if repeated", "string: two plain accesses, then the step"},
 	{emit_callout, true, "callout %s", NULL}, {emit_crossing, true, "callout %s", NULL},
-	{emit_mov_to_seg, true, "callout %s; inline in real and V86 mode", NULL},
+	{emit_mov_to_seg, true, "callout %s, mostly answered without C; inline in real and V86 mode", NULL},
 	{emit_pop_seg, true, "callout %s; inline in real and V86 mode", NULL},
 	{emit_mov_from_seg, true, "inline; callout %s to memory", "sensitive: selectors are virtual"},
 	{emit_push_seg, true, "inline", "sensitive: selectors are virtual"},

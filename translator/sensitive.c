@@ -239,19 +239,39 @@ static void load_segment_inline(struct translation *t, unsigned seg)
 	emit_store(&t->e, vcpu_field(segment + offsetof(struct segment, base)), R9, 4);
 }
 
-bool emit_mov_to_seg(struct translation *t, const struct insn *insn)
+/* A selector into a register, zero-extended. */
+static void load_selector(struct translation *t, const struct insn *insn, enum host_reg to)
 {
-	unsigned seg = insn->form->op[0].number;
-
-	if (!loads_inline(t, seg))
-		return emit_callout(t, insn);
 	if (insn->form->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R10, .rm = (uint8_t)host_gpr(insn->form->op[1].number)});
+		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = (uint8_t)to, .rm = (uint8_t)host_gpr(insn->form->op[1].number)});
 	} else {
 		struct guest_mem m = access_of(insn, &insn->form->op[1]);
 		m.size = 2;
-		emit_load(&t->e, R10, access_emit(t, insn, &m, false), 2);
+		emit_load(&t->e, to, access_emit(t, insn, &m, false), 2);
 	}
+}
+
+/* Who knows how a load of this segment register went the last time; 0: nobody. */
+static host_pc_t load_stub(const struct translation *t, unsigned seg)
+{
+	bool alone = t->in->mode & (MODE_ONE | MODE_THUNK | MODE_TF | MODE_DR7);
+
+	return MODE_IS_PROTECTED(t->in->mode) && !alone ? t->in->stubs.load[seg] : 0;
+}
+
+bool emit_mov_to_seg(struct translation *t, const struct insn *insn)
+{
+	unsigned seg = insn->form->op[0].number;
+	host_pc_t stub = load_stub(t, seg);
+
+	if (stub) {
+		load_selector(t, insn, R8);
+		callout_by(t, insn->eip, CALLOUT_ARG(CALLOUT_mov_to_seg, insn->length, seg, 0, 0, 0, 0, 0, CALLOUT_RM_EA), stub);
+		return false;
+	}
+	if (!loads_inline(t, seg))
+		return emit_callout(t, insn);
+	load_selector(t, insn, R10);
 	load_segment_inline(t, seg);
 	return false;
 }

@@ -6,6 +6,7 @@
 #include "base/features.h"
 #include "base/side_table.h"
 #include "base/types.h"
+#include "base/x86.h"
 
 /* Addresses of the runtime's stubs that emitted code jumps to; all within 2 GiB of the code. */
 struct translator_stubs {
@@ -15,6 +16,7 @@ struct translator_stubs {
 	host_pc_t callout;  /* EXIT_CALLOUT */
 	host_pc_t soft;     /* EXIT_SOFT */
 	host_pc_t sysenter, sysexit; /* ditto `callout`, for these two instructions alone; may be the same */
+	host_pc_t load[SEG_COUNT]; /* ditto, for MOV to these segment registers, of which CS and SS have none: R8D = the selector */
 };
 
 struct translator_input {

@@ -266,7 +266,9 @@ static inline bool host_r11_names(const struct host_insn *i, uint32_t *offset)
 
 static inline bool host_callout_word_good(uint32_t word)
 {
-	return CALLOUT_ID(word) < CALLOUT_COUNT && CALLOUT_SEG(word) < SEG_COUNT && CALLOUT_REG(word) < 8 && CALLOUT_RM(word) < 8 &&
+	bool in_ea = CALLOUT_ID(word) == CALLOUT_mov_to_seg && CALLOUT_RM(word) == CALLOUT_RM_EA && !CALLOUT_MEM(word);
+
+	return CALLOUT_ID(word) < CALLOUT_COUNT && CALLOUT_SEG(word) < SEG_COUNT && CALLOUT_REG(word) < 8 && (CALLOUT_RM(word) < 8 || in_ea) &&
 	       (CALLOUT_SIZE(word) <= 2 || CALLOUT_ID(word) == CALLOUT_check_segment) && CALLOUT_REP(word) < 3 && !(word >> 30);
 }
 
@@ -276,6 +278,18 @@ static inline bool host_goes_on_between(const struct host_code *c, uint32_t back
 	const struct side_row *row = host_row(c, back);
 
 	return row && row->host_offset == back && !row->esp && (row->undo == UNDO_NONE || row->undo == UNDO_ENTRY || row->undo == UNDO_SHADOW);
+}
+
+/* The stubs of segment loads know one callout. */
+static inline bool host_stub_answers(const struct host_code *c, host_pc_t target, uint32_t word)
+{
+	unsigned seg = CALLOUT_REG(word);
+	bool load = CALLOUT_ID(word) == CALLOUT_mov_to_seg && CALLOUT_RM(word) == CALLOUT_RM_EA && seg < SEG_COUNT && target == c->in->stubs.load[seg];
+
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		if (c->in->stubs.load[i] && target == c->in->stubs.load[i])
+			return load;
+	return true;
 }
 
 /* mov r9d, word; lea r11, [where to go on]; jmp callout. */
@@ -288,7 +302,7 @@ static inline bool host_check_callout(struct host_code *c, uint32_t n)
 		return host_refuse(c, i->at, "a callout without a host PC to go on at");
 	word = (uint32_t)i[-2].op[1].imm.value.u;
 	if (i[-2].d.mnemonic != ZYDIS_MNEMONIC_MOV || i[-2].op[0].reg.value != ZYDIS_REGISTER_R9D ||
-	    i[-2].op[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !host_callout_word_good(word))
+	    i[-2].op[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !host_callout_word_good(word) || !host_stub_answers(c, i->target, word))
 		return host_refuse(c, i->at, "a bad callout word");
 	if (back != i->end && !host_goes_on_between(c, back))
 		return host_refuse(c, i->at, "a callout that goes on somewhere else");
@@ -329,6 +343,9 @@ static inline bool host_calls_out(const struct host_code *c, host_pc_t target)
 {
 	const struct translator_stubs *stubs = &c->in->stubs;
 
+	for (unsigned seg = 0; seg < SEG_COUNT; seg++)
+		if (stubs->load[seg] && target == stubs->load[seg])
+			return true;
 	return target == stubs->callout || target == stubs->sysenter || target == stubs->sysexit;
 }
 

@@ -84,6 +84,7 @@ static bool stub_jump(const ZydisDecodedInstruction *d, uint32_t at, char *line,
 	const struct translator_stubs *stubs = &fixture_stubs;
 	const struct { host_pc_t pc; const char *name; } names[] = {
 		{stubs->chain, "chain"}, {stubs->lookup, "lookup"}, {stubs->lookup_slow, "lookup_slow"}, {stubs->callout, "callout"}, {stubs->soft, "soft"}, {stubs->sysenter, "sysenter"}, {stubs->sysexit, "sysexit"},
+		{stubs->load[SEG_DS], "load_segment"},
 	};
 
 	for (size_t i = 0; d->raw.imm[0].is_relative && i < ARRAY_LEN(names); i++)
