@@ -58,7 +58,7 @@ struct crossing {
 	struct segment cs, ss;
 };
 
-/* What MOV to a segment register does with one selector in one mode, as C did it last, while its descriptor is as it was. */
+/* What MOV to a segment register at CPL 0 does with one selector in one mode, as C did it last, while its descriptor is as it was. */
 struct segment_load {
 	uint32_t neg_mode;     /* as a crossing's */
 	uint32_t neg_selector;
@@ -145,10 +145,16 @@ struct vcpu {
 #define VCPU_TRAP_SIZE (1ULL << 32)
 #define VCPU_RESERVATION (VCPU_TRAP + 1 + VCPU_TRAP_SIZE)
 
+/* Another user view. Loads of segments are known for CPL 0 alone, whose view stays. */
+static inline void vcpu_forget_user_view(struct vcpu *v)
+{
+	v->sysenter.neg_mode = v->sysexit.neg_mode = 0;
+}
+
 /* What crossings and known loads of segments rest on is about to change: control registers, MSRs, descriptor tables, views, translations. */
 static inline void vcpu_forget_crossings(struct vcpu *v)
 {
-	v->sysenter.neg_mode = v->sysexit.neg_mode = 0;
+	vcpu_forget_user_view(v);
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		v->loads[i][0].neg_mode = v->loads[i][1].neg_mode = 0;
 }

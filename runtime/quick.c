@@ -73,15 +73,23 @@ static void note_load(struct runtime *r, enum seg seg, uint32_t mode)
 	const uint8_t *at = memory_known(v, gva, ACCESS_READ);
 	uint64_t raw = 0;
 
-	if (r->no_quick || !MODE_IS_PROTECTED(mode) || (!null && (s->selector < 4 || !at || (gva & PAGE_MASK) > PAGE_SIZE - sizeof(raw))))
+	if (r->no_quick || !MODE_IS_PROTECTED(mode) || (mode & MODE_CPL) || (!null && (s->selector < 4 || !at || (gva & PAGE_MASK) > PAGE_SIZE - sizeof(raw))))
 		return;
 	if (!null)
 		__builtin_memcpy(&raw, at, sizeof(raw));
-	v->loads[seg][null] = (struct segment_load){
-		.neg_mode = 0u - mode, .neg_selector = 0u - s->selector, .mode = v->mode, .changed = v->mode != mode, .context = view->return_context,
-		.gva = gva, .addend = memory_addend(v, gva, ACCESS_READ), .neg_raw = 0 - raw, .view = (uint64_t)view, .jumps = v->jumps,
-		.empty_rsp = view->return_top - 8, .seg = *s,
-	};
+	struct segment_load *l = &v->loads[seg][null];
+	l->neg_mode = 0u - mode;
+	l->neg_selector = 0u - s->selector;
+	l->mode = v->mode;
+	l->changed = v->mode != mode;
+	l->context = view->return_context;
+	l->gva = gva;
+	l->addend = memory_addend(v, gva, ACCESS_READ);
+	l->neg_raw = 0 - raw;
+	l->view = (uint64_t)view;
+	l->jumps = v->jumps;
+	l->empty_rsp = view->return_top - 8;
+	l->seg = *s;
 }
 
 static host_pc_t go_on_over(struct runtime *r, enum callout_id id, uint32_t mode)

@@ -389,7 +389,8 @@ void runtime_paging_changed(struct vcpu *v)
 	};
 
 	memcpy(paging.pdpte, v->pdpte, sizeof(paging.pdpte));
-	runtime_code_changed(r);
+	r->code_epoch++;
+	vcpu_forget_user_view(v);
 	shadow_set_paging(r->shadow, &paging);
 	r->views[0] = shadow_view(r->shadow, false);
 	r->views[1] = shadow_view(r->shadow, true);

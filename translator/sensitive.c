@@ -254,9 +254,9 @@ static void load_selector(struct translation *t, const struct insn *insn, enum h
 /* Who knows how a load of this segment register went the last time; 0: nobody. */
 static host_pc_t load_stub(const struct translation *t, unsigned seg)
 {
-	bool alone = t->in->mode & (MODE_ONE | MODE_THUNK | MODE_TF | MODE_DR7);
+	bool other = t->in->mode & (MODE_CPL | MODE_ONE | MODE_THUNK | MODE_TF | MODE_DR7);
 
-	return MODE_IS_PROTECTED(t->in->mode) && !alone ? t->in->stubs.load[seg] : 0;
+	return MODE_IS_PROTECTED(t->in->mode) && !other ? t->in->stubs.load[seg] : 0;
 }
 
 bool emit_mov_to_seg(struct translation *t, const struct insn *insn)

@@ -20,7 +20,7 @@ static struct state run_gs(const u8 *bytes, u32 length, u32 base)
 }
 #define RUN_GS(base, ...) ({ static const u8 b_[] = {__VA_ARGS__, CODE_DONE}; run_gs(b_, sizeof b_, base); })
 
-static u16 selector_in_memory = SELECTOR;
+static u16 selector_in_memory;
 static u64 other_gdt[GDT_ENTRIES];
 
 static void use_gdt(u64 *table)
@@ -30,11 +30,11 @@ static void use_gdt(u64 *table)
 }
 
 /* MOV GS, EAX twice, or once from memory: the same load again, which a monitor may know by heart; then MOV EAX, GS:[0]. */
-static struct state load_gs(u32 selector, bool from_memory)
+static struct state load_gs(u32 selector, bool from_memory, unsigned cpl)
 {
 	u8 code[] = {0x8E, 0xE8, 0x8E, 0xE8, 0x65, 0xA1, 0, 0, 0, 0, CODE_DONE};
 	u8 memory_code[] = {0x8E, 0x28, 0x65, 0xA1, 0, 0, 0, 0, CODE_DONE};
-	struct state s = from_memory ? state_at(code_put(64, memory_code, sizeof memory_code), 3) : state_at(code_put(0, code, sizeof code), 3);
+	struct state s = from_memory ? state_at(code_put(64, memory_code, sizeof memory_code), cpl) : state_at(code_put(0, code, sizeof code), cpl);
 	selector_in_memory = (u16)selector;
 	s.eax = from_memory ? (u32)&selector_in_memory : selector;
 	run(&s);
@@ -42,33 +42,33 @@ static struct state load_gs(u32 selector, bool from_memory)
 }
 
 /* The selector stays, and what it names changes. */
-static void test_known_loads(void)
+static void test_known_loads(unsigned cpl)
 {
 	u32 wrong = 0, from_memory;
 	for (u32 i = 0; i < 200; i++) {
 		gdt_set(INDEX, VA + 4 * (i / 8 % 20), 0xFFFFF, 0xF3, 0xC);
-		struct state s = load_gs(SELECTOR, i & 1);
+		struct state s = load_gs(SELECTOR, i & 1, cpl);
 		wrong += s.vector != RUN_DONE || s.eax != 0x1000 + i / 8 % 20;
 		if (i % 3) continue;
-		s = load_gs(0, i & 1);
+		s = load_gs(0, i & 1, cpl);
 		wrong += s.vector != 13 || s.error;
 	}
 	check_equal("the same selector, with another base now and then: wrong", wrong, 0);
 	for (wrong = from_memory = 0; from_memory < 2; from_memory++)
 		for (u32 i = 0; i < 50; i++) {
-			gdt_set(INDEX, VA, 0xFFFFF, i % 5 == 0 ? 0x73 : i % 5 == 1 ? 0x93 : i % 5 == 2 ? 0xF2 : 0xF3, 0xC);
-			struct state s = load_gs(SELECTOR, from_memory);
+			gdt_set(INDEX, VA, 0xFFFFF, i % 5 == 0 ? 0x73 : i % 5 == 1 ? 0x9C : i % 5 == 2 ? 0xF2 : 0xF3, 0xC);
+			struct state s = load_gs(SELECTOR, from_memory, cpl);
 			if (i % 5 == 0) wrong += s.vector != 11 || s.error != (SELECTOR & ~3u);
 			else if (i % 5 == 1) wrong += s.vector != 13 || s.error != (SELECTOR & ~3u);
 			else wrong += s.vector != RUN_DONE || s.eax != 0x1000 || !(gdt[INDEX] >> 40 & 1);
 		}
-	check_equal("not present, of ring 0, not accessed in between: wrong", wrong, 0);
+	check_equal("not present, not readable, not accessed in between: wrong", wrong, 0);
 	memcpy(other_gdt, gdt, sizeof other_gdt);
 	for (u32 i = wrong = 0; i < 40; i++) {
 		use_gdt(gdt);
 		gdt_set(INDEX, VA + 4 * (i & 1), 0xFFFFF, 0xF3, 0xC);
 		if (i & 1) use_gdt(other_gdt);
-		wrong += load_gs(SELECTOR, false).eax != 0x1000;
+		wrong += load_gs(SELECTOR, false, cpl).eax != 0x1000;
 	}
 	use_gdt(gdt);
 	check_equal("another table of descriptors: wrong", wrong, 0);
@@ -135,5 +135,6 @@ void guest_main(void)
 	s.gs = SELECTOR;
 	run_expect("one beyond", &s, 13, 0, 0);
 	for (u32 i = 0; i < 64; i++) at(VA)[i] = 0x1000 + i;
-	test_known_loads();
+	test_known_loads(0);
+	test_known_loads(3);
 }
