@@ -115,6 +115,7 @@
 #define MODE_SEG_SHIFT 16  /* two bits a segment, in enum seg's order */
 #define MODE_THUNK 0x10000000u /* one instruction whose write goes to vcpu.completion_hva without a lookup */
 #define MODE_TRAP_PADS 0x40000000u /* what a return lands on faults where it is not meant (VCPU_TRAP), instead of comparing and branching */
+#define MODE_ENTRY 0x80000000u /* no instruction, but a way into another block (runtime/code.c); in the identity of blocks alone */
 #define MODE_ONE 0x20000000u   /* one instruction, then back to the dispatcher (TF, interrupt shadow) */
 /* How an access through a segment is checked: not at all; not, but a base is added; by C; inline against the limit (then any base too). */
 enum { MODE_SEG_FLAT, MODE_SEG_BASE, MODE_SEG_GENERAL, MODE_SEG_LIMIT };

@@ -48,9 +48,6 @@ static const uint8_t row_sizes[] = {0, 1, 2, 4, 8, 16, 10, 6};
 struct link_slot {
 	uint16_t rel32_offset;   /* of the rel32 to patch */
 	uint16_t unlinked_offset; /* where the branch goes while it is not linked: the slot's exit stub, which holds a row with the target */
-	uint16_t exec_offset;    /* of the imm32 compared with the exec table (a cross-page branch), or 0 */
-	uint8_t exec_negated;    /* the imm32 is a displacement: patch -(gfn + 1) instead of gfn + 1 */
-	uint8_t pad;
 	uint32_t target;         /* EIP */
 };
 

@@ -23,7 +23,8 @@ struct block {
 	uint32_t mode;
 	uint32_t instructions;
 	host_pc_t host_pc;  /* where its code begins */
-	uint32_t body;      /* where links enter it, behind the pad on which the inline lookup lands; 0: it has none */
+	/* Offsets in its code. The pad on which the inline lookup lands is before `checked`, the check for links from other pages before `body`. */
+	uint32_t checked, body;
 	uint32_t host_length;
 	uint32_t row_count;
 	uint32_t slot_count;
@@ -99,9 +100,10 @@ bool cache_contains(const struct cache *c, host_pc_t pc);
 /* Where code memory is: [*from, *to). */
 void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to);
 
-/* Link a slot to an entry of a block (`body`, or what cache_find_entry found), patching its rel32 and, where it has one, its exec check (value = gfn of `to` + 1; negated if the
- * slot says so). Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */
+/* Link a slot to an entry of a block (`checked`, or from the same page `body` or what cache_find_entry found), patching its rel32. Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */
 void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to, uint32_t entry);
+/* Unlink every slot that leads to this block. */
+void cache_unlink(struct cache *c, struct block *to);
 /* The slot of `b` whose exit stub begins at this host PC, or -1. */
 int cache_find_slot(const struct block *b, host_pc_t exit_stub);
 

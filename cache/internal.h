@@ -129,7 +129,6 @@ void links_init(struct entry *e);
 void links_drop_incoming(struct cache *c, struct entry *e); /* every branch to e goes back to its exit stub */
 void links_drop_outgoing(struct entry *e);                 /* forget e's own branches; its code is left alone */
 host_pc_t links_target(const struct cache *c, const struct block *b, uint32_t slot);
-uint32_t links_exec_value(const struct link_slot *s, gfn_t gfn);
 
 /* blocks.c */
 void block_kill(struct cache *c, struct entry *e);

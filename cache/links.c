@@ -34,11 +34,6 @@ host_pc_t links_target(const struct cache *c, const struct block *b, uint32_t sl
 	return at + 4 + (uint64_t)(int64_t)(int32_t)read_patch(c, at);
 }
 
-uint32_t links_exec_value(const struct link_slot *s, gfn_t gfn)
-{
-	return s->exec_negated ? -(gfn + 1) : gfn + 1;
-}
-
 static void unchain(struct chain_link *l)
 {
 	*l->at = l->next;
@@ -63,7 +58,6 @@ void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block
 	const struct link_slot *s = &from->slots[slot];
 	if (l->at) unchain(l);
 	chain(l, target);
-	if (s->exec_offset) patch(c, from->host_pc + s->exec_offset, links_exec_value(s, entry_gfn(target)));
 	patch_branch(c, from, s, to->host_pc + entry);
 	c->stats->links++;
 }
@@ -78,6 +72,11 @@ void links_drop_incoming(struct cache *c, struct entry *e)
 		patch_branch(c, from, s, from->host_pc + s->unlinked_offset);
 		c->stats->unlinks++;
 	}
+}
+
+void cache_unlink(struct cache *c, struct block *to)
+{
+	links_drop_incoming(c, (struct entry *)to);
 }
 
 void links_drop_outgoing(struct entry *e)

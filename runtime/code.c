@@ -34,6 +34,13 @@ static gfn_t fetch_frame(struct runtime *r, gva_t gva)
 	return (gfn_t)(a.gpa >> PAGE_SHIFT);
 }
 
+bool code_is_elsewhere(const struct runtime *r, const struct block *b)
+{
+	uint32_t entry = exec_table(r->view)[b->gva >> PAGE_SHIFT];
+
+	return entry && entry - 1 != b->gpa >> PAGE_SHIFT;
+}
+
 static bool second_page_matches(struct runtime *r, const struct block *b)
 {
 	if (b->gfn2 == GFN_NONE)
@@ -114,7 +121,7 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 	struct block what = {
 		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
 		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
-		.host_length = out->code_length, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
+		.host_length = out->code_length, .checked = out->checked, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
 		.slots = (struct link_slot *)out->slots,
 	};
 	struct block *b = cache_commit(r->cache, &what, out->rows, out->code_length);
@@ -203,20 +210,52 @@ static struct block *beyond_limit(struct vcpu *v)
 	return NULL;
 }
 
-static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode, uint32_t max_instructions)
+/* How a block is about to be entered: by a branch from the same page; by one from another page, which needs a check; or by the inline
+ * lookup, which needs a pad. */
+enum way { WAY_PLAIN, WAY_CHECKED, WAY_PAD };
+
+/* Else the dispatcher alone enters it. */
+static bool has_ways(const struct runtime *r, uint32_t mode)
+{
+	return !r->observer && !(r->config.chaos & CHAOS_NO_CHAIN) && !(mode & (MODE_ONE | MODE_THUNK));
+}
+
+static enum way way_in(const struct runtime *r, gva_t gva, uint32_t mode)
+{
+	if (!has_ways(r, mode))
+		return WAY_PLAIN;
+	if (!r->link_from)
+		return WAY_PAD;
+	return (r->link_from->gva ^ gva) < PAGE_SIZE ? WAY_PLAIN : WAY_CHECKED;
+}
+
+static bool has_way(const struct block *b, enum way way)
+{
+	return way == WAY_PLAIN || (way == WAY_CHECKED ? b->checked != b->body : b->checked != 0);
+}
+
+static uint32_t entry_by(const struct block *b, enum way way)
+{
+	return way == WAY_CHECKED ? b->checked : b->body;
+}
+
+static struct block *translate(struct runtime *r, const struct block *what, uint32_t mode, enum way way, uint32_t max_instructions)
 {
 	struct vcpu *v = r->v;
-	gva_t gva = v->seg[SEG_CS].base + v->eip;
+	gva_t gva = what->gva;
+	gfn_t gfn = (gfn_t)(what->gpa >> PAGE_SHIFT);
 	struct translator_input in = {
 		.bytes = r->ram + ((gpa_t)gfn << PAGE_SHIFT) + (gva & PAGE_MASK),
 		.length = before_limit(v, PAGE_SIZE - (gva & PAGE_MASK)),
 		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .cs_end = v->seg[SEG_CS].limit + 1, .mode = mode,
 		.features = v->features,
 		.max_instructions = max_instructions,
-		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn2 = GFN_NONE, .stubs = stubs_for(r),
+		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn = gfn, .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
 
-	in.joins = in.pad = in.stubs.lookup != in.stubs.lookup_slow && !(mode & (MODE_ONE | MODE_THUNK));
+	in.joins = has_ways(r, mode);
+	in.check = way == WAY_CHECKED || !max_instructions;
+	in.pad = way == WAY_PAD;
 	uint64_t start = now_ns();
 	int err = 0;
 	r->translating = true;
@@ -241,28 +280,26 @@ static struct block *translate(struct runtime *r, gfn_t gfn, uint32_t mode, uint
 	return b;
 }
 
-/* A block of no instructions: the pad on which the inline lookup lands, and a branch to where another block may be entered. */
-static bool is_pad(const struct block *b)
+/* There is code for this place, but not this way into it: a block of no instructions has a pad and a check, and then branches there. */
+static struct block *find_entry_block(struct runtime *r, const struct block *what)
 {
-	return b->instructions == 0;
+	struct block entry = *what;
+
+	entry.mode |= MODE_ENTRY;
+	struct block *b = cache_lookup(r->cache, &entry);
+	return b ? b : translate(r, what, entry.mode, WAY_PAD, 0);
 }
 
-/* There is code for this place in the middle of a block, which direct branches go to. The inline lookup needs a pad for it. */
-static struct block *find_within(struct runtime *r, struct block *pad, const struct block *what, uint32_t *entry)
+/* The live block that begins at this place. */
+static struct block *find_beginning(struct runtime *r, const struct block *what)
 {
-	struct block *within = cache_find_entry(r->cache, what, entry);
+	struct block *b = cache_lookup(r->cache, what);
 
-	if (!within || r->link_from)
-		return within;
-	if (!pad)
-		pad = translate(r, (gfn_t)(what->gpa >> PAGE_SHIFT), what->mode, 0);
-	*entry = pad ? pad->body : 0;
-	return pad;
-}
-
-static uint32_t instructions_limit(const struct runtime *r)
-{
-	return r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS;
+	if (!b || second_page_matches(r, b))
+		return b;
+	/* Another second page than it was made from, or a fault that re-translating will find. */
+	cache_invalidate(r->cache, b->gpa, 1);
+	return NULL;
 }
 
 struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry)
@@ -278,21 +315,15 @@ struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry)
 		return NULL;
 	const struct block what = {.gva = gva, .eip = v->eip, .cs_end = v->seg[SEG_CS].limit + 1,
 				   .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .mode = mode};
-	struct block *b = cache_lookup(r->cache, &what);
-	if (!b || is_pad(b)) {
-		struct block *within = find_within(r, b, &what, entry);
-		if (within)
-			return within;
-		b = NULL;
+	enum way way = way_in(r, gva, mode);
+	struct block *b = find_beginning(r, &what);
+	if (!b || !has_way(b, way)) {
+		struct block *known = b ? b : cache_find_entry(r->cache, &what, entry);
+		if (known && way == WAY_PLAIN)
+			return known;
+		b = known ? find_entry_block(r, &what) : translate(r, &what, mode, way, r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS);
 	}
-	if (b && !second_page_matches(r, b)) {
-		/* Another second page than it was made from, or a fault that re-translating will find. */
-		cache_invalidate(r->cache, b->gpa, 1);
-		b = NULL;
-	}
-	if (!b)
-		b = translate(r, gfn, mode, instructions_limit(r));
-	*entry = b ? b->body : 0;
+	*entry = b ? entry_by(b, way) : 0;
 	return b;
 }
 

@@ -115,14 +115,14 @@ static bool may_chain(const struct runtime *r, const struct block *b)
 	return !r->observer && !(r->config.chaos & CHAOS_NO_CHAIN) && !(b->mode & (MODE_ONE | MODE_THUNK));
 }
 
-/* An interrupt may have come between; and a branch within a page has no exec check. */
+/* An interrupt may have come between, or the page's frame have changed. */
 static bool may_link(const struct runtime *r, const struct block *b)
 {
 	const struct block *from = r->link_from;
 	const struct link_slot *s = &from->slots[r->link_slot];
 
-	return from->mode == b->mode && s->target == r->v->eip && from->gva - from->eip == b->gva - b->eip && from->cs_end == b->cs_end &&
-	       (s->exec_offset || from->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT);
+	return (from->mode & ~MODE_ENTRY) == (b->mode & ~MODE_ENTRY) && s->target == r->v->eip && from->gva - from->eip == b->gva - b->eip && from->cs_end == b->cs_end &&
+	       ((from->gva ^ b->gva) >= PAGE_SIZE || from->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT);
 }
 
 static void connect(struct runtime *r, struct block *b, uint32_t entry)
@@ -131,7 +131,7 @@ static void connect(struct runtime *r, struct block *b, uint32_t entry)
 
 	if (from && may_link(r, b) && may_chain(r, b))
 		cache_link(r->cache, from, (uint32_t)r->link_slot, b, entry);
-	else if (!from && b->body && may_chain(r, b))
+	else if (!from && b->checked && may_chain(r, b))
 		jumps_fill(r, b);
 }
 

@@ -404,6 +404,16 @@ static host_pc_t x87_exception(struct runtime *r, const struct side_row *row)
 	return 0;
 }
 
+/* The view has another frame at the block's page than it was made from, or is not known to have this one. */
+static host_pc_t exec_missed(struct runtime *r, struct block *b, const struct side_row *row)
+{
+	r->stats.exec_misses++;
+	dispatch_stop(r->v, row);
+	if (code_is_elsewhere(r, b))
+		cache_unlink(r->cache, b);
+	return 0;
+}
+
 host_pc_t fault_host(struct runtime *r)
 {
 	struct vcpu *v = r->v;
@@ -418,8 +428,8 @@ host_pc_t fault_host(struct runtime *r)
 	case VEC_PF:
 		if (r->window && address + WINDOW_GUARD - (uint64_t)r->window < WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 			return window_fault(r, b, row);
-		if (row->undo == UNDO_TARGET_R8 && is_trap_pad_miss(v, address))
-			return return_missed(r, row);
+		if (is_trap_pad_miss(v, address))
+			return row->undo == UNDO_TARGET_R8 ? return_missed(r, row) : exec_missed(r, b, row);
 		return internal_error(r, "translated code touched memory outside the window");
 	case VEC_GP: /* misaligned SSE, reserved MXCSR bits */
 		return exception_from_host(r, row, VEC_GP, true);

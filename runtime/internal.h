@@ -185,6 +185,8 @@ static inline void runtime_code_changed(struct runtime *r)
 }
 
 /* code.c: the block at the vCPU's EIP under its mode, translated if need be; NULL with v->fault set. `extra` adds MODE_THUNK or MODE_ONE. */
+/* Does the view map another frame at this block's page than the block was made from? */
+bool code_is_elsewhere(const struct runtime *r, const struct block *b);
 struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry);
 /* A block's code, to be looked up and shown. */
 struct code_place code_place(const struct runtime *r, const struct block *b);

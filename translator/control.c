@@ -13,11 +13,6 @@ static uint32_t next_of(const struct insn *insn)
 	return insn->eip + insn->length;
 }
 
-static bool same_page(const struct translation *t, uint32_t eip)
-{
-	return ((t->in->cs_base + eip) ^ (t->in->cs_base + t->in->eip)) < PAGE_SIZE;
-}
-
 /* The instruction of this block that begins at this EIP, or -1. */
 static int insn_at(const struct translation *t, uint32_t eip)
 {
@@ -71,34 +66,6 @@ static struct host_mem exec_entry(const struct translation *t, uint32_t eip)
 	uint32_t page = (t->in->cs_base + eip) >> PAGE_SHIFT;
 
 	return mem_at(REG_TABLES, (int32_t)(ABI_EXEC_TABLE - ABI_TABLES_BIAS + page * 4));
-}
-
-/* The view may map another frame at the target's page than the one the target was made from. Returns the rel32 of the jump taken then. */
-static uint32_t exec_check(struct translation *t, struct link_slot *slot, uint32_t eip, bool flags_dead)
-{
-	struct emitter *e = &t->e;
-
-	if (flags_dead) {
-		emit_cmp_mem_imm(e, exec_entry(t, eip), 0);
-		slot->exec_offset = (uint16_t)(emit_offset(e) - 4);
-		return emit_jcc(e, CONDITION_NE);
-	}
-	/* R8D may hold nothing here: a direct exit. Guest ECX is parked in R10. */
-	emit_mov64(e, R10, RCX);
-	row_add(t, UNDO_RCX, eip, 0);
-	emit_load(e, RCX, exec_entry(t, eip), 4);
-	emit_op(e, &(struct host_op){.opcode = 0x8D, .reg = RCX, .rm = NO_REG, .mem = mem_at(RCX, 0x7FFFFFFF)});
-	slot->exec_offset = (uint16_t)(emit_offset(e) - 4);
-	slot->exec_negated = 1;
-	uint32_t match = emit_jrcxz(e);
-	emit_mov64(e, RCX, R10);
-	row_add(t, UNDO_NONE, eip, 0);
-	uint32_t mismatch = emit_jmp(e);
-	emit_patch8(e, match);
-	row_add(t, UNDO_RCX, eip, 0);
-	emit_mov64(e, RCX, R10);
-	row_add(t, UNDO_NONE, eip, 0);
-	return mismatch;
 }
 
 /* The branch of this rel32 goes to a later instruction of the block. */
@@ -155,11 +122,9 @@ void emit_exit(struct translation *t, uint32_t eip)
 {
 	uint32_t slot_index = t->out->slot_count;
 	struct link_slot *slot = slot_new(t, eip);
-	struct cold *c = exit_cold(t, slot_index, eip);
 
+	exit_cold(t, slot_index, eip);
 	row_add(t, row_exit(t, eip), eip, 0);
-	if (!same_page(t, eip))
-		c->jump[0] = exec_check(t, slot, eip, false);
 	slot->rel32_offset = (uint16_t)emit_jmp(&t->e);
 }
 
@@ -177,12 +142,11 @@ static void branch_to(struct translation *t, const struct insn *insn, uint32_t e
 		emit_exit(t, eip);
 }
 
-/* A conditional exit: straight to the target where no exec check is needed. */
 static void exit_if(struct translation *t, const struct insn *insn, unsigned condition, uint32_t eip)
 {
 	if (branch_within(t, eip, (int)condition))
 		return;
-	if (same_page(t, eip) && !is_beyond(t, eip)) {
+	if (!is_beyond(t, eip)) {
 		uint32_t slot_index = t->out->slot_count;
 		struct link_slot *slot = slot_new(t, eip);
 		exit_cold(t, slot_index, eip);
@@ -329,6 +293,12 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 	return true;
 }
 
+/* Faults if R9D is not zero. */
+static void trap(struct emitter *e)
+{
+	emit_load(e, R9, mem_sum(REG_VCPU, R9, 1, (int32_t)VCPU_TRAP), 1);
+}
+
 /* What a host return lands on where mismatches are rare: goes on if R8D is the target that this pad stands for, and faults if it is another. */
 static void trap_pad(struct translation *t, uint32_t return_eip)
 {
@@ -337,8 +307,16 @@ static void trap_pad(struct translation *t, uint32_t return_eip)
 	t->esp_near = false;
 	row_add(t, UNDO_TARGET_R8, return_eip, 0);
 	emit_lea(e, R9, mem_at(R8, (int32_t)(0u - return_eip)));
-	emit_load(e, R9, mem_sum(REG_VCPU, R9, 1, (int32_t)VCPU_TRAP), 1);
+	trap(e);
 	row_add(t, UNDO_NONE, return_eip, 0);
+}
+
+void emit_exec_check(struct translation *t)
+{
+	row_add(t, UNDO_NONE, t->in->eip, 0);
+	emit_load(&t->e, R9, exec_entry(t, t->in->eip), 4);
+	emit_lea(&t->e, R9, mem_at(R9, (int32_t)(0u - (t->in->gfn + 1))));
+	trap(&t->e);
 }
 
 /* What a host return or the inline lookup lands on: is R8D, the target's EIP, the one that this pad stands for? If so the block goes on.
@@ -394,7 +372,6 @@ static void push_return_address(struct translation *t, const struct insn *insn)
 static void call_direct(struct translation *t, const struct insn *insn)
 {
 	uint32_t target = target_of(insn);
-	struct cold *mismatch = NULL;
 
 	store_return_address(t, insn, return_size(insn));
 	esp_set(t, REG_GUEST_ESP, -(int32_t)return_size(insn));
@@ -402,13 +379,7 @@ static void call_direct(struct translation *t, const struct insn *insn)
 	struct link_slot *slot = slot_new(t, target);
 	exit_cold(t, slot_index, target);
 	row_add(t, row_exit(t, target), target, 0);
-	if (!same_page(t, target)) {
-		mismatch = cold_add(t, COLD_CALL_EXIT, exec_check(t, slot, target, false), target);
-		mismatch->slot = (uint8_t)slot_index;
-	}
 	slot->rel32_offset = (uint16_t)emit_call(&t->e);
-	if (mismatch)
-		mismatch->back = emit_offset(&t->e);
 }
 
 static void call_indirect(struct translation *t, const struct insn *insn)

@@ -97,15 +97,6 @@ static void exit_emit(struct translation *t, const struct cold *c)
 	emit_jmp_to(&t->e, t->in->stubs.chain);
 }
 
-/* A call whose exec check failed: still push a landing pad. */
-static void call_exit_emit(struct translation *t, const struct cold *c)
-{
-	row_add(t, UNDO_NONE, c->eip, 0);
-	emit_call_to(&t->e, t->e.pc + t->out->slots[c->slot].unlinked_offset);
-	row_add(t, UNDO_TARGET_R8, c->eip, 0);
-	emit_jmp_to(&t->e, t->e.pc + c->back);
-}
-
 /* A landing pad that was not meant. */
 static void lookup_emit(struct translation *t, const struct cold *c)
 {
@@ -163,9 +154,7 @@ void cold_emit_all(struct translation *t)
 			callout_emit(t, c);
 		else if (c->kind == COLD_LOOKUP)
 			lookup_emit(t, c);
-		else if (c->kind == COLD_RAISE)
-			raise_emit(t, c);
 		else
-			call_exit_emit(t, c);
+			raise_emit(t, c);
 	}
 }

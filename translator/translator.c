@@ -125,6 +125,11 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 		joins_find(t);
 	if (in->pad)
 		emit_entry_pad(t);
+	if (in->pad && in->check)
+		emit_exit(t, in->eip);
+	out->checked = emit_offset(&t->e);
+	if (in->check)
+		emit_exec_check(t);
 	out->body = emit_offset(&t->e);
 	if (in->gfn2 != GFN_NONE)
 		emit_second_page_check(t);

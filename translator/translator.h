@@ -33,8 +33,10 @@ struct translator_input {
 	const uint8_t *soft_bits;
 	/* Where code may be entered already: a bit for each byte of that page. A block ends before such an instruction; NULL: nowhere. */
 	const uint8_t *known_bits;
+	gfn_t gfn;             /* the frame of the first byte */
 	/* Of a block whose bytes span two pages, the frame of the second, which its entry compares with the exec table; else GFN_NONE. */
 	gfn_t gfn2;
+	bool check;            /* begin with a check that the view maps `gfn` there, for links from other pages; a pad before it leaves by an exit of its own */
 	bool joins;            /* branches to within the block go there, and rows say where it may be entered (UNDO_ENTRY) */
 	bool pad;              /* begin with a pad, on which the inline lookup lands: it compares R8D with `eip` */
 	struct translator_stubs stubs;
@@ -55,7 +57,8 @@ enum translator_end {
 
 struct translator_output {
 	uint32_t code_length;
-	uint32_t body;              /* where links enter: behind the pad; 0 without one */
+	uint32_t checked;           /* where links from other pages enter: behind the pad; 0 without one */
+	uint32_t body;              /* where links from the same page enter: behind the check; as `checked` without one */
 	uint32_t guest_length;      /* bytes of guest code that the block's meaning depends on */
 	uint32_t instructions;
 	enum translator_end end;

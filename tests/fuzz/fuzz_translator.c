@@ -16,6 +16,7 @@ struct head {
 #define FLAG_CAPACITY 8
 #define FLAG_JOINS 32
 #define FLAG_KNOWN 64
+#define FLAG_CHECK 128
 #define FLAG_FEATURES 16 /* some of them are not shown: which, the capacity says */
 
 /* What no caller does is left out. */
@@ -29,6 +30,8 @@ static struct translator_input input_of(const struct head *h, const uint8_t *byt
 	in.cs_base = MODE_SEG(in.mode, SEG_CS) == MODE_SEG_FLAT ? 0 : h->cs_base;
 	in.cs_end = MODE_SEG(in.mode, SEG_CS) < MODE_SEG_GENERAL ? 0 : h->cs_end;
 	in.max_instructions = h->instructions % (TRANSLATOR_MAX_INSTRUCTIONS + 1);
+	in.check = h->flags & FLAG_CHECK;
+	in.gfn = h->eip >> PAGE_SHIFT;
 	in.joins = h->flags & FLAG_JOINS;
 	in.known_bits = h->flags & FLAG_KNOWN ? soft_bits : NULL;
 	in.basic_blocks = h->flags & FLAG_BASIC_BLOCKS;

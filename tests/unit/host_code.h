@@ -414,21 +414,11 @@ static inline bool host_check_rows(struct host_code *c)
 	return true;
 }
 
-/* The imm32 or disp32 that is compared with the exec table. */
-static inline bool host_is_exec_check(const struct host_insn *i, const struct link_slot *s)
-{
-	if (s->exec_negated)
-		return i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->d.raw.disp.size == 32 && i->at + i->d.raw.disp.offset == s->exec_offset &&
-		       i->op[0].reg.value == ZYDIS_REGISTER_ECX && i->op[1].mem.base == ZYDIS_REGISTER_RCX;
-	return i->d.mnemonic == ZYDIS_MNEMONIC_CMP && i->d.raw.imm[0].size == 32 && i->at + i->d.raw.imm[0].offset == s->exec_offset &&
-	       i->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && i->op[0].mem.base == ZYDIS_REGISTER_R14;
-}
-
 static inline bool host_check_slot(struct host_code *c, const struct link_slot *s)
 {
-	const struct host_insn *stub = host_insn_at(c, s->unlinked_offset), *branch = NULL, *exec = NULL;
+	const struct host_insn *stub = host_insn_at(c, s->unlinked_offset), *branch = NULL;
 	const struct side_row *row = host_row(c, s->unlinked_offset);
-	uint32_t named, block = c->in->cs_base + c->in->eip, target = c->in->cs_base + s->target;
+	uint32_t named;
 
 	if (!stub || !host_r11_names(stub, &named) || named != s->unlinked_offset)
 		return host_refuse(c, s->unlinked_offset, "a slot without an exit stub");
@@ -437,14 +427,10 @@ static inline bool host_check_slot(struct host_code *c, const struct link_slot *
 	for (uint32_t n = 0; n < c->count; n++) {
 		if (c->insn[n].branches && c->insn[n].d.raw.imm[0].size == 32 && c->insn[n].end == s->rel32_offset + 4u)
 			branch = &c->insn[n];
-		if (s->exec_offset && host_is_exec_check(&c->insn[n], s))
-			exec = &c->insn[n];
 	}
 	if (!branch || branch->target != c->in->code_pc + s->unlinked_offset)
 		return host_refuse(c, s->rel32_offset, "a slot whose branch does not go to its exit stub");
-	if (s->exec_offset && !exec)
-		return host_refuse(c, s->exec_offset, "a slot whose exec check is none");
-	return s->exec_offset || (block ^ target) < PAGE_SIZE || host_refuse(c, s->rel32_offset, "a branch across pages without exec check");
+	return true;
 }
 
 static inline bool host_check_slots(struct host_code *c)
@@ -457,6 +443,22 @@ static inline bool host_check_slots(struct host_code *c)
 
 #include "host_code_access.h"
 #include "host_code_upper.h"
+
+/* mov r9d, [exec table's entry for the block's page]; lea r9d, [r9 - (gfn + 1)]; movzx r9d, byte [r13 + r9 + VCPU_TRAP]: all that stands between
+ * the ways in from other pages and from the same. */
+static inline bool host_check_exec_check(struct host_code *c)
+{
+	const struct host_insn *load = host_insn_at(c, c->out->checked);
+	uint32_t page = (c->in->cs_base + c->in->eip) >> PAGE_SHIFT;
+
+	if (!c->in->check)
+		return c->out->body == c->out->checked || host_refuse(c, c->out->checked, "an exec check that nobody asked for");
+	if (!load || c->out->body <= c->out->checked || !host_insn_at(c, c->out->body) || host_insn_at(c, c->out->body) != load + 3)
+		return host_refuse(c, c->out->checked, "no exec check");
+	return (load->d.mnemonic == ZYDIS_MNEMONIC_MOV && load->op[0].reg.value == ZYDIS_REGISTER_R9D && load->op[1].mem.base == ZYDIS_REGISTER_R14 &&
+		load->op[1].mem.disp.value == (int64_t)ABI_EXEC_TABLE - ABI_TABLES_BIAS + (int64_t)page * 4 && host_is_exec_trap(c, load + 2)) ||
+	       host_refuse(c, load->at, "an exec check that is not whole");
+}
 
 static inline bool host_check_insn(struct host_code *c, uint32_t n)
 {
@@ -495,7 +497,7 @@ static inline const char *host_check(struct host_code *c, const struct translato
 			return c->wrong;
 	if (!host_ends(&c->insn[c->count - 1]))
 		host_refuse(c, c->insn[c->count - 1].at, "control runs off the end");
-	if (host_check_slots(c))
+	if (host_check_slots(c) && host_check_exec_check(c))
 		host_check_upper_halves(c);
 	return c->wrong;
 }

@@ -95,20 +95,35 @@ static inline bool host_is_lea(const struct host_insn *i, ZydisRegister to, Zydi
 	       (index == ZYDIS_REGISTER_NONE || i->op[1].mem.scale == 1);
 }
 
-/* lea r9d, [r8 - eip]; movzx r9d, byte [r13 + r9 + VCPU_TRAP]: the last byte that can be read, or a fault whose row says that EIP is in R8D. */
-static inline bool host_check_trap_pad(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+/* lea r9d, [r8 - eip]; movzx ...: R9D is not zero where the target is another than the row's. */
+static inline bool host_is_return_trap(const struct host_code *c, const struct host_insn *i)
 {
-	const struct host_insn *i = &c->insn[n];
 	const struct side_row *row = host_row(c, i->at);
 
-	if (!(c->in->mode & MODE_TRAP_PADS) || op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 1 || op->size != 8 ||
-	    op->mem.disp.value != (int64_t)VCPU_TRAP)
+	return (c->in->mode & MODE_TRAP_PADS) && host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8, ZYDIS_REGISTER_NONE) && row &&
+	       row->undo == UNDO_TARGET_R8 && row->host_offset == i[-1].at && row->eip + (uint32_t)i[-1].op[1].mem.disp.value == 0;
+}
+
+/* lea r9d, [r9 - (gfn + 1)]; movzx ..., where the block's links from other pages enter. Nothing is done before. */
+static inline bool host_is_exec_trap(const struct host_code *c, const struct host_insn *i)
+{
+	const struct side_row *row = host_row(c, i->at);
+
+	return c->in->check && i->at > c->out->checked && i->end == c->out->body && host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_NONE) &&
+	       (uint32_t)i[-1].op[1].mem.disp.value + c->in->gfn + 1 == 0 && !i[-1].is_target && row && row->undo == UNDO_NONE && !row->esp &&
+	       row->eip == c->in->eip;
+}
+
+/* movzx r9d, byte [r13 + r9 + VCPU_TRAP]: the last byte that can be read, or a fault. */
+static inline bool host_check_trap(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n];
+
+	if (op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 1 || op->size != 8 || op->mem.disp.value != (int64_t)VCPU_TRAP)
 		return host_refuse(c, i->at, "an indexed access to the vCPU");
-	if (i->d.mnemonic != ZYDIS_MNEMONIC_MOVZX || i->op[0].reg.value != ZYDIS_REGISTER_R9D || i->is_target || !n ||
-	    !host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8, ZYDIS_REGISTER_NONE))
-		return host_refuse(c, i->at, "a trap pad that is not whole");
-	return (row && row->undo == UNDO_TARGET_R8 && row->host_offset == i[-1].at && row->eip + (uint32_t)i[-1].op[1].mem.disp.value == 0) ||
-	       host_refuse(c, i->at, "a trap pad whose row is another target's");
+	if (i->d.mnemonic != ZYDIS_MNEMONIC_MOVZX || i->op[0].reg.value != ZYDIS_REGISTER_R9D || i->is_target || !n)
+		return host_refuse(c, i->at, "a trap that is not whole");
+	return host_is_return_trap(c, i) || host_is_exec_trap(c, i) || host_refuse(c, i->at, "a trap whose row is another's");
 }
 
 static inline bool host_check_tables(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
@@ -364,7 +379,7 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 		return host_refuse(c, i->at, "a segment or address size that host code does not use");
 	switch (op->mem.base) {
 	case ZYDIS_REGISTER_R13:
-		return op->mem.index == ZYDIS_REGISTER_NONE ? host_check_vcpu(c, n, op) : host_check_trap_pad(c, n, op);
+		return op->mem.index == ZYDIS_REGISTER_NONE ? host_check_vcpu(c, n, op) : host_check_trap(c, n, op);
 	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
 	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
 	case ZYDIS_REGISTER_R12: return host_check_stack(c, n, op);
@@ -379,8 +394,8 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 {
 	for (unsigned k = 0; k < c->insn[n].d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &c->insn[n].op[k];
-		bool trap_pad = op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R13 && op->mem.index != ZYDIS_REGISTER_NONE;
-		if (trap_pad && !host_check_trap_pad(c, n, op))
+		bool traps = op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R13 && op->mem.index != ZYDIS_REGISTER_NONE;
+		if (traps && !host_check_trap(c, n, op))
 			return false;
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
 			return false;

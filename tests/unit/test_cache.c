@@ -48,10 +48,10 @@ static struct cache *make(struct seen *seen, struct stats *stats)
 	return c;
 }
 
-/* Two slots, as of a conditional branch: the second with a negated exec check. The exit stubs stand at 40 and 50. */
+/* Two slots, as of a conditional branch. The exit stubs stand at 40 and 50. */
 static const struct link_slot two_slots[2] = {
 	{.rel32_offset = 8, .unlinked_offset = 40, .target = 0x1000},
-	{.rel32_offset = 20, .unlinked_offset = 50, .exec_offset = 28, .exec_negated = 1, .target = 0x2000},
+	{.rel32_offset = 20, .unlinked_offset = 50, .target = 0x2000},
 };
 static const struct side_row three_rows[3] = {{0, UNDO_NONE, 0, 0, 0x10}, {8, UNDO_RCX, ROW_WRITE, 0, 0x12}, {40, UNDO_NONE, 0, 0, 0x20}};
 
@@ -83,7 +83,7 @@ static struct block *commit(struct cache *c, gva_t gva, gpa_t gpa, uint32_t leng
 	memcpy(rows, three_rows, sizeof rows);
 	memset(space.write, 0x90, 64);
 	for (int i = 0; i < 2; i++) put32(space.write + slots[i].rel32_offset, slots[i].unlinked_offset - slots[i].rel32_offset - 4u);
-	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = gfn2, .guest_length = length, .mode = 3, .instructions = 2,
+	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = gfn2, .guest_length = length, .mode = 3, .instructions = 2, .body = 4,
 	                     .row_count = 3, .slot_count = 2, .slots = slots};
 	struct block *b = cache_commit(c, &what, rows, 64);
 	CHECK_STR(cache_check(c), NULL);
@@ -310,7 +310,7 @@ TEST(cache, abort_gives_the_space_back)
 	cache_destroy(c);
 }
 
-TEST(cache, links_patch_branch_and_exec_check)
+TEST(cache, links_patch_branches)
 {
 	struct seen seen;
 	struct stats stats = {0};
@@ -318,17 +318,15 @@ TEST(cache, links_patch_branch_and_exec_check)
 	REQUIRE(c);
 	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *b = commit(c, 0x2000, 0x7000, 10, GFN_NONE);
 	CHECK_EQ(target(a, 0), a->host_pc + 40);
-	cache_link(c, a, 0, b, b->body);
-	cache_link(c, a, 1, b, b->body);
+	cache_link(c, a, 0, b, b->checked);
+	cache_link(c, a, 1, b, b->checked);
 	CHECK_EQ(target(a, 0), b->host_pc);
 	CHECK_EQ(target(a, 1), b->host_pc);
-	CHECK_EQ(get32(a->host_pc + 28), -8u);
 	CHECK_EQ(stats.links, 2);
 	CHECK_STR(cache_check(c), NULL);
 	struct block *d = commit(c, 0x3000, 0x9000, 10, GFN_NONE);
-	cache_link(c, a, 1, d, d->body); /* relinked */
+	cache_link(c, a, 1, d, d->checked); /* relinked */
 	CHECK_EQ(target(a, 1), d->host_pc);
-	CHECK_EQ(get32(a->host_pc + 28), -10u);
 	CHECK_STR(cache_check(c), NULL);
 	CHECK_EQ(cache_invalidate(c, 0x7000, 1), 1);
 	CHECK_EQ(target(a, 0), a->host_pc + 40);
@@ -344,18 +342,18 @@ TEST(cache, a_dead_block_stays_runnable_and_is_still_unlinked)
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
 	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *b = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
-	cache_link(c, a, 0, b, b->body);
+	cache_link(c, a, 0, b, b->checked);
 	CHECK_EQ(cache_invalidate(c, 0x1000, 1), 1);
 	CHECK(a->dead);
 	CHECK(!find(c, 0x1000, 1, 3));
 	CHECK(cache_find_host(c, a->host_pc) == a);
 	CHECK_EQ(target(a, 0), b->host_pc);
-	cache_link(c, a, 1, b, b->body); /* may come from its exit stub, too */
+	cache_link(c, a, 1, b, b->checked); /* may come from its exit stub, too */
 	CHECK_EQ(target(a, 1), b->host_pc);
 	CHECK_EQ(cache_invalidate(c, 0x2000, 1), 1);
 	CHECK_EQ(target(a, 0), a->host_pc + 40);
 	CHECK_EQ(target(a, 1), a->host_pc + 50);
-	cache_link(c, a, 0, b, b->body); /* b is dead: refused */
+	cache_link(c, a, 0, b, b->checked); /* b is dead: refused */
 	CHECK_EQ(target(a, 0), a->host_pc + 40);
 	CHECK_STR(cache_check(c), NULL);
 	cache_destroy(c);
@@ -412,7 +410,7 @@ TEST(cache, a_new_translation_supersedes_without_freeing_the_frame)
 	REQUIRE(c);
 	struct block *from = commit(c, 0x5000, 0x5000, 4, GFN_NONE);
 	struct block *old = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
-	cache_link(c, from, 0, old, old->body);
+	cache_link(c, from, 0, old, old->checked);
 	struct block *new = commit(c, 0x1000, 0x1000, 8, GFN_NONE);
 	CHECK(old->dead && find(c, 0x1000, 1, 3) == new);
 	CHECK_EQ(target(from, 0), from->host_pc + 40);
@@ -436,8 +434,8 @@ TEST(cache, evicts_the_oldest_region)
 	CHECK_EQ(seen.evicted_count, 0);
 	cache_abort(c);
 	struct block *kept = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
-	cache_link(c, kept, 0, old, old->body);
-	cache_link(c, old, 0, kept, kept->body);
+	cache_link(c, kept, 0, old, old->checked);
+	cache_link(c, old, 0, kept, kept->checked);
 	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &big), 0);
 	CHECK_EQ(big.exec, start);
 	CHECK_EQ(seen.evicted_from, start);

@@ -195,6 +195,8 @@ static struct translator_input random_input(const uint8_t *bytes, uint32_t size,
 	in.cs_end = MODE_SEG(in.mode, SEG_CS) < MODE_SEG_GENERAL ? 0 : (s >> 44) % 2 ? 0x10000 : (uint32_t)(s >> 32) % 0x1200;
 	in.max_instructions = s >> 62 ? (r >> 40) % 7 : (r >> 40) % 40;
 	in.joins = r >> 61 & 1;
+	in.check = r >> 60 & 1;
+	in.gfn = (gfn_t)(s >> 12 & 0xFFFFF);
 	in.known_bits = (s >> 60) % 4 ? NULL : soft_bits;
 	in.basic_blocks = r >> 63;
 	in.pad = r >> 62 & 1;
