@@ -58,12 +58,24 @@ uint32_t faulting_address(const struct faulting *f, const ZydisDecodedOperand *o
 	return f->insn.address_width == 16 && o->mem.base != ZYDIS_REGISTER_ESP ? ea & 0xFFFF : ea;
 }
 
+/* ENTER: is the doubleword where ESP ends up over the end? It is looked at, and not accessed. */
+static bool enters_at_end(const struct faulting *f, const struct diff_state *s)
+{
+	uint32_t width = f->insn.operand_width / 8u;
+
+	if (f->insn.mnemonic != ZYDIS_MNEMONIC_ENTER)
+		return false;
+	uint32_t level = (uint32_t)f->operands[1].imm.value.u & 31, pushes = 1 + level;
+	uint32_t esp = s->gpr[ESP] - pushes * width - (uint32_t)f->operands[0].imm.value.u;
+	return esp + width - 1 < esp;
+}
+
 /* Volume 3, 5.3: with an effective limit of FFFFFFFFH, accesses that extend beyond it "may or may not cause the indicated exceptions". We wrap. */
 static bool crosses_end(const struct faulting *f, const struct diff_state *s)
 {
 	bool by_ebp = f->insn.mnemonic == ZYDIS_MNEMONIC_ENTER || f->insn.mnemonic == ZYDIS_MNEMONIC_LEAVE;
 
-	if (by_ebp && s->gpr[EBP] + 2 * NEAR < 4 * NEAR)
+	if ((by_ebp && s->gpr[EBP] + 2 * NEAR < 4 * NEAR) || enters_at_end(f, s))
 		return true;
 	for (unsigned i = 0; i < f->insn.operand_count; i++) {
 		const ZydisDecodedOperand *o = &f->operands[i];
