@@ -14,6 +14,7 @@ u32 page_directory[1024] __attribute__((aligned(4096)));
 static u64 idt[256];
 static u8 trap_stack[16384] __attribute__((aligned(16)));
 static u32 page_tables[PAGED_MIB / 4][1024] __attribute__((aligned(4096)));
+static u32 top_table[1024] __attribute__((aligned(4096))), zero_table[1024] __attribute__((aligned(4096)));
 static trap_handler *handlers[256];
 static struct state *running;
 static u32 failures;
@@ -268,6 +269,24 @@ void paging_enable(void)
 	paging_init();
 	WRITE_CR(3, page_directory);
 	WRITE_CR(0, READ_CR(0) | 0x80010000);
+}
+
+void map_ends(u32 frame, u32 top, u32 zero)
+{
+	memcpy(zero_table, page_tables[0], sizeof zero_table);
+	memset(top_table, 0, sizeof top_table);
+	top_table[1023] = top ? frame | top : 0;
+	zero_table[0] = zero ? (frame + 4096) | zero : 0;
+	page_directory[1023] = (u32)top_table | P | W | U;
+	page_directory[0] = (u32)zero_table | P | W | U;
+	WRITE_CR(3, page_directory);
+}
+
+void unmap_ends(void)
+{
+	page_directory[1023] = 0;
+	page_directory[0] = (u32)page_tables[0] | P | W | U;
+	WRITE_CR(3, page_directory);
 }
 
 u8 *frame_alloc(void)

@@ -92,6 +92,9 @@ void paging_init(void);
 void paging_enable(void);
 u32 *pte_of(u32 va);
 void pte_set(u32 va, u32 entry); /* and INVLPG */
+/* The last page of the address space on this frame, and its first on the next, each with such rights, or 0: absent. */
+void map_ends(u32 frame, u32 top, u32 zero);
+void unmap_ends(void);
 /* Frames beyond the image, for the test's use, zeroed. */
 u8 *frame_alloc(void);
 
@@ -106,6 +109,9 @@ u8 *frame_alloc(void);
 #define EFLAGS_OF 0x800u
 #define EFLAGS_ARITH 0x8D5u
 
+static inline volatile u8 *byte_at(u32 at) { return (volatile u8 *)at; }
+static inline volatile u16 *word_at(u32 at) { return (volatile u16 *)at; }
+static inline volatile u32 *dword_at(u32 at) { return (volatile u32 *)at; }
 static inline void out8(u16 port, u8 x) { __asm__ volatile("outb %0, %1" : : "a"(x), "Nd"(port)); }
 static inline void out32(u16 port, u32 x) { __asm__ volatile("outl %0, %1" : : "a"(x), "Nd"(port)); }
 static inline u8 in8(u16 port)

@@ -3,34 +3,11 @@
 
 #define VA 0x1800000u
 #define TOP 0xFFFFF000u
-
-static u32 top_table[1024] __attribute__((aligned(4096)));
-static u32 zero_table[1024] __attribute__((aligned(4096)));
-static u32 first_table;
+#define ENDS (VA + 0x4000) /* the frames of the last page of the address space and of its first */
 
 static volatile u32 *at(u32 va)
 {
 	return (volatile u32 *)va;
-}
-
-/* The last page of the address space, and its first, are the guest's to map. */
-static void map_ends(bool top, bool zero)
-{
-	if (!first_table) first_table = page_directory[0] & ~0xFFFu;
-	memcpy(zero_table, (void *)first_table, 4096);
-	memset(top_table, 0, 4096);
-	top_table[1023] = top ? (VA + 0x4000) | P | W | U : 0;
-	zero_table[0] = zero ? (VA + 0x5000) | P | W | U : 0;
-	page_directory[1023] = (u32)top_table | P | W | U;
-	page_directory[0] = (u32)zero_table | P | W | U;
-	WRITE_CR(3, page_directory);
-}
-
-static void unmap_ends(void)
-{
-	page_directory[1023] = 0;
-	page_directory[0] = first_table | P | W | U;
-	WRITE_CR(3, page_directory);
 }
 
 static struct state run_at(u32 ebx, const u8 *bytes, u32 length)
@@ -52,7 +29,7 @@ static void fill_ends(void)
 static void test_wrap(void)
 {
 	struct state s;
-	map_ends(true, true);
+	map_ends(ENDS, P | W | U, P | W | U);
 	fill_ends();
 	s = RUN_AT(0xFFFFFFFE, 0x8B, 0x03);
 	check("load over the end: wraps or faults", (s.vector == RUN_DONE && s.eax == 0x55554444) || s.vector == 13);
@@ -68,7 +45,7 @@ static void test_wrap(void)
 	check("scaled index that overflows", s.vector == 14 && s.cr2 == 0x80000000);
 	s = RUN_AT(0x80000000, 0x8B, 0x04, 0x1B);
 	check_equal("base plus index that wraps to 0", s.eax, 0x55555555);
-	map_ends(true, false);
+	map_ends(ENDS, P | W | U, 0);
 	fill_ends();
 	static const struct {
 		const char *name;
@@ -100,7 +77,7 @@ static void test_strings(void)
 	/* No ES:EDI may ever mean a host address, whatever it holds. */
 	static const u32 places[] = {0, 0x1000, 0x10000, 0x400000 * 20, 0x40000000, 0x7FFFFFFF, 0x80000000, 0xBFFFFFFF, 0xFFFFE000, 0xFFFFFFFF};
 	u32 wrong = 0;
-	map_ends(false, false);
+	map_ends(ENDS, 0, 0);
 	for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
 		u32 where = places[i] == 0x1000 || places[i] == 0x10000 ? 0x40001000 + places[i] : places[i];
 		s = state_at(CODE(0xF3, 0xAA, CODE_DONE), 3);
@@ -138,7 +115,7 @@ static void test_strings(void)
 	s = state_at(CODE(0x67, 0xF3, 0xAA, CODE_DONE), 3);
 	s.edi = 0xABCD0FFF;
 	s.ecx = 0x12340002;
-	map_ends(false, true);
+	map_ends(ENDS, 0, P | W | U);
 	memset((void *)(VA + 0x5000), 0, 4096);
 	run(&s);
 	check("a16 rep stosb uses DI and CX", s.vector == RUN_DONE && s.ecx == 0x12340000 && s.edi == 0xABCD1001);

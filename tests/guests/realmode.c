@@ -19,10 +19,6 @@
 #define DECLARE(name) extern u8 s_##name[];
 SNIPPETS(DECLARE)
 
-static volatile u8 *byte_at(u32 at) { return (volatile u8 *)at; }
-static volatile u16 *word_at(u32 at) { return (volatile u16 *)at; }
-static volatile u32 *dword_at(u32 at) { return (volatile u32 *)at; }
-
 static struct real_state state_of(const u8 *code)
 {
 	memcpy((void *)(CODE_AT + ORIGIN), code, 192);

@@ -19,9 +19,6 @@ enum { CODE16 = 8, DATA16, STACK16, SMALL, CODE32, STACK32, CODE16_ALIAS = 15, E
 #define DECLARE(name) extern u8 name[];
 SNIPPETS(DECLARE)
 
-static volatile u16 *word_at(u32 at) { return (volatile u16 *)at; }
-static volatile u32 *dword_at(u32 at) { return (volatile u32 *)at; }
-
 static void set_up(void)
 {
 	gdt_set(CODE16, CODE_AT, 0xFFFF, 0xFB, 0);
