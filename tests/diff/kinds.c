@@ -134,12 +134,31 @@ static bool loads_null(const struct diff_case *c, const struct diff_result *r)
 	return into_ss || loads_null_into_cs(c, r, &f);
 }
 
+/* POPF and IRET set IF and IOPL in real mode, and leave them alone where the processor is; PUSHF behind shows them. */
+static bool shows_popped_flags(const struct diff_case *c)
+{
+	struct faulting f;
+	bool popped = false;
+
+	for (uint32_t eip = c->in.eip; c->kind == KIND_REAL && faulting_decode(&f, c, eip); eip += f.insn.length) {
+		switch (f.insn.mnemonic) {
+		case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFD: case ZYDIS_MNEMONIC_IRET: case ZYDIS_MNEMONIC_IRETD: popped = true; break;
+		case ZYDIS_MNEMONIC_PUSHF: case ZYDIS_MNEMONIC_PUSHFD:
+			if (popped)
+				return true;
+			break;
+		default: break;
+		}
+	}
+	return false;
+}
+
 static bool is_another(const struct diff_case *c, const struct diff_result *r)
 {
 	const struct diff_state *s = &r->out;
 	bool real = c->kind == KIND_REAL;
 
-	if (has_other_selectors(s) || (real && (s->vector == VEC_PF || s->vector == VEC_AC || has_no_room(s))))
+	if (has_other_selectors(s) || shows_popped_flags(c) || (real && (s->vector == VEC_PF || s->vector == VEC_AC || has_no_room(s))))
 		return true;
 	return s->vector == VEC_GP && (writes_code(c, s) || loads_null(c, r) || (real && is_privileged(c, s->eip)));
 }

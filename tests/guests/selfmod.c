@@ -5,11 +5,6 @@
 
 typedef u32 code_function(u32 argument);
 
-static volatile u8 *byte_at(u32 va)
-{
-	return (volatile u8 *)va;
-}
-
 /* b8 imm32; c3 */
 static void put_constant(u32 va, u32 value)
 {
