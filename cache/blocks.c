@@ -10,15 +10,13 @@ static struct entry *allocate(struct region *r, const struct block *what, const 
 	size_t links = what->slot_count * sizeof(struct chain_link);
 	size_t straddle = straddles ? sizeof(struct frame_node) : 0;
 	size_t slots = what->slot_count * sizeof *what->slots;
-	struct block b = *what;
-	size_t packed = rows_keep(&b, rows, NULL);
-	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + packed);
+	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + rows_most(what));
 	uint8_t *behind = (uint8_t *)e->chain + links;
-	e->b = b;
+	e->b = *what;
 	e->straddle = straddles ? (struct frame_node *)(void *)behind : NULL;
 	e->b.slots = (struct link_slot *)(void *)(behind + straddle);
 	if (slots) memcpy(e->b.slots, what->slots, slots);
-	rows_keep(&e->b, rows, behind + straddle + slots);
+	region_trim(r, rows_keep(&e->b, rows, behind + straddle + slots));
 	return e;
 }
 

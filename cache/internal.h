@@ -97,14 +97,17 @@ void *memory_xalloc(void *old, size_t size); /* realloc that never fails */
 
 /* regions.c */
 void *region_alloc(struct region *r, size_t size);
+void region_trim(struct region *r, const uint8_t *end); /* what was allocated last ends here */
 void region_append(struct region *r, uint32_t start, struct entry *e);
 /* The last block that does not begin behind this offset, or NULL. */
 struct entry *region_find(const struct region *r, uint32_t offset);
 void region_evict(struct cache *c, uint32_t index);
 void region_free(struct region *r);
 
-/* rows.c: how many bytes a block's rows take, packed; they are kept there if `to` is not NULL. */
-uint32_t rows_keep(struct block *b, const struct side_row *rows, uint8_t *to);
+/* rows.c: how many bytes a block's rows may take, packed. */
+uint32_t rows_most(const struct block *b);
+/* Pack them there; returns the end. */
+uint8_t *rows_keep(struct block *b, const struct side_row *rows, uint8_t *to);
 /* Where the block may be entered for this EIP: its row's offset. */
 bool rows_find_entry(const struct block *b, uint32_t eip, uint32_t *offset);
 /* Set the bits of a page's bytes at which the block may be entered. */

@@ -29,6 +29,11 @@ void *region_alloc(struct region *r, size_t size)
 	return p;
 }
 
+void region_trim(struct region *r, const uint8_t *end)
+{
+	r->chunks->used = (uint32_t)(end - r->chunks->bytes + 7) & ~7u;
+}
+
 void region_append(struct region *r, uint32_t start, struct entry *e)
 {
 	if (r->count == r->capacity) {

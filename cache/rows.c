@@ -10,23 +10,12 @@
 #define HAS_ACCESS 0x40u
 #define HAS_ESP 0x80u
 
-/* Counts alone where there is nowhere to write. */
-struct packer {
-	uint8_t *at;
-	uint32_t size;
-};
-
-static void put(struct packer *p, uint32_t byte)
-{
-	if (p->at) p->at[p->size] = (uint8_t)byte;
-	p->size++;
-}
-
 /* Seven bits a byte, the lowest first; the last byte's top bit is clear. */
-static void put_number(struct packer *p, uint64_t value)
+static uint8_t *put_number(uint8_t *at, uint64_t value)
 {
-	for (; value > 0x7F; value >>= 7) put(p, (uint32_t)value | 0x80);
-	put(p, (uint32_t)value);
+	for (; value > 0x7F; value >>= 7) *at++ = (uint8_t)(value | 0x80);
+	*at++ = (uint8_t)value;
+	return at;
 }
 
 /* Small differences of either sign are small numbers. */
@@ -40,17 +29,20 @@ static uint32_t unfold(uint32_t number)
 	return number >> 1 ^ -(number & 1);
 }
 
-static void put_row(struct packer *p, const struct side_row *last, const struct side_row *row)
+#define ROW_MOST 12u /* bytes: all that put_row() may write */
+
+static uint8_t *put_row(uint8_t *at, const struct side_row *last, const struct side_row *row)
 {
 	uint32_t distance = (uint32_t)row->host_offset - last->host_offset, eip = row->eip - last->eip;
 	bool entry = eip && row->undo == UNDO_ENTRY;
-	put(p, (distance < DISTANCE ? distance : DISTANCE) | (eip ? HAS_EIP : 0) | (row->undo && !entry ? HAS_UNDO : 0) |
-		       (row->access ? HAS_ACCESS : 0) | (row->esp ? HAS_ESP : 0));
-	if (distance >= DISTANCE) put_number(p, distance - DISTANCE);
-	if (eip) put_number(p, (uint64_t)fold(eip) << 1 | entry);
-	if (row->undo && !entry) put(p, row->undo);
-	if (row->access) put(p, row->access);
-	if (row->esp) put(p, (uint32_t)row->esp);
+	*at++ = (uint8_t)((distance < DISTANCE ? distance : DISTANCE) | (eip ? HAS_EIP : 0) | (row->undo && !entry ? HAS_UNDO : 0) |
+			  (row->access ? HAS_ACCESS : 0) | (row->esp ? HAS_ESP : 0));
+	if (distance >= DISTANCE) at = put_number(at, distance - DISTANCE);
+	if (eip) at = put_number(at, (uint64_t)fold(eip) << 1 | entry);
+	if (row->undo && !entry) *at++ = row->undo;
+	if (row->access) *at++ = row->access;
+	if (row->esp) *at++ = (uint8_t)row->esp;
+	return at;
 }
 
 /* Before the rows lie bits for the block's guest bytes: where it may be entered. Rows would have to be searched for that, of many blocks. */
@@ -70,18 +62,21 @@ static void note_entry(const struct block *b, const struct side_row *row)
 	if (row->undo == UNDO_ENTRY && at < b->guest_length) entry_bits(b)[at / 8] |= (uint8_t)(1u << at % 8);
 }
 
-uint32_t rows_keep(struct block *b, const struct side_row *rows, uint8_t *to)
+uint32_t rows_most(const struct block *b)
 {
-	uint32_t before = entry_bytes(b);
-	struct packer p = {.at = to ? to + before : NULL};
+	return entry_bytes(b) + b->row_count * ROW_MOST;
+}
+
+uint8_t *rows_keep(struct block *b, const struct side_row *rows, uint8_t *to)
+{
 	struct side_row first = {.eip = b->eip};
-	b->rows = p.at;
-	if (to) memset(to, 0, before);
+	memset(to, 0, entry_bytes(b));
+	b->rows = to += entry_bytes(b);
 	for (uint32_t i = 0; i < b->row_count; i++) {
-		put_row(&p, i ? &rows[i - 1] : &first, &rows[i]);
-		if (to) note_entry(b, &rows[i]);
+		to = put_row(to, i ? &rows[i - 1] : &first, &rows[i]);
+		note_entry(b, &rows[i]);
 	}
-	return before + p.size;
+	return to;
 }
 
 bool rows_find_entry(const struct block *b, uint32_t eip, uint32_t *offset)

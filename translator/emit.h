@@ -3,6 +3,8 @@
 #ifndef TRANSLATOR_EMIT_H
 #define TRANSLATOR_EMIT_H
 
+#include <stddef.h>
+
 #include "base/types.h"
 
 enum host_reg {
@@ -36,10 +38,12 @@ struct host_op {
 	bool opcode_reg;
 	uint8_t reg;         /* ModRM.reg: register or opcode extension */
 	uint8_t rm;          /* register, or NO_REG: memory */
-	struct host_mem mem;
 	uint8_t imm_size;
+	/* What may differ between two instructions of one form. */
+	struct host_mem mem;
 	uint32_t imm;
 };
+#define HOST_OP_FIXED offsetof(struct host_op, mem)
 
 struct emitter {
 	uint8_t *start, *at, *end;

@@ -1,5 +1,7 @@
 /* From Zydis' words to ours: what an instruction's bytes say apart from its numbers, and how the host writes it where it runs as itself:
  * re-encoded from the decode, never copied, so that stray prefixes cannot change its meaning in 64-bit mode. */
+#include <string.h>
+
 #include "translator/internal.h"
 
 static ZydisRegisterClass class_of(const ZydisDecodedOperand *op)
@@ -73,7 +75,7 @@ static struct operand operand_of(const ZydisDecodedOperand *op)
 
 static void take_operands(struct form *form, const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op)
 {
-	form->memory = form->high = NO_OPERAND;
+	form->high = NO_OPERAND;
 	for (unsigned i = 0; i < d->operand_count; i++) {
 		bool named = op[i].visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN;
 
@@ -83,8 +85,10 @@ static void take_operands(struct form *form, const ZydisDecodedInstruction *d, c
 			continue;
 		struct operand *o = &form->op[form->operand_count];
 		*o = operand_of(&op[i]);
-		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && o->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
-			form->memory = form->operand_count;
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && o->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT) {
+			form->memory = *o;
+			form->has_memory = true;
+		}
 		if (is_high_byte(o) && o->encoding != ZYDIS_OPERAND_ENCODING_NONE)
 			form->high = form->operand_count;
 		form->operand_count++;
@@ -214,19 +218,25 @@ static struct host_op host_form(const ZydisDecodedInstruction *d, const ZydisDec
 	return host;
 }
 
+static struct field field_of(uint8_t offset, unsigned bits, bool is_signed)
+{
+	return (struct field){.offset = offset & 15, .size = bits / 8 & 7, .is_signed = is_signed};
+}
+
 void form_make(struct form *form, const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode, uint64_t features)
 {
 	*form = (struct form){
 		.rule = rule_find(d, op, mode, features),
 		.mnemonic = (uint16_t)d->mnemonic, .length = d->length, .opcode = d->opcode,
-		.has_modrm = d->attributes & ZYDIS_ATTRIB_HAS_MODRM, .modrm_reg = d->raw.modrm.reg, .modrm_rm = d->raw.modrm.rm,
+		.has_modrm = (d->attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0, .modrm_reg = d->raw.modrm.reg, .modrm_rm = d->raw.modrm.rm,
 		.operand_width = d->operand_width, .address_width = d->address_width,
-		.lock = d->attributes & ZYDIS_ATTRIB_HAS_LOCK, .rep = rep_of(d),
+		.lock = (d->attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0, .rep = rep_of(d),
 		.isa_ext = (uint8_t)d->meta.isa_ext, .branch_type = (uint8_t)d->meta.branch_type, .unit = (uint8_t)unit_of(d, op),
-		.disp = {d->raw.disp.offset, d->raw.disp.size / 8, true},
-		.imm = {{d->raw.imm[0].offset, d->raw.imm[0].size / 8, d->raw.imm[0].is_signed},
-			{d->raw.imm[1].offset, d->raw.imm[1].size / 8, d->raw.imm[1].is_signed}},
+		.disp = field_of(d->raw.disp.offset, d->raw.disp.size, true),
+		.imm = {field_of(d->raw.imm[0].offset, d->raw.imm[0].size, d->raw.imm[0].is_signed),
+			field_of(d->raw.imm[1].offset, d->raw.imm[1].size, d->raw.imm[1].is_signed)},
 	};
 	take_operands(form, d, op);
-	form->host = host_form(d, op);
+	struct host_op host = host_form(d, op);
+	memcpy(form->host, &host, sizeof(form->host));
 }

@@ -1,4 +1,6 @@
 /* Innocuous instructions, which run as themselves. */
+#include <string.h>
+
 #include "translator/internal.h"
 
 /* What CR0.EM, TS and CR4.OSFXSR say (vol. 3, 2.5 and 13.1); the vector to raise, or -1. */
@@ -45,7 +47,7 @@ bool emit_generic(struct translation *t, const struct insn *insn)
 {
 	const struct form *form = insn->form;
 	const struct operand *high = form->high == NO_OPERAND ? NULL : &form->op[form->high];
-	struct host_op op = form->host;
+	struct host_op op;
 	int trap = fpu_trap(t->in->mode, insn);
 
 	if (trap >= 0) {
@@ -54,10 +56,11 @@ bool emit_generic(struct translation *t, const struct insn *insn)
 	}
 	if (form->uses_esp)
 		esp_flush(t, insn->eip);
+	memcpy(&op, form->host, sizeof(form->host));
 	op.imm = insn->imm[0];
 	unsigned access = 0;
-	if (form->memory != NO_OPERAND) {
-		struct guest_mem m = access_of(insn, &form->op[form->memory]);
+	if (form->has_memory) {
+		struct guest_mem m = access_of(insn, &form->memory);
 		/* A rotated register must not be part of the address. */
 		op.mem = access_emit(t, insn, &m, high && (high->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE));
 		access = t->out->row_count ? t->out->rows[t->out->row_count - 1].access : 0;

@@ -27,14 +27,20 @@ struct rule {
 
 /* An operand, as much of Zydis' as matters: those that are written down, and memory that is not. Its numbers are the instruction's. */
 struct operand {
-	uint8_t type, encoding, visibility, actions; /* as Zydis says */
 	uint16_t size;        /* bits */
-	uint8_t class;        /* of a register: ZydisRegisterClass */
-	uint8_t number;       /* ... and which of its class */
-	uint8_t seg;          /* of memory: enum seg */
-	uint8_t base, index;  /* enum gpr or NO_REG */
-	uint8_t scale;
-	bool is_memory;       /* and no mere address */
+	uint8_t type, encoding, visibility, actions; /* as Zydis says */
+	union {
+		struct {                      /* a register */
+			uint8_t class;        /* ZydisRegisterClass */
+			uint8_t number;       /* which of its class */
+		};
+		struct {                      /* memory */
+			uint8_t seg;          /* enum seg */
+			uint8_t base, index;  /* enum gpr or NO_REG */
+			uint8_t scale;
+			bool is_memory;       /* and no mere address */
+		};
+	};
 };
 #define FORM_OPERANDS 5u
 
@@ -43,33 +49,35 @@ enum unit { UNIT_NONE, UNIT_WAIT, UNIT_X87, UNIT_MMX, UNIT_SSE };
 
 /* A number in an instruction. */
 struct field {
-	uint8_t offset, size; /* bytes */
-	bool is_signed;
+	uint8_t offset : 4, size : 3; /* bytes */
+	uint8_t is_signed : 1;
 };
 
-/* All that an instruction's bytes say before its displacement and its immediates (its head), from Zydis. */
+/* All that an instruction's bytes say before its displacement and its immediates (its head), from Zydis. Programs have thousands of them, more than
+ * fit into a processor's nearest caches: what runs as itself needs the first half alone, one cache line. */
 struct form {
-	uint64_t head;        /* decode.c's key, or 0 */
+	_Alignas(64) uint64_t head; /* decode.c's key, or 0 */
 	const struct rule *rule;
-	uint16_t mnemonic;
+	uint8_t host[HOST_OP_FIXED]; /* of what runs as itself: host_op without its memory operand and immediate */
 	uint8_t length;
+	struct operand memory; /* the one that is written down, if has_memory */
+	uint16_t mnemonic;
+	struct field disp, imm[2];
+	uint8_t unit;         /* enum unit */
+	uint8_t isa_ext, branch_type;
+	uint8_t high;         /* index in `op` of AH..DH in an encoding, or NO_OPERAND */
+	uint8_t has_memory : 1, has_modrm : 1, lock : 1;
+	uint8_t uses_esp : 1, writes_esp : 1, writes_sp : 1; /* as a general register, named or not */
+	uint8_t uses_high_byte : 1;
 	uint8_t opcode;
-	bool has_modrm;
 	uint8_t modrm_reg, modrm_rm;
 	uint8_t operand_width, address_width; /* bits */
-	bool lock;
 	uint8_t rep;          /* 0 none, 1 REP or REPE, 2 REPNE */
-	uint8_t isa_ext, branch_type;
-	uint8_t unit;         /* enum unit */
-	bool uses_esp, writes_esp, writes_sp; /* as a general register, named or not */
-	bool uses_high_byte;
 	uint8_t operand_count;
-	struct field disp, imm[2];
-	uint8_t memory, high; /* index in `op` of the memory operand that is written down; of AH..DH in an encoding; or NO_OPERAND */
 	struct operand op[FORM_OPERANDS];
-	struct host_op host;  /* of what runs as itself: all but the memory operand and the immediate */
 };
 #define NO_OPERAND 0xFFu
+_Static_assert(offsetof(struct form, op) <= 64, "the first half is a cache line");
 
 struct insn {
 	const struct form *form;
