@@ -1,5 +1,5 @@
 /* The translator: guest bytes and a mode in, host code, side table and link slots out. A pure function: it knows no devices, no
- * page tables, no cache; it calls nothing and remembers nothing. */
+ * page tables, no cache; it calls nothing, and remembers nothing that its output depends on. */
 #ifndef TRANSLATOR_TRANSLATOR_H
 #define TRANSLATOR_TRANSLATOR_H
 
