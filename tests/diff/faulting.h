@@ -15,5 +15,7 @@ struct faulting {
 bool faulting_decode(struct faulting *f, const struct diff_case *c, uint32_t eip);
 /* Of an operand in memory, within its segment. */
 uint32_t faulting_address(const struct faulting *f, const ZydisDecodedOperand *o, const struct diff_state *s);
+/* LES or LDS of a register: in protected mode VEX, of which the processor wants to see all before it says that it is no instruction here. */
+bool faulting_is_vex(const struct diff_case *c, uint32_t eip);
 
 #endif

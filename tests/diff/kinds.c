@@ -198,8 +198,7 @@ void diff_translate_answer(const struct diff_case *c, struct diff_result *r)
 	}
 }
 
-/* LES or LDS of a register. In protected mode that is VEX, of which the processor wants to see more, though it is no instruction either. */
-static bool is_vex(const struct diff_case *c, uint32_t eip)
+bool faulting_is_vex(const struct diff_case *c, uint32_t eip)
 {
 	static const uint8_t prefixes[] = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3};
 	uint32_t at = eip - c->in.eip;
@@ -212,7 +211,7 @@ bool diff_is_of_mode(const struct diff_case *c, const struct diff_state *s)
 {
 	struct faulting f;
 
-	if (c->kind != KIND_PROTECTED && s->vector == VEC_UD && is_vex(c, s->eip))
+	if (c->kind != KIND_PROTECTED && s->vector == VEC_UD && faulting_is_vex(c, s->eip))
 		return true;
 	if (!faulting_decode(&f, c, s->eip) || exception_of(c, &f.insn) < 0)
 		return false;

@@ -179,6 +179,12 @@ static bool has_part_beyond(const struct faulting *f, const struct diff_state *s
 	return false;
 }
 
+/* What is no instruction has no length: the processor, which has more of VEX than the guest is shown, finds the limit of CS in the middle of it. */
+static bool is_cut_vex(const struct diff_case *c, const struct diff_state *a, const struct diff_state *b)
+{
+	return a->vector == VEC_UD && is_access_fault(b->vector) && a->eip == b->eip && faulting_is_vex(c, a->eip);
+}
+
 /* A selector of the host's table that says which processor this is. */
 static bool has_host_selector(const struct diff_state *s)
 {
@@ -194,7 +200,7 @@ bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ou
 	struct faulting f;
 	const struct diff_state *a = &ours->out, *b = &theirs->out;
 
-	if (has_host_selector(b) || differs_in_lar(c, ours, theirs) || (faulting_decode(&f, c, a->eip) && is_arpl(&f, a)) || diff_is_of_mode(c, a))
+	if (has_host_selector(b) || differs_in_lar(c, ours, theirs) || (faulting_decode(&f, c, a->eip) && is_arpl(&f, a)) || diff_is_of_mode(c, a) || is_cut_vex(c, a, b))
 		return true;
 	if (!faulting_decode(&f, c, b->eip))
 		return false;
