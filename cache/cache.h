@@ -94,6 +94,8 @@ struct row_cursor {
 };
 struct row_cursor cache_rows(const struct block *b);
 bool cache_next_row(struct row_cursor *c);
+/* As cache_find_row, but the rows behind it can be had too. */
+bool cache_seek_row(const struct block *b, host_pc_t pc, struct row_cursor *found);
 
 /* Is pc within code memory? Async-signal-safe. */
 bool cache_contains(const struct cache *c, host_pc_t pc);

@@ -136,11 +136,19 @@ bool cache_next_row(struct row_cursor *c)
 	return true;
 }
 
-bool cache_find_row(const struct block *b, host_pc_t pc, struct side_row *row)
+bool cache_seek_row(const struct block *b, host_pc_t pc, struct row_cursor *found)
 {
 	uint64_t offset = pc - b->host_pc;
 	if (offset >= b->host_length) return false;
-	bool found = false;
-	for (struct row_cursor c = cache_rows(b); cache_next_row(&c) && c.row.host_offset <= offset; found = true) *row = c.row;
-	return found;
+	bool any = false;
+	for (struct row_cursor c = cache_rows(b); cache_next_row(&c) && c.row.host_offset <= offset; any = true) *found = c;
+	return any;
+}
+
+bool cache_find_row(const struct block *b, host_pc_t pc, struct side_row *row)
+{
+	struct row_cursor found;
+	if (!cache_seek_row(b, pc, &found)) return false;
+	*row = found.row;
+	return true;
 }

@@ -137,19 +137,17 @@ static void gather_once(struct runtime *r, const struct completion *c, uint8_t *
 	memcpy(to, r->device_read.bytes, c->size);
 }
 
-/* From a lookup's row to the access itself. */
-static host_pc_t soft_pc(const struct block *b, const struct side_row *row)
+/* From a lookup's row on to the access itself. */
+static host_pc_t soft_pc(const struct block *b, struct row_cursor *at)
 {
-	struct row_cursor at = cache_rows(b);
-
-	while (cache_next_row(&at) && (at.row.host_offset < row->host_offset || !(at.row.access & ROW_SOFT)))
+	while (!(at->row.access & ROW_SOFT) && cache_next_row(at))
 		;
-	return b->host_pc + at.row.host_offset;
+	return b->host_pc + at->row.host_offset;
 }
 
 /* A read: the data waits in a bounce buffer, the instruction goes on with R9 pointing there. It may be the first of two accesses of a
  * thunk, whose write has the other buffer. An instruction that reads a device runs alone, so that nothing stops it half-way. */
-static host_pc_t complete_read(struct runtime *r, const struct completion *c, const struct block *b, const struct side_row *row)
+static host_pc_t complete_read(struct runtime *r, const struct completion *c, const struct block *b, struct row_cursor *at)
 {
 	uint8_t *from = bounce_at(r->v->read_bounce, c->gva);
 
@@ -158,12 +156,12 @@ static host_pc_t complete_read(struct runtime *r, const struct completion *c, co
 	} else if (b->mode & (MODE_ONE | MODE_THUNK)) {
 		gather_once(r, c, from);
 	} else {
-		dispatch_stop(r->v, row);
+		dispatch_stop(r->v, &at->row);
 		r->v->shadow_interrupts |= SHADOW_STI;
 		return 0;
 	}
 	r->v->scratch[1] = (uint64_t)from;
-	return soft_pc(b, row);
+	return soft_pc(b, at);
 }
 
 /* The guest may have put another frame behind its EIP since the block was made: were the thunk's a larger write, it would not fit. */
@@ -232,17 +230,17 @@ static bool is_plain_store(const struct vcpu *v, host_pc_t pc, uint32_t *value, 
 
 /* A plain store to a traced frame, as page-table writers have it: done here, without a thunk. Returns false if it is none, or not the end of its
  * instruction: the store may have changed what is left of it. */
-static bool store_to_trace(struct runtime *r, const struct completion *c, struct block *b, const struct side_row *row, host_pc_t *pc)
+static bool store_to_trace(struct runtime *r, const struct completion *c, const struct block *b, const struct row_cursor *from, host_pc_t *pc)
 {
 	struct vcpu *v = r->v;
 	uint64_t epoch = r->code_epoch;
+	struct row_cursor at = *from;
 	uint32_t value;
 	host_pc_t end;
-	struct side_row behind;
 
-	if (c->pieces != 1 || c->piece[0].mmio || c->size != sizeof(value) || !is_plain_store(v, soft_pc(b, row), &value, &end))
+	if (c->pieces != 1 || c->piece[0].mmio || c->size != sizeof(value) || !is_plain_store(v, soft_pc(b, &at), &value, &end))
 		return false;
-	if (!cache_find_row(b, end, &behind) || behind.eip == row->eip)
+	if (!cache_next_row(&at) || b->host_pc + at.row.host_offset != end || at.row.eip == from->row.eip)
 		return false;
 	uint8_t *to = r->ram + c->piece[0].gpa;
 	memcpy(to, &value, sizeof(value));
@@ -251,7 +249,7 @@ static bool store_to_trace(struct runtime *r, const struct completion *c, struct
 	tell_written(r, c->piece[0].gpa, sizeof(value));
 	*pc = epoch == r->code_epoch ? end : 0;
 	if (!*pc)
-		dispatch_stop(v, &behind);
+		dispatch_stop(v, &at.row);
 	return true;
 }
 
@@ -279,8 +277,9 @@ host_pc_t fault_soft(struct runtime *r)
 	host_pc_t pc = v->scratch[3];
 	gva_t gva = (gva_t)v->scratch[0];
 	struct block *b = cache_find_host(r->cache, pc);
-	struct side_row at = {0}, *row = &at;
-	cache_find_row(b, pc, row);
+	struct row_cursor at = {0};
+	const struct side_row *row = &at.row;
+	cache_seek_row(b, pc, &at);
 	struct completion completion;
 	bool write = row->access & ROW_WRITE, all_ram;
 	uint32_t size = row_sizes[row->access >> ROW_SIZE_SHIFT];
@@ -313,9 +312,9 @@ host_pc_t fault_soft(struct runtime *r)
 	if (!(v->mode & (MODE_DR7 | MODE_AC)) && all_ram && completion.pieces == 1)
 		return pc;
 	r->stats.completions++;
-	if (write && !(v->mode & (MODE_DR7 | MODE_AC)) && store_to_trace(r, &completion, b, row, &pc))
+	if (write && !(v->mode & (MODE_DR7 | MODE_AC)) && store_to_trace(r, &completion, b, &at, &pc))
 		return pc;
-	return write ? complete_write(r, &completion, row) : complete_read(r, &completion, b, row);
+	return write ? complete_write(r, &completion, row) : complete_read(r, &completion, b, &at);
 }
 
 /* --- host faults --- */
