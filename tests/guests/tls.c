@@ -44,16 +44,17 @@ static struct state load_gs(u32 selector, bool from_memory, unsigned cpl)
 /* The selector stays, and what it names changes. */
 static void test_known_loads(unsigned cpl)
 {
-	u32 wrong = 0, from_memory;
+	u32 wrong = 0, wrong_null = 0, from_memory;
 	for (u32 i = 0; i < 200; i++) {
 		gdt_set(INDEX, VA + 4 * (i / 8 % 20), 0xFFFFF, 0xF3, 0xC);
 		struct state s = load_gs(SELECTOR, i & 1, cpl);
 		wrong += s.vector != RUN_DONE || s.eax != 0x1000 + i / 8 % 20;
 		if (i % 3) continue;
 		s = load_gs(0, i & 1, cpl);
-		wrong += s.vector != 13 || s.error;
+		wrong_null += s.vector != 13 || s.error;
 	}
 	check_equal("the same selector, with another base now and then: wrong", wrong, 0);
+	check_equal("a null selector now and then: wrong", wrong_null, 0);
 	for (wrong = from_memory = 0; from_memory < 2; from_memory++)
 		for (u32 i = 0; i < 50; i++) {
 			gdt_set(INDEX, VA, 0xFFFFF, i % 5 == 0 ? 0x73 : i % 5 == 1 ? 0x9C : i % 5 == 2 ? 0xF2 : 0xF3, 0xC);
