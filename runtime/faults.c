@@ -271,15 +271,33 @@ static enum place_event soft_event(const struct completion *c, bool all_ram, boo
 	return !all_ram ? PLACE_TRACED : watched ? PLACE_WATCHED : PLACE_MISS;
 }
 
+/* Page-table writers and the like miss at the same few places all the time, and a row is found by reading its block's rows from the first. */
+static const struct soft_place *soft_place(struct runtime *r, host_pc_t pc)
+{
+	struct soft_place *known = &r->soft_places[pc / 4 % SOFT_PLACES];
+
+	if (known->pc != pc) {
+		known->block = cache_find_host(r->cache, pc);
+		cache_seek_row(known->block, pc, &known->at);
+		known->pc = pc;
+	}
+	return known;
+}
+
+void faults_forget_places(struct runtime *r)
+{
+	memset(r->soft_places, 0, sizeof(r->soft_places));
+}
+
 host_pc_t fault_soft(struct runtime *r)
 {
 	struct vcpu *v = r->v;
 	host_pc_t pc = v->scratch[3];
 	gva_t gva = (gva_t)v->scratch[0];
-	struct block *b = cache_find_host(r->cache, pc);
-	struct row_cursor at = {0};
+	const struct soft_place *place = soft_place(r, pc);
+	const struct block *b = place->block;
+	struct row_cursor at = place->at;
 	const struct side_row *row = &at.row;
-	cache_seek_row(b, pc, &at);
 	struct completion completion;
 	bool write = row->access & ROW_WRITE, all_ram;
 	uint32_t size = row_sizes[row->access >> ROW_SIZE_SHIFT];

@@ -63,6 +63,13 @@ struct fault_heat {
 	gva_t gva;
 	uint32_t faults;
 };
+/* A soft exit that was answered lately: its block, and its row in that. */
+struct soft_place {
+	host_pc_t pc;
+	struct block *block;
+	struct row_cursor at;
+};
+#define SOFT_PLACES 64u
 /* What a host PC stands for beside the EIP. */
 struct code_context {
 	uint32_t mode;
@@ -161,6 +168,7 @@ struct runtime {
 
 	enum runtime_end end;
 	bool ended;
+	struct soft_place soft_places[SOFT_PLACES];
 	struct fault_heat heat[HEAT_SLOTS]; /* direct instructions that met true faults lately */
 	gva_t history[HISTORY];    /* the last dispatched blocks */
 	unsigned history_at;
@@ -276,6 +284,8 @@ static inline bool is_trap_pad_miss(const struct vcpu *v, uint64_t address)
 {
 	return address - ((uint64_t)v + VCPU_TRAP + 1) < VCPU_TRAP_SIZE;
 }
+/* faults.c: host PCs have come to mean something else. */
+void faults_forget_places(struct runtime *r);
 host_pc_t return_missed(struct runtime *r, const struct side_row *row);
 /* Now and then: may the user view's code have trap pads again? */
 void returns_look(struct runtime *r);

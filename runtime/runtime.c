@@ -129,6 +129,7 @@ static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
 		r->link_from = NULL;
 	if (is_within(r->observed, from, to))
 		r->observed = NULL;
+	faults_forget_places(r);
 	shadow_each_view(r->shadow, forget_code, r);
 }
 
