@@ -277,7 +277,7 @@ static inline bool host_goes_on_between(const struct host_code *c, uint32_t back
 {
 	const struct side_row *row = host_row(c, back);
 
-	return row && row->host_offset == back && !row->esp && (row->undo == UNDO_NONE || row->undo == UNDO_ENTRY || row->undo == UNDO_SHADOW);
+	return row && row->host_offset == back && !row->esp && (row->undo == UNDO_NONE || row->undo == UNDO_ENTRY || row->undo == UNDO_SHADOW || row->undo == UNDO_DONE);
 }
 
 /* The stubs of segment loads know one callout. */
