@@ -107,26 +107,18 @@ static struct translator_stubs stubs_for(const struct runtime *r)
 	};
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static struct block *commit(struct runtime *r, const struct translator_input *in, const struct translator_output *out, gfn_t gfn)
+static struct block *commit(struct runtime *r, const struct translator_input *in, const struct translator_output *out)
 {
 	gva_t gva = in->cs_base + in->eip;
 	struct block what = {
-		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
+		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)in->gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
 		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
 		.host_length = out->code_length, .checked = out->checked, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
 		.slots = (struct link_slot *)out->slots,
 	};
 	struct block *b = cache_commit(r->cache, &what, out->rows, out->code_length);
 
-	shadow_trace_code(r->shadow, gfn);
+	shadow_trace_code(r->shadow, in->gfn);
 	if (in->gfn2 != GFN_NONE)
 		shadow_trace_code(r->shadow, in->gfn2);
 	r->stats.blocks_translated++;
@@ -141,19 +133,10 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 	return b;
 }
 
-/* Where there is code already, so that this block may end in a branch to it. */
-static const uint8_t *known_entries(struct runtime *r, const struct translator_input *in, gfn_t gfn)
-{
-	gva_t gva = in->cs_base + in->eip;
-
-	return cache_entries(r->cache, &(struct block){.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .mode = in->mode,
-						       .gpa = (gpa_t)gfn << PAGE_SHIFT | (gva & PAGE_MASK)});
-}
-
 #define RESERVE 16384u
 
 /* Emit into reserved code memory; larger blocks than the first guess get what the translator can use at most. */
-static struct block *emit(struct runtime *r, struct translator_input *in, gfn_t gfn, int *err)
+static struct block *emit(struct runtime *r, const struct block *what, struct translator_input *in, int *err)
 {
 	static _Thread_local struct translator_output out;
 	struct cache_space space;
@@ -162,13 +145,14 @@ static struct block *emit(struct runtime *r, struct translator_input *in, gfn_t 
 		*err = cache_reserve(r->cache, bytes, &space);
 		if (*err)
 			return NULL;
-		in->known_bits = in->joins ? known_entries(r, in, gfn) : NULL;
+		/* Where there is code already, so that this block may end in a branch to it. */
+		in->known_bits = in->joins ? cache_entries(r->cache, what) : NULL;
 		in->code = space.write;
 		in->code_pc = space.exec;
 		in->capacity = space.size;
 		*err = translator_translate(in, &out);
 		if (*err == 0)
-			return commit(r, in, &out, gfn);
+			return commit(r, in, &out);
 		cache_abort(r->cache);
 		if (*err != -ENOSPC)
 			return NULL;
@@ -186,7 +170,7 @@ static uint32_t before_limit(const struct vcpu *v, uint32_t most)
 }
 
 /* An instruction that spans two pages: a block of its own, from bytes joined here. */
-static struct block *translate_straddling(struct runtime *r, struct translator_input *in, gfn_t gfn, int *err)
+static struct block *translate_straddling(struct runtime *r, const struct block *what, struct translator_input *in, int *err)
 {
 	uint8_t joined[32];
 	uint32_t first = in->length;
@@ -200,7 +184,7 @@ static struct block *translate_straddling(struct runtime *r, struct translator_i
 	in->length = before_limit(r->v, first + 16);
 	in->max_instructions = 1;
 	in->gfn2 = gfn2;
-	return emit(r, in, gfn, err);
+	return emit(r, what, in, err);
 }
 
 /* The instruction is not whole within the limit of CS. */
@@ -239,7 +223,7 @@ static uint32_t entry_by(const struct block *b, enum way way)
 	return way == WAY_CHECKED ? b->checked : b->body;
 }
 
-static struct block *translate(struct runtime *r, const struct block *what, uint32_t mode, enum way way, uint32_t max_instructions)
+static struct block *translate(struct runtime *r, const struct block *what, enum way way, uint32_t max_instructions)
 {
 	struct vcpu *v = r->v;
 	gva_t gva = what->gva;
@@ -247,30 +231,30 @@ static struct block *translate(struct runtime *r, const struct block *what, uint
 	struct translator_input in = {
 		.bytes = r->ram + ((gpa_t)gfn << PAGE_SHIFT) + (gva & PAGE_MASK),
 		.length = before_limit(v, PAGE_SIZE - (gva & PAGE_MASK)),
-		.eip = v->eip, .cs_base = v->seg[SEG_CS].base, .cs_end = v->seg[SEG_CS].limit + 1, .mode = mode,
+		.eip = what->eip, .cs_base = gva - what->eip, .cs_end = what->cs_end, .mode = what->mode,
 		.features = v->features,
 		.max_instructions = max_instructions,
 		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn = gfn, .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
 
-	in.joins = has_ways(r, mode);
+	in.joins = has_ways(r, what->mode);
 	in.check = way == WAY_CHECKED || !max_instructions;
 	in.pad = way == WAY_PAD;
-	uint64_t start = now_ns();
+	uint64_t start = runtime_now_ns();
 	int err = 0;
 	r->translating = true;
-	struct block *b = emit(r, &in, gfn, &err);
+	struct block *b = emit(r, what, &in, &err);
 
 	if (!b && err == -ENODATA && before_limit(v, in.length + 1) > in.length) {
 		err = 0;
-		b = translate_straddling(r, &in, gfn, &err);
+		b = translate_straddling(r, what, &in, &err);
 	}
 	if (!b && err == -ENODATA) {
 		err = 0;
 		beyond_limit(v);
 	}
 	r->translating = false;
-	r->stats.translate_ns += now_ns() - start;
+	r->stats.translate_ns += runtime_now_ns() - start;
 	if (!b && err) {
 		LOG(LOG_RUNTIME, LOG_ERROR, "block at %08x could not be translated (error %d)", gva, err);
 		r->failure = "a block could not be translated";
@@ -287,7 +271,7 @@ static struct block *find_entry_block(struct runtime *r, const struct block *wha
 
 	entry.mode |= MODE_ENTRY;
 	struct block *b = cache_lookup(r->cache, &entry);
-	return b ? b : translate(r, what, entry.mode, WAY_PAD, 0);
+	return b ? b : translate(r, &entry, WAY_PAD, 0);
 }
 
 /* The live block that begins at this place. */
@@ -321,7 +305,7 @@ struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry)
 		struct block *known = b ? b : cache_find_entry(r->cache, &what, entry);
 		if (known && way == WAY_PLAIN)
 			return known;
-		b = known ? find_entry_block(r, &what) : translate(r, &what, mode, way, r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS);
+		b = known ? find_entry_block(r, &what) : translate(r, &what, way, r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS);
 	}
 	*entry = b ? entry_by(b, way) : 0;
 	return b;

@@ -57,6 +57,15 @@ not_known:
 	mov %r10, %rcx
 	jmp entry_callout
 
+	.macro go_unless_kicked to
+	mov VCPU_KICK(%r13), %ecx
+	jecxz 1f
+	mov %r10, %rcx
+	jmp entry_lookup_slow
+1:	mov %r10, %rcx
+	jmp \to
+	.endm
+
 	.globl entry_sysenter
 	.p2align 5
 entry_sysenter:
@@ -74,20 +83,10 @@ leave_by_lookup:
 	/* R8D = EIP, guest ECX in R10. */
 	.globl entry_crossing_parked
 entry_crossing_parked:
-	mov VCPU_KICK(%r13), %ecx
-	jecxz 1f
-	mov %r10, %rcx
-	jmp entry_lookup_slow
-1:	mov %r10, %rcx
-	jmp entry_lookup
+	go_unless_kicked entry_lookup
 	/* The same where R11 is the place in the block that stands for this EIP. */
 resume_parked:
-	mov VCPU_KICK(%r13), %ecx
-	jecxz 1f
-	mov %r10, %rcx
-	jmp entry_lookup_slow
-1:	mov %r10, %rcx
-	jmp *%r11
+	go_unless_kicked *%r11
 	.globl entry_crossing_end
 entry_crossing_end:
 

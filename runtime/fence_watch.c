@@ -12,14 +12,6 @@
 #define OTHER_MEMORY MIB(384)  /* beside blocks' and frames' side tables: soft tables and the reverse map, by their budgets, and the fences */
 #define OTHER_MAPPINGS 2000u /* beside those of windows: the program, libraries, tables, stacks and their fences */
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 struct spans {
 	struct span *list;
 	unsigned count;
@@ -152,12 +144,12 @@ void fence_watch_look(struct runtime *r)
 	if (++w->dispatches < EVERY_DISPATCHES)
 		return;
 	w->dispatches = 0;
-	uint64_t start = now_ns();
+	uint64_t start = runtime_now_ns();
 	if (start < w->next)
 		return;
 	if (!look(r))
 		dispatch_end(r, RUNTIME_HOST_FAILURE);
-	uint64_t end = now_ns();
+	uint64_t end = runtime_now_ns();
 	w->next = end + PAUSE * (end - start);
 }
 

@@ -234,6 +234,14 @@ bool context_use_view(struct runtime *r);
 bool context_match(struct runtime *r);
 /* Where the index of this context + 1 is, or belongs. */
 uint16_t *context_bucket(struct runtime *r, const struct code_context *c);
+static inline uint64_t runtime_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static inline struct code_context context_now(const struct runtime *r)
 {
 	const struct segment *cs = &r->v->seg[SEG_CS];

@@ -6,14 +6,6 @@
 #define MISS_BURST 128u
 #define PAUSE_NS 200000000u
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void change_pads(struct runtime *r, struct shadow_view *view, bool vary)
 {
 	view->returns_vary = vary;
@@ -23,7 +15,7 @@ static void change_pads(struct runtime *r, struct shadow_view *view, bool vary)
 /* Each miss is remembered for MISS_NS, one after the other. */
 static void remember_miss(struct runtime *r, struct shadow_view *view)
 {
-	uint64_t now = now_ns();
+	uint64_t now = runtime_now_ns();
 
 	if (view->return_misses_until < now)
 		view->return_misses_until = now;
@@ -47,6 +39,6 @@ void returns_look(struct runtime *r)
 {
 	struct shadow_view *view = r->views[1];
 
-	if (view->returns_vary && now_ns() >= view->return_misses_until)
+	if (view->returns_vary && runtime_now_ns() >= view->return_misses_until)
 		change_pads(r, view, false);
 }

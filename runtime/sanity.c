@@ -91,14 +91,6 @@ static const char *check_all(struct runtime *r)
 	return wrong ? wrong : views.wrong;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 void sanity_check(struct runtime *r)
 {
 	struct sanity *s = &r->sanity;
@@ -107,13 +99,13 @@ void sanity_check(struct runtime *r)
 	s->view = r->view;
 	if (++s->dispatches < EVERY_DISPATCHES && s->switches < EVERY_SWITCHES)
 		return;
-	uint64_t start = now_ns();
+	uint64_t start = runtime_now_ns();
 	if (start < s->next)
 		return;
 	s->dispatches = s->switches = 0;
 	r->stats.checks++;
 	const char *wrong = check_all(r);
-	uint64_t end = now_ns();
+	uint64_t end = runtime_now_ns();
 	s->next = end + PAUSE * (end - start);
 	if (!wrong)
 		return;

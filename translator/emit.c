@@ -178,11 +178,6 @@ void emit_alu_imm(struct emitter *e, unsigned extension, enum host_reg to, uint3
 	emit_op(e, &(struct host_op){.opcode = small ? 0x83 : 0x81, .reg = (uint8_t)extension, .rm = (uint8_t)to, .imm_size = small ? 1 : 4, .imm = imm});
 }
 
-void emit_cmp_mem_imm(struct emitter *e, struct host_mem m, uint32_t imm)
-{
-	emit_op(e, &(struct host_op){.opcode = 0x81, .reg = 7, .rm = NO_REG, .mem = m, .imm_size = 4, .imm = imm});
-}
-
 static uint32_t rel32_behind(struct emitter *e, unsigned opcode, unsigned count)
 {
 	put(e, opcode, count + 4);

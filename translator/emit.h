@@ -74,7 +74,6 @@ void emit_sarx(struct emitter *e, enum host_reg to, enum host_reg from, enum hos
 void emit_pext(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg mask);
 void emit_rorx(struct emitter *e, enum host_reg to, enum host_reg from, unsigned count, bool wide);
 void emit_alu_imm(struct emitter *e, unsigned extension, enum host_reg to, uint32_t imm); /* 83 or 81 /ext; writes flags */
-void emit_cmp_mem_imm(struct emitter *e, struct host_mem m, uint32_t imm);                /* writes flags; imm32 is the last four bytes */
 
 /* Jumps. The rel32 forms return the offset of the rel32, for emit_patch. */
 uint32_t emit_jmp(struct emitter *e);
@@ -105,6 +104,5 @@ static inline struct host_mem mem_sum(enum host_reg base, enum host_reg index, u
 
 #define CONDITION_E 4u
 #define CONDITION_NE 5u
-#define CONDITION_A 7u
 
 #endif

@@ -150,7 +150,7 @@ TEST(emit, overflow_is_sticky)
 		memset(buffer, 0xA5, sizeof(buffer));
 		e = (struct emitter){.start = buffer, .at = buffer, .end = buffer + room, .pc = 0x400000};
 		uint32_t jump = emit_jmp(&e);
-		emit_cmp_mem_imm(&e, mem_sum(R14, R9, 8, 0x12345), 7);
+		emit_store_imm(&e, mem_sum(R14, R9, 8, 0x12345), 7, 4);
 		emit_patch(&e, jump);
 		emit_alu_imm(&e, 7, R8, 1);
 		CHECK(e.overflow);
