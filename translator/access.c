@@ -9,13 +9,20 @@ static bool may_not_store(const struct insn *insn)
 	return x87 && insn->form->mnemonic != ZYDIS_MNEMONIC_FNSTCW && insn->form->mnemonic != ZYDIS_MNEMONIC_FNSTSW;
 }
 
+struct address address_of(const struct insn *insn, const struct operand *op)
+{
+	return insn->form->addressed && op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM ? insn->at : op->at;
+}
+
 struct guest_mem access_of(const struct insn *insn, const struct operand *op)
 {
+	struct address at = address_of(insn, op);
+
 	return (struct guest_mem){
-		.seg = op->seg,
-		.base = op->base,
-		.index = op->index,
-		.scale = op->scale,
+		.seg = at.seg,
+		.base = at.base,
+		.index = at.index,
+		.scale = at.scale,
 		.a16 = insn->form->address_width == 16,
 		.disp = insn->disp,
 		.size = (uint8_t)(op->size / 8),

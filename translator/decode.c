@@ -43,11 +43,12 @@ ZyanStatus decode_zydis(const uint8_t *bytes, uint32_t length, uint32_t mode, ui
 }
 
 /* Zydis takes ten times as long for an instruction as all the rest of its translation. So what it says is remembered, by the bytes that it
- * depends on: the head, which is all before the displacement and the immediates. Programs have some thousand heads. How long a head is,
- * head_length() says from the opcode, and what Zydis finds when it sees a head for the first time must agree, else nothing is remembered. */
-#define FORMS 8192u
+ * depends on: the head, which is all before the displacement and the immediates, in 32-bit code less the address of an operand in memory, which we
+ * read ourselves. Programs have some thousand heads. How long a head is, head_find() says from the opcode, and what Zydis finds when it sees a head for
+ * the first time must agree, else nothing is remembered. */
+#define FORMS 4096u
 #define HEAD_MOST 7u
-#define INDEX_BITS 14u
+#define INDEX_BITS 13u
 /* All of the mode that form_make() looks at. It is where a head has no bytes. */
 #define MODE_KIND (MODE_CS32 | MODE_SS32 | MODE_PE | MODE_VM)
 _Static_assert(MODE_KIND <= 0xFF && !(MODE_KIND & HEAD_MOST), "a key is a head's bytes, its length and the kind of code");
@@ -57,10 +58,13 @@ static _Thread_local struct {
 	uint32_t count;
 	uint16_t index[1u << INDEX_BITS]; /* by hash of the key: number of a form, plus one */
 	struct form forms[FORMS];
+	uint32_t spare_count;
+	struct form spare[TRANSLATOR_MAX_INSTRUCTIONS]; /* of what is not remembered: for one block */
 } memo;
 
 void decode_begin(const struct translator_input *in)
 {
+	memo.spare_count = 0;
 	if (memo.features == in->features && memo.count <= FORMS - TRANSLATOR_MAX_INSTRUCTIONS)
 		return;
 	memo.features = in->features;
@@ -95,8 +99,20 @@ static const uint8_t two_byte_opcodes[256] = {
 	/* E0 */ X16(M), X16(M),
 };
 
-/* What stands before displacement and immediates, or more than HEAD_MOST. A 67h prefix makes it too long: what follows ModRM is then another matter. */
-static unsigned head_length(const uint8_t *bytes, bool wide)
+/* A head: all before displacement and immediates. In 32-bit code the address of an operand in memory, as ModRM and SIB name it, is none of it. */
+struct head {
+	uint64_t key;        /* 0: nothing is remembered of such a head */
+	unsigned length;     /* with ModRM */
+	bool addressed;      /* its last byte is ModRM with an address of 32 bits: in the key that of [EAX] */
+};
+#define MODRM_REG 0x38u
+#define ADDRESS_MOST 5u /* bytes of SIB and displacement */
+/* All of an instruction that may be looked at. */
+#define LOOKED_AT (ZYDIS_MAX_INSTRUCTION_LENGTH + sizeof(uint32_t))
+_Static_assert(HEAD_MOST - 1 + ADDRESS_MOST + sizeof(uint32_t) <= ZYDIS_MAX_INSTRUCTION_LENGTH, "no address makes an instruction too long");
+
+/* A 67h prefix makes it too long: what follows ModRM is then another matter. */
+static struct head head_find(const uint8_t *bytes, bool wide)
 {
 	unsigned n = 0;
 	bool modrm;
@@ -104,27 +120,29 @@ static unsigned head_length(const uint8_t *bytes, bool wide)
 	while (plain_opcodes[bytes[n]] == P && n < HEAD_MOST)
 		n++;
 	if (bytes[n] == 0x67)
-		return HEAD_MOST + 1;
+		return (struct head){.length = HEAD_MOST + 1};
 	if (bytes[n] != 0x0F)
 		modrm = plain_opcodes[bytes[n++]] == M;
 	else if (bytes[n + 1] == 0x38 || bytes[n + 1] == 0x3A)
 		modrm = true, n += 3;
 	else
 		modrm = two_byte_opcodes[bytes[n + 1]] == M, n += 2;
-	if (!modrm)
-		return n;
-	return n + 1 + (wide && bytes[n] < 0xC0 && (bytes[n] & 7) == 4);
+	return (struct head){.length = n + modrm, .addressed = modrm && wide && bytes[n] < 0xC0};
 }
 
-static uint64_t key_of(const uint8_t *bytes, uint32_t mode)
+static struct head head_of(const uint8_t *bytes, uint32_t mode)
 {
-	unsigned head = head_length(bytes, mode & MODE_CS32);
+	struct head h = head_find(bytes, mode & MODE_CS32);
 	uint64_t key;
 
-	if (head > HEAD_MOST)
-		return 0;
+	if (h.length + h.addressed > HEAD_MOST)
+		return (struct head){0};
 	memcpy(&key, bytes, sizeof(key));
-	return (key & ((1ull << 8 * head) - 1)) | (uint64_t)(head | (mode & MODE_KIND)) << 56;
+	key &= (1ull << 8 * h.length) - 1;
+	if (h.addressed)
+		key &= ~((uint64_t)(uint8_t)~MODRM_REG << 8 * (h.length - 1));
+	h.key = key | (uint64_t)(h.length | (mode & MODE_KIND)) << 56;
+	return h;
 }
 
 /* Where the index has this key, or would have it. It never fills up: there are twice as many places as forms. */
@@ -147,21 +165,56 @@ static unsigned head_found(const ZydisDecodedInstruction *d)
 	return head;
 }
 
-static const struct form *form_new(const struct translator_input *in, const uint8_t *bytes, uint32_t left, uint64_t key, ZyanStatus *status)
+static bool form_new(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct form *form, unsigned *head, ZyanStatus *status)
 {
 	ZydisDecodedInstruction d;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
-	struct form *form = &memo.forms[memo.count];
 
 	*status = decode_zydis(bytes, left, in->mode, in->features, &d, op);
 	if (!ZYAN_SUCCESS(*status))
-		return NULL;
+		return false;
 	form_make(form, &d, op, in->mode, in->features);
-	memo.count++;
-	if (key && head_found(&d) == (key >> 56 & HEAD_MOST)) {
-		form->head = key;
-		*place_of(key) = (uint16_t)memo.count;
-	}
+	*head = head_found(&d);
+	return true;
+}
+
+static const struct form *form_keep(const struct form *form, uint64_t key)
+{
+	struct form *kept = &memo.forms[memo.count++];
+
+	*kept = *form;
+	kept->head = key;
+	*place_of(key) = (uint16_t)memo.count;
+	return kept;
+}
+
+/* The same instruction with [EAX] for its operand in memory. NULL if it is none then, or has no such operand. */
+static const struct form *form_new_addressed(const struct translator_input *in, const uint8_t *bytes, struct head h)
+{
+	uint8_t plain[LOOKED_AT] = {0};
+	struct form form;
+	ZyanStatus status;
+	unsigned head;
+
+	memcpy(plain, bytes, h.length);
+	plain[h.length - 1] &= MODRM_REG;
+	if (!form_new(in, plain, sizeof(plain), &form, &head, &status) || head != h.length || !form.has_memory ||
+	    form.memory.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+		return NULL;
+	form.addressed = true;
+	return form_keep(&form, h.key);
+}
+
+static const struct form *form_new_whole(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct head h, ZyanStatus *status)
+{
+	struct form *form = &memo.spare[memo.spare_count];
+	unsigned head;
+
+	if (!form_new(in, bytes, left, form, &head, status))
+		return NULL;
+	if (h.key && !h.addressed && head == h.length && left >= LOOKED_AT)
+		return form_keep(form, h.key);
+	memo.spare_count++;
 	return form;
 }
 
@@ -174,6 +227,32 @@ static uint32_t read_field(const uint8_t *bytes, struct field f)
 	memcpy(&value, bytes + f.offset, sizeof(value));
 	value <<= unused;
 	return f.is_signed ? (uint32_t)((int32_t)value >> unused) : value >> unused;
+}
+
+/* Of ModRM and what follows; returns how many bytes that is. */
+static unsigned read_address(const uint8_t *modrm, const struct form *form, struct insn *insn)
+{
+	unsigned mod = *modrm >> 6, base = *modrm & 7, disp = mod == 2 ? 4 : mod, sib = base == 4;
+	const uint8_t *next = modrm + 1;
+	struct address at = {.seg = form->memory.at.seg, .index = NO_REG, .scale = 1};
+
+	if (sib) {
+		unsigned index = *next >> 3 & 7;
+		base = *next & 7;
+		if (index != 4) {
+			at.index = (uint8_t)index;
+			at.scale = (uint8_t)(1u << (*next >> 6));
+		}
+		next++;
+	}
+	if (base == 5 && !mod)
+		disp = 4;
+	at.base = base == 5 && !mod ? NO_REG : (uint8_t)base;
+	if ((at.base == ESP || at.base == EBP) && !form->names_segment)
+		at.seg = SEG_SS;
+	insn->at = at;
+	insn->disp = (int32_t)read_field(next, (struct field){.size = disp & 7, .is_signed = 1});
+	return sib + disp;
 }
 
 static int decode_failed(ZyanStatus status, uint32_t left, struct insn *insn)
@@ -189,33 +268,43 @@ static int decode_failed(ZyanStatus status, uint32_t left, struct insn *insn)
 	return -EILSEQ;
 }
 
+static const struct form *form_find(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct head h, ZyanStatus *status)
+{
+	uint16_t number = h.key ? *place_of(h.key) : 0;
+	const struct form *form = NULL;
+
+	if (number)
+		return &memo.forms[number - 1];
+	if (h.addressed && left >= LOOKED_AT)
+		form = form_new_addressed(in, bytes, h);
+	return form ? form : form_new_whole(in, bytes, left, h, status);
+}
+
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn)
 {
 	uint32_t left = in->length - offset;
 	const uint8_t *bytes = in->bytes + offset;
-	uint8_t padded[ZYDIS_MAX_INSTRUCTION_LENGTH + sizeof(uint32_t)] = {0};
-	const struct form *form = NULL;
+	uint8_t padded[LOOKED_AT];
 	ZyanStatus status;
-	uint64_t key = 0;
 
 	insn->eip = in->eip + offset;
-	if (left >= sizeof(padded))
-		key = key_of(bytes, in->mode);
-	else
-		memcpy(padded, bytes, left);
-	if (key && *place_of(key))
-		form = &memo.forms[*place_of(key) - 1];
-	else if (!(form = form_new(in, bytes, left, key, &status)))
+	if (left < sizeof(padded)) {
+		memset(padded, 0, sizeof(padded));
+		bytes = memcpy(padded, bytes, left);
+	}
+	struct head h = head_of(bytes, in->mode);
+	const struct form *form = form_find(in, bytes, left, h, &status);
+	if (!form)
 		return decode_failed(status, left, insn);
-	if (!key && left < sizeof(padded))
-		bytes = padded;
 	insn->form = form;
 	insn->rule = form->rule;
-	insn->length = form->length;
 	insn->disp = (int32_t)read_field(bytes, form->disp);
+	unsigned address = form->addressed ? read_address(bytes + h.length - 1, form, insn) : 0;
+	bytes += address;
+	insn->length = (uint8_t)(form->length + address);
 	insn->imm[0] = read_field(bytes, form->imm[0]);
 	insn->imm[1] = read_field(bytes, form->imm[1]);
-	return 0;
+	return insn->length <= left ? 0 : -ENODATA;
 }
 
 uint32_t translator_length(const uint8_t *bytes, uint32_t length, uint32_t mode)

@@ -234,7 +234,7 @@ static void add_operand_reasons(const struct insn *insn, uint32_t mode, struct t
 
 		if (op->type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
-		esp |= op->base == ESP;
+		esp |= address_of(insn, op).base == ESP;
 		if (!memory && op->is_memory)
 			add_memory_reason(insn, op, mode, out);
 		memory = true;

@@ -131,7 +131,7 @@ static bool shadow_is_simple(const struct translation *t, const struct insn *ins
 		return false;
 	/* A check of a general segment and a rotated register have rows that know of no shadow. */
 	for (unsigned i = 0; i < next->form->operand_count; i++)
-		if (next->form->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, next->form->op[i].seg) >= MODE_SEG_GENERAL)
+		if (next->form->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && MODE_SEG(t->in->mode, address_of(next, &next->form->op[i]).seg) >= MODE_SEG_GENERAL)
 			return false;
 	return !next->form->uses_high_byte;
 }

@@ -64,10 +64,8 @@ static struct operand operand_of(const ZydisDecodedOperand *op)
 		o.class = (uint8_t)class_of(op);
 		o.number = o.class == ZYDIS_REGCLASS_SEGMENT ? (uint8_t)(op->reg.value - ZYDIS_REGISTER_ES) : (uint8_t)ZydisRegisterGetId(op->reg.value);
 	} else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		o.seg = (uint8_t)(op->mem.segment - ZYDIS_REGISTER_ES);
-		o.base = gpr_of(op->mem.base);
-		o.index = gpr_of(op->mem.index);
-		o.scale = op->mem.scale ? op->mem.scale : 1;
+		o.at = (struct address){.seg = (uint8_t)(op->mem.segment - ZYDIS_REGISTER_ES), .base = gpr_of(op->mem.base), .index = gpr_of(op->mem.index),
+					.scale = op->mem.scale ? op->mem.scale : 1};
 		o.is_memory = op->mem.type == ZYDIS_MEMOP_TYPE_MEM;
 	}
 	return o;
@@ -231,6 +229,7 @@ void form_make(struct form *form, const ZydisDecodedInstruction *d, const ZydisD
 		.has_modrm = (d->attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0, .modrm_reg = d->raw.modrm.reg, .modrm_rm = d->raw.modrm.rm,
 		.operand_width = d->operand_width, .address_width = d->address_width,
 		.lock = (d->attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0, .rep = rep_of(d),
+		.names_segment = (d->attributes & ZYDIS_ATTRIB_HAS_SEGMENT) != 0,
 		.isa_ext = (uint8_t)d->meta.isa_ext, .branch_type = (uint8_t)d->meta.branch_type, .unit = (uint8_t)unit_of(d, op),
 		.disp = field_of(d->raw.disp.offset, d->raw.disp.size, true),
 		.imm = {field_of(d->raw.imm[0].offset, d->raw.imm[0].size, d->raw.imm[0].is_signed),

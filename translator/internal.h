@@ -25,6 +25,12 @@ struct rule {
 	bool defers_esp;  /* emitted code knows of translation.esp: R12 need not be brought up to date before */
 };
 
+struct address {
+	uint8_t seg;          /* enum seg */
+	uint8_t base, index;  /* enum gpr or NO_REG */
+	uint8_t scale;
+};
+
 /* An operand, as much of Zydis' as matters: those that are written down, and memory that is not. Its numbers are the instruction's. */
 struct operand {
 	uint16_t size;        /* bits */
@@ -35,9 +41,7 @@ struct operand {
 			uint8_t number;       /* which of its class */
 		};
 		struct {                      /* memory */
-			uint8_t seg;          /* enum seg */
-			uint8_t base, index;  /* enum gpr or NO_REG */
-			uint8_t scale;
+			struct address at;    /* but for what address_of() says */
 			bool is_memory;       /* and no mere address */
 		};
 	};
@@ -53,8 +57,8 @@ struct field {
 	uint8_t is_signed : 1;
 };
 
-/* All that an instruction's bytes say before its displacement and its immediates (its head), from Zydis. Programs have thousands of them, more than
- * fit into a processor's nearest caches: what runs as itself needs the first half alone, one cache line. */
+/* All that an instruction's bytes say before its displacement and its immediates (its head), from Zydis; in 32-bit code whatever address ModRM and
+ * SIB name, else programs had many thousands, more than fit into a processor's caches. What runs as itself needs the first half alone, one cache line. */
 struct form {
 	_Alignas(64) uint64_t head; /* decode.c's key, or 0 */
 	const struct rule *rule;
@@ -67,6 +71,8 @@ struct form {
 	uint8_t isa_ext, branch_type;
 	uint8_t high;         /* index in `op` of AH..DH in an encoding, or NO_OPERAND */
 	uint8_t has_memory : 1, has_modrm : 1, lock : 1;
+	uint8_t addressed : 1; /* where `memory` is, ModRM and SIB of the instruction itself say; the form is that of [EAX] */
+	uint8_t names_segment : 1;
 	uint8_t uses_esp : 1, writes_esp : 1, writes_sp : 1; /* as a general register, named or not */
 	uint8_t uses_high_byte : 1;
 	uint8_t opcode;
@@ -85,6 +91,7 @@ struct insn {
 	uint32_t eip;
 	int32_t disp;
 	uint32_t imm[2];      /* extended to 32 bits; of a far pointer the offset, then the selector */
+	struct address at;    /* if the form is `addressed` */
 	uint8_t length;
 };
 
@@ -164,6 +171,8 @@ struct guest_mem {
 	bool flush;           /* as a read, but code that can only run may be flushed (vol. 2, CLFLUSH) */
 };
 struct guest_mem access_of(const struct insn *insn, const struct operand *op);
+/* Where an operand in memory is. */
+struct address address_of(const struct insn *insn, const struct operand *op);
 /* The effective address (offset in the segment) into R8D. */
 void access_ea(struct translation *t, const struct guest_mem *m);
 /* Emit what the access needs before it; the result is the operand for the host instruction. Clobbers R8-R11. `in_r8`: the linear address must be in R8D. */

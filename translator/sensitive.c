@@ -63,14 +63,14 @@ struct operands {
 	uint32_t ea, extra;                /* immediates */
 };
 
-static void scan_operand(struct operands *o, const struct operand *op)
+static void scan_operand(struct operands *o, const struct insn *insn, const struct operand *op)
 {
 	switch (op->type) {
 	case ZYDIS_OPERAND_TYPE_MEMORY:
 		if (op->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
 			o->memory = op;
-		if (o->memory == op || op->base == ESI)
-			o->seg = op->seg;
+		if (o->memory == op || op->at.base == ESI)
+			o->seg = address_of(insn, op).seg;
 		break;
 	case ZYDIS_OPERAND_TYPE_REGISTER:
 		if (op->class == ZYDIS_REGCLASS_SEGMENT)
@@ -111,10 +111,10 @@ static struct operands operands_of(const struct insn *insn)
 
 	if (insn->form->has_modrm) {
 		o.reg = insn->form->modrm_reg;
-		o.rm = insn->form->modrm_rm;
+		o.rm = insn->form->has_memory ? 0 : insn->form->modrm_rm;
 	}
 	for (unsigned i = 0; i < insn->form->operand_count; i++)
-		scan_operand(&o, &insn->form->op[i]);
+		scan_operand(&o, insn, &insn->form->op[i]);
 	adjust(&o, insn);
 	return o;
 }

@@ -19,7 +19,7 @@ static struct guest_mem at_esi(const struct insn *insn)
 			      .size = (uint8_t)(insn->form->operand_width / 8)};
 
 	for (unsigned i = 0; i < insn->form->operand_count; i++)
-		if (insn->form->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && insn->form->op[i].base == ESI)
+		if (insn->form->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && insn->form->op[i].at.base == ESI)
 			m.seg = access_of(insn, &insn->form->op[i]).seg;
 	return m;
 }

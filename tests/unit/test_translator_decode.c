@@ -16,15 +16,18 @@ static bool is_written_number(const ZydisDecodedOperand *op)
 	return op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && op->encoding != ZYDIS_OPERAND_ENCODING_NONE;
 }
 
-static bool operand_is(const struct operand *o, const ZydisDecodedOperand *op)
+static bool operand_is(const struct insn *insn, const struct operand *o, const ZydisDecodedOperand *op)
 {
+	struct address at = address_of(insn, o);
+
+
 	if (o->type != op->type || o->encoding != op->encoding || o->visibility != op->visibility || o->actions != op->actions || o->size != op->size)
 		return false;
 	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER)
 		return o->class == ZydisRegisterGetClass(op->reg.value) && o->number == ZydisRegisterGetId(op->reg.value);
 	if (op->type == ZYDIS_OPERAND_TYPE_MEMORY)
-		return o->base == gpr_or_none(op->mem.base) && o->index == gpr_or_none(op->mem.index) && o->scale == (op->mem.scale ? op->mem.scale : 1) &&
-		       o->seg == (uint8_t)(op->mem.segment - ZYDIS_REGISTER_ES);
+		return at.base == gpr_or_none(op->mem.base) && at.index == gpr_or_none(op->mem.index) && at.scale == (op->mem.scale ? op->mem.scale : 1) &&
+		       at.seg == (uint8_t)(op->mem.segment - ZYDIS_REGISTER_ES);
 	return true;
 }
 
@@ -44,17 +47,29 @@ static bool numbers_are(const struct insn *insn, const ZydisDecodedInstruction *
 }
 
 /* Instructions that BMI, AMD or nobody has may have more operands than a form holds. */
-static bool operands_are(const struct form *form, const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op)
+static bool operands_are(const struct insn *insn, const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op)
 {
 	unsigned k = 0;
 
 	for (unsigned i = 0; i < d->operand_count && k < FORM_OPERANDS; i++) {
 		if (op[i].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN && op[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
-		if (!operand_is(&form->op[k++], &op[i]))
+		if (!operand_is(insn, &insn->form->op[k++], &op[i]))
 			return false;
 	}
-	return k == form->operand_count;
+	return k == insn->form->operand_count;
+}
+
+/* All else that a form says: as if it had been made for this instruction alone. */
+static bool form_is(const struct form *a, const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode, uint64_t features)
+{
+	static struct form b;
+
+	form_make(&b, d, op, mode, features);
+	return !memcmp(a->host, b.host, sizeof(a->host)) && a->unit == b.unit && a->isa_ext == b.isa_ext && a->branch_type == b.branch_type &&
+	       a->high == b.high && a->has_memory == b.has_memory && a->has_modrm == b.has_modrm && a->lock == b.lock && a->uses_esp == b.uses_esp &&
+	       a->writes_esp == b.writes_esp && a->writes_sp == b.writes_sp && a->uses_high_byte == b.uses_high_byte && a->modrm_reg == b.modrm_reg &&
+	       (a->addressed || a->modrm_rm == b.modrm_rm) && a->rep == b.rep && a->memory.size == b.memory.size && a->memory.actions == b.memory.actions;
 }
 
 static void must_be_what_zydis_says(const uint8_t *bytes, uint32_t mode, uint64_t features)
@@ -71,7 +86,7 @@ static void must_be_what_zydis_says(const uint8_t *bytes, uint32_t mode, uint64_
 	if (good)
 		good = insn.length == d.length && insn.form->mnemonic == d.mnemonic && insn.rule == rule_find(&d, op, mode, features) &&
 		       insn.form->operand_width == d.operand_width && insn.form->address_width == d.address_width && insn.form->opcode == d.opcode &&
-		       operands_are(insn.form, &d, op) && numbers_are(&insn, &d, op);
+		       operands_are(&insn, &d, op) && numbers_are(&insn, &d, op) && form_is(insn.form, &d, op, mode, features);
 	else
 		good = err == -EILSEQ;
 	if (!good)
