@@ -13,8 +13,10 @@ static host_pc_t raise_fault(struct runtime *r, struct guest_fault fault)
 	r->single_step = false;
 	v->debug_hits = 0;
 	r->stats.exceptions++;
-	if (fault.vector == VEC_PF)
+	if (fault.vector == VEC_PF) {
 		r->stats.true_faults++;
+		r->faulted = fault.cr2 >> PAGE_SHIFT;
+	}
 	LOG(LOG_CPU, LOG_DEBUG, "exception %u error %x cr2 %08x at %08x", fault.vector, fault.error, fault.cr2, v->eip);
 	if (!cpu_deliver_fault(v))
 		dispatch_end(r, RUNTIME_TRIPLE_FAULT);
@@ -346,8 +348,8 @@ static host_pc_t internal_error(struct runtime *r, const char *what)
 	return 0;
 }
 
-/* An instruction that keeps meeting true faults is one that touches fresh memory: each page would cost it two host faults and an mmap,
- * where the soft form misses twice. */
+/* An instruction that keeps meeting true faults, or pages that the last true fault was for, is one that touches fresh memory: each page would
+ * cost it two host faults and an mmap, where the soft form misses twice, and is mapped with its neighbours when another comes to it. */
 static void cool_down(struct runtime *r, gva_t gva)
 {
 	struct fault_heat *heat = &r->heat[(gva ^ gva >> 9) % HEAT_SLOTS];
@@ -385,7 +387,9 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}
-		if (mapped && epoch == r->code_epoch) {
+		if (mapped && offset >> PAGE_SHIFT == r->faulted)
+			cool_down(r, v->seg[SEG_CS].base + row->eip);
+		if (mapped && !b->dead && epoch == r->code_epoch) {
 			r->stats.hidden_faults++;
 			return row->undo == UNDO_REPEAT ? b->host_pc + row->host_offset : v->resume_pc;
 		}

@@ -57,7 +57,7 @@ struct completion {
 #define RETURN_STACK KIB(64) /* of each view, below return_top */
 #define HISTORY 16u
 #define HEAT_SLOTS 256u
-#define HEAT_LIMIT 24u /* true faults of one direct instruction before it turns soft */
+#define HEAT_LIMIT 8u /* faults of one direct instruction on fresh pages before it turns soft */
 
 struct fault_heat {
 	gva_t gva;
@@ -169,7 +169,8 @@ struct runtime {
 	enum runtime_end end;
 	bool ended;
 	struct soft_place soft_places[SOFT_PLACES];
-	struct fault_heat heat[HEAT_SLOTS]; /* direct instructions that met true faults lately */
+	struct fault_heat heat[HEAT_SLOTS]; /* direct instructions that met fresh pages lately */
+	uint32_t faulted; /* the page of the last true fault */
 	gva_t history[HISTORY];    /* the last dispatched blocks */
 	unsigned history_at;
 
