@@ -148,7 +148,7 @@ static const char *check_frame(struct cache *c, gfn_t gfn, uint32_t *nodes, uint
 		MUST(!(frames_lines(n->owner, gfn) & ~f->lines), "a frame forgot which of its lines hold code");
 	}
 	MUST(f->blocks || !f->lines, "a frame without blocks has lines with code");
-	return NULL;
+	return known_check(f, gfn);
 }
 
 static const char *check_frames(struct cache *c, uint32_t expected)

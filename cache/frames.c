@@ -52,47 +52,6 @@ struct frame *frames_find(const struct cache *c, gfn_t gfn)
 	return &c->frames[chunk][gfn & ((1u << FRAMES_SHIFT) - 1)];
 }
 
-/* In the same page and context, so that code of the one may go on in the other. */
-static bool is_alike(const struct block *b, const struct block *what)
-{
-	return (b->gva ^ what->gva) < PAGE_SIZE && b->mode == what->mode && b->gva - b->eip == what->gva - what->eip && b->cs_end == what->cs_end &&
-	       b->gpa >> PAGE_SHIFT == what->gpa >> PAGE_SHIFT;
-}
-
-/* Where the blocks of one context (that of `like`) may be entered: a bit for each byte of the frame. */
-struct known {
-	struct block like;
-	uint8_t bits[PAGE_SIZE / 8];
-};
-
-static void known_add(struct known *k, const struct block *b)
-{
-	if (is_alike(b, &k->like)) rows_mark_entries(b, k->bits);
-}
-
-/* Another block may go through the same place: it is then not known any more. */
-static void known_remove(struct known *k, const struct block *b)
-{
-	if (!is_alike(b, &k->like)) return;
-	for (uint32_t i = 0, at = (uint32_t)b->gpa & PAGE_MASK; i < b->guest_length && at < PAGE_SIZE; i++, at++)
-		k->bits[at / 8] &= (uint8_t)~(1u << at % 8);
-}
-
-/* Frames of shared code have blocks of many processes; those of the one that runs are the latest. */
-#define LATEST_BLOCKS 64u
-
-/* Of the context that is asked for; if it was another, anew. */
-static const struct known *known_of(struct frame *f, const struct block *what)
-{
-	uint32_t left = LATEST_BLOCKS;
-
-	if (f->known && is_alike(what, &f->known->like)) return f->known;
-	if (!f->known) f->known = memory_xalloc(NULL, sizeof *f->known);
-	*f->known = (struct known){.like = *what};
-	for (const struct frame_node *node = f->blocks; node && left; node = node->next, left--) known_add(f->known, &node->owner->b);
-	return f->known;
-}
-
 static struct frame *make_frame(struct cache *c, gfn_t gfn)
 {
 	uint32_t chunk = gfn >> FRAMES_SHIFT;
@@ -117,7 +76,7 @@ static void insert(struct cache *c, gfn_t gfn, struct frame_node *node, struct e
 	if (node->next) node->next->at = &node->next;
 	f->blocks = node;
 	f->lines |= frames_lines(e, gfn);
-	if (f->known) known_add(f->known, &e->b);
+	known_add(f, gfn, e);
 }
 
 static void remove_node(struct cache *c, gfn_t gfn, struct frame_node *node)
@@ -125,11 +84,10 @@ static void remove_node(struct cache *c, gfn_t gfn, struct frame_node *node)
 	*node->at = node->next;
 	if (node->next) node->next->at = node->at;
 	struct frame *f = frames_find(c, gfn);
-	if (f->known) known_remove(f->known, &node->owner->b);
+	known_remove(f, node->owner);
 	if (f->blocks) return;
 	f->lines = 0;
-	free(f->known);
-	f->known = NULL;
+	known_free(f);
 	if (c->callbacks.frame_free) c->callbacks.frame_free(c->callbacks.ctx, gfn);
 }
 
@@ -164,31 +122,10 @@ static uint32_t invalidate_in_frame(struct cache *c, gfn_t gfn, struct piece byt
 	return killed;
 }
 
-struct block *cache_find_entry(struct cache *c, const struct block *what, uint32_t *entry)
-{
-	struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
-	uint32_t left = LATEST_BLOCKS, from = (uint32_t)what->gpa & PAGE_MASK;
-
-	if (!f || !f->blocks || !(known_of(f, what)->bits[from / 8] >> from % 8 & 1)) return NULL;
-	for (const struct frame_node *node = f->blocks; node && left; node = node->next, left--) {
-		struct block *b = &node->owner->b;
-		if (what->gva - b->gva >= b->guest_length || !is_alike(b, what)) continue;
-		if (rows_find_entry(b, what->eip, entry)) return b;
-	}
-	return NULL;
-}
-
-const uint8_t *cache_entries(struct cache *c, const struct block *what)
-{
-	struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
-
-	return f && f->blocks ? known_of(f, what)->bits : NULL;
-}
-
 void frames_free(struct cache *c)
 {
 	for (uint32_t chunk = 0; chunk < c->frame_chunks; chunk++) {
-		for (uint32_t i = 0; c->frames[chunk] && i < 1u << FRAMES_SHIFT; i++) free(c->frames[chunk][i].known);
+		for (uint32_t i = 0; c->frames[chunk] && i < 1u << FRAMES_SHIFT; i++) known_free(&c->frames[chunk][i]);
 		free(c->frames[chunk]);
 	}
 	free(c->frames);

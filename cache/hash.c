@@ -87,6 +87,8 @@ static bool is_same(const struct block *a, const struct block *b)
 
 struct block *cache_lookup(struct cache *c, const struct block *what)
 {
+	struct block *known;
+	if (known_lookup(c, what, &known)) return known;
 	uint32_t hash = hash_of(what->gva, (gfn_t)(what->gpa >> PAGE_SHIFT), what->mode);
 	for (uint32_t place = home_of(c, hash); c->hash[place].entry; place = next_place(c, place)) {
 		struct entry *e = c->hash[place].entry;

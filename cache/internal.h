@@ -50,7 +50,7 @@ struct region {
 struct frame {
 	struct frame_node *blocks;
 	uint64_t lines;
-	struct known *known; /* frames.c: NULL if nobody has asked */
+	struct known *known; /* known.c: NULL if nobody has asked */
 };
 #define FRAMES_SHIFT 10u
 
@@ -126,6 +126,14 @@ void frames_remove(struct cache *c, struct entry *e); /* calls frame_free for wh
 void frames_free(struct cache *c);
 struct frame *frames_find(const struct cache *c, gfn_t gfn); /* NULL if the frame never had a block */
 uint64_t frames_lines(const struct entry *e, gfn_t gfn); /* the lines of this frame that the block was made from */
+
+/* known.c: a frame's blocks change. */
+void known_add(struct frame *f, gfn_t gfn, struct entry *e);
+void known_remove(struct frame *f, const struct entry *e);
+void known_free(struct frame *f);
+/* As cache_lookup, if it is known here; else false. */
+bool known_lookup(const struct cache *c, const struct block *what, struct block **b);
+const char *known_check(const struct frame *f, gfn_t gfn); /* as cache_check */
 
 /* links.c */
 void links_init(struct entry *e);

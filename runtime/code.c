@@ -107,6 +107,58 @@ static struct translator_stubs stubs_for(const struct runtime *r)
 	};
 }
 
+/* How a block is about to be entered: by a branch from the same page; by one from another page, which needs a check; or by the inline
+ * lookup, which needs a pad. */
+enum way { WAY_PLAIN, WAY_CHECKED, WAY_PAD };
+
+/* Else the dispatcher alone enters it. */
+static bool has_ways(const struct runtime *r, uint32_t mode)
+{
+	return !r->observer && !(r->config.chaos & CHAOS_NO_CHAIN) && !(mode & (MODE_ONE | MODE_THUNK));
+}
+
+static bool has_way(const struct block *b, enum way way)
+{
+	return way == WAY_PLAIN || (way == WAY_CHECKED ? b->checked != b->body : b->checked != 0);
+}
+
+static uint32_t entry_by(const struct block *b, enum way way)
+{
+	return way == WAY_CHECKED ? b->checked : b->body;
+}
+
+/* Where a branch of this block leads if there is code for it, and this way into it; nothing is walked, made or marked for it. */
+static struct block *known_target(struct runtime *r, const struct block *from, uint32_t eip, uint32_t *entry)
+{
+	struct block what = {.gva = from->gva - from->eip + eip, .eip = eip, .cs_end = from->cs_end, .mode = from->mode & ~MODE_ENTRY};
+	gfn_t gfn = (gfn_t)(from->gpa >> PAGE_SHIFT);
+	bool same = (from->gva ^ what.gva) < PAGE_SIZE;
+	uint32_t shown = same ? gfn + 1 : exec_table(r->view)[what.gva >> PAGE_SHIFT];
+
+	if (!shown)
+		return NULL;
+	what.gpa = (gpa_t)(shown - 1) << PAGE_SHIFT | (what.gva & PAGE_MASK);
+	if (same)
+		return cache_find_entry(r->cache, &what, entry);
+	struct block *b = cache_lookup(r->cache, &what);
+	if (!b || !has_way(b, WAY_CHECKED) || b->gfn2 != GFN_NONE)
+		return NULL;
+	*entry = entry_by(b, WAY_CHECKED);
+	return b;
+}
+
+/* A link that is made now need not come by the dispatcher later: of those that can be, four of five are used. */
+static void link_known(struct runtime *r, struct block *from)
+{
+	uint32_t entry;
+
+	for (uint32_t i = 0; i < from->slot_count; i++) {
+		struct block *to = known_target(r, from, from->slots[i].target, &entry);
+		if (to)
+			cache_link(r->cache, from, i, to, entry);
+	}
+}
+
 static struct block *commit(struct runtime *r, const struct translator_input *in, const struct translator_output *out)
 {
 	gva_t gva = in->cs_base + in->eip;
@@ -121,6 +173,8 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 	shadow_trace_code(r->shadow, in->gfn);
 	if (in->gfn2 != GFN_NONE)
 		shadow_trace_code(r->shadow, in->gfn2);
+	if (has_ways(r, in->mode))
+		link_known(r, b);
 	r->stats.blocks_translated++;
 	r->stats.guest_instructions_translated += out->instructions;
 	r->stats.host_bytes_emitted += out->code_length;
@@ -194,16 +248,6 @@ static struct block *beyond_limit(struct vcpu *v)
 	return NULL;
 }
 
-/* How a block is about to be entered: by a branch from the same page; by one from another page, which needs a check; or by the inline
- * lookup, which needs a pad. */
-enum way { WAY_PLAIN, WAY_CHECKED, WAY_PAD };
-
-/* Else the dispatcher alone enters it. */
-static bool has_ways(const struct runtime *r, uint32_t mode)
-{
-	return !r->observer && !(r->config.chaos & CHAOS_NO_CHAIN) && !(mode & (MODE_ONE | MODE_THUNK));
-}
-
 static enum way way_in(const struct runtime *r, gva_t gva, uint32_t mode)
 {
 	if (!has_ways(r, mode))
@@ -211,16 +255,6 @@ static enum way way_in(const struct runtime *r, gva_t gva, uint32_t mode)
 	if (!r->link_from)
 		return WAY_PAD;
 	return (r->link_from->gva ^ gva) < PAGE_SIZE ? WAY_PLAIN : WAY_CHECKED;
-}
-
-static bool has_way(const struct block *b, enum way way)
-{
-	return way == WAY_PLAIN || (way == WAY_CHECKED ? b->checked != b->body : b->checked != 0);
-}
-
-static uint32_t entry_by(const struct block *b, enum way way)
-{
-	return way == WAY_CHECKED ? b->checked : b->body;
 }
 
 static struct block *translate(struct runtime *r, const struct block *what, enum way way, uint32_t max_instructions)

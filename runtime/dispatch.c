@@ -305,9 +305,11 @@ static bool boundary(struct runtime *r)
 static host_pc_t known_target(const struct runtime *r)
 {
 	struct vcpu *v = r->v;
-	host_pc_t pc = v->jumps[jump_index(v->eip)];
 
-	if (r->link_from || r->observer || v->exit_kind == EXIT_LOOKUP || pc == (host_pc_t)entry_lookup_slow)
+	if (r->link_from || r->observer || v->exit_kind == EXIT_LOOKUP)
+		return 0;
+	host_pc_t pc = v->jumps[jump_index(v->eip)];
+	if (pc == (host_pc_t)entry_lookup_slow)
 		return 0;
 	v->scratch[0] = v->eip;
 	return pc;

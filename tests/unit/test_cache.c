@@ -184,6 +184,30 @@ TEST(cache, entries_of_a_page_are_known)
 	cache_destroy(c);
 }
 
+/* A frame knows its latest blocks by heart, and says so; older ones are found all the same, and dead ones are not. */
+TEST(cache, frames_with_many_blocks_know_the_latest)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	for (uint32_t i = 0; i < 100; i++) {
+		commit_enterable(c, 0x1000 + 16 * i, 0x5000 + 16 * i);
+		CHECK(i % 7 || find_entry(c, 0x1001 + 16 * i, 5, 3));
+		CHECK_STR(cache_check(c), NULL);
+	}
+	for (uint32_t i = 0; i < 100; i++) CHECK(find(c, 0x1000 + 16 * i, 5, 3) && !find(c, 0x1001 + 16 * i, 5, 3));
+	CHECK(!find_entry(c, 0x1001, 5, 3) && find_entry(c, 0x1001 + 16 * 99, 5, 3));
+	CHECK_EQ(cache_invalidate(c, 0x5000 + 16 * 98, 16), 1u);
+	CHECK(!find(c, 0x1000 + 16 * 98, 5, 3) && !find_entry(c, 0x1001 + 16 * 98, 5, 3) && find(c, 0x1000 + 16 * 97, 5, 3));
+	CHECK_STR(cache_check(c), NULL);
+	struct block *b = commit_enterable(c, 0x1000 + 16 * 98, 0x5000 + 16 * 98);
+	CHECK(find(c, 0x1000 + 16 * 98, 5, 3) == b && find_entry(c, 0x1001 + 16 * 98, 5, 3) == b);
+	CHECK(find_entry(c, 0x9001, 5, 3) == NULL && find(c, 0x1000, 5, 3)); /* another context is asked for, and the first again */
+	CHECK(find_entry(c, 0x1001 + 16 * 50, 5, 3));
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
 TEST(cache, code_lies_in_reach_and_runs)
 {
 	struct seen seen;

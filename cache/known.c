@@ -1,0 +1,152 @@
+/* Where the blocks of a frame may be entered, as far as they are of one context, that of whoever asked last. Their own descriptors are a miss of the
+ * processor's caches each; here the latest of them are side by side, and a bit for each byte of the page says whether to look at all. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/internal.h"
+
+/* Frames of shared code have blocks of many processes; those of the one that runs are the latest. */
+#define LATEST_BLOCKS 64u
+#define FIRST_CAPACITY 8u
+
+struct known_block {
+	struct entry *entry;
+	uint16_t from, to; /* its bytes in the page */
+};
+
+struct known {
+	/* The context: in the same page, so that code of one block may go on in another. */
+	gva_t page;
+	uint32_t cs_base, cs_end, mode;
+	bool all; /* no live block of the context is missing in `blocks` */
+	uint32_t count, capacity;
+	struct known_block *blocks; /* the oldest first */
+	uint8_t bits[PAGE_SIZE / 8];
+};
+
+static bool is_of(const struct known *k, const struct block *b)
+{
+	return k->page == (b->gva & ~PAGE_MASK) && k->mode == b->mode && k->cs_base == b->gva - b->eip && k->cs_end == b->cs_end;
+}
+
+static void append(struct known *k, struct known_block what)
+{
+	if (k->count == LATEST_BLOCKS) {
+		memmove(k->blocks, k->blocks + 1, --k->count * sizeof *k->blocks);
+		k->all = false;
+	}
+	if (k->count == k->capacity) {
+		k->capacity = k->capacity ? k->capacity * 2 : FIRST_CAPACITY;
+		k->blocks = memory_xalloc(k->blocks, k->capacity * sizeof *k->blocks);
+	}
+	k->blocks[k->count++] = what;
+}
+
+void known_add(struct frame *f, gfn_t gfn, struct entry *e)
+{
+	struct known *k = f->known;
+	if (!k || !is_of(k, &e->b) || entry_gfn(e) != gfn) return;
+	uint32_t from = e->b.gva & PAGE_MASK, to = from + e->b.guest_length;
+	append(k, (struct known_block){e, (uint16_t)from, (uint16_t)(to < PAGE_SIZE ? to : PAGE_SIZE)});
+	rows_mark_entries(&e->b, k->bits);
+}
+
+/* Another block may go through the same place: that is then not known any more. */
+static void forget_bits(struct known *k, struct known_block b)
+{
+	for (uint32_t at = b.from; at < b.to; at++) k->bits[at / 8] &= (uint8_t)~(1u << at % 8);
+}
+
+void known_remove(struct frame *f, const struct entry *e)
+{
+	struct known *k = f->known;
+	uint32_t i = 0;
+	while (k && i < k->count && k->blocks[i].entry != e) i++;
+	if (!k || i == k->count) return;
+	forget_bits(k, k->blocks[i]);
+	memmove(k->blocks + i, k->blocks + i + 1, (--k->count - i) * sizeof *k->blocks);
+}
+
+void known_free(struct frame *f)
+{
+	if (f->known) free(f->known->blocks);
+	free(f->known);
+	f->known = NULL;
+}
+
+static void begin(struct known *k, const struct block *what)
+{
+	k->page = what->gva & ~PAGE_MASK;
+	k->cs_base = what->gva - what->eip;
+	k->cs_end = what->cs_end;
+	k->mode = what->mode;
+	k->count = 0;
+	memset(k->bits, 0, sizeof k->bits);
+}
+
+/* Of the context that is asked for; if it was another, anew. */
+static const struct known *known_of(struct frame *f, const struct block *what)
+{
+	struct entry *latest[LATEST_BLOCKS];
+	uint32_t count = 0;
+	const struct frame_node *node = f->blocks;
+
+	if (f->known && is_of(f->known, what)) return f->known;
+	if (!f->known) f->known = memset(memory_xalloc(NULL, sizeof *f->known), 0, sizeof *f->known);
+	begin(f->known, what);
+	for (; node && count < LATEST_BLOCKS; node = node->next) latest[count++] = node->owner;
+	f->known->all = !node;
+	while (count) known_add(f, (gfn_t)(what->gpa >> PAGE_SHIFT), latest[--count]);
+	return f->known;
+}
+
+bool known_lookup(const struct cache *c, const struct block *what, struct block **b)
+{
+	const struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
+	uint32_t from = what->gva & PAGE_MASK;
+
+	*b = NULL;
+	if (!f || !f->blocks) return true;
+	if (!f->known || !is_of(f->known, what)) return false;
+	for (uint32_t i = f->known->count; i-- > 0;)
+		if (f->known->blocks[i].from == from) {
+			*b = &f->known->blocks[i].entry->b;
+			return true;
+		}
+	return f->known->all;
+}
+
+struct block *cache_find_entry(struct cache *c, const struct block *what, uint32_t *entry)
+{
+	struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
+	uint32_t at = what->gva & PAGE_MASK;
+
+	if (!f || !f->blocks) return NULL;
+	const struct known *k = known_of(f, what);
+	if (!(k->bits[at / 8] >> at % 8 & 1)) return NULL;
+	for (uint32_t i = k->count; i-- > 0;) {
+		const struct known_block *b = &k->blocks[i];
+		if (b->from <= at && at < b->to && rows_find_entry(&b->entry->b, what->eip, entry)) return &b->entry->b;
+	}
+	return NULL;
+}
+
+const uint8_t *cache_entries(struct cache *c, const struct block *what)
+{
+	struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
+
+	return f && f->blocks ? known_of(f, what)->bits : NULL;
+}
+
+const char *known_check(const struct frame *f, gfn_t gfn)
+{
+	const struct known *k = f->known;
+	uint32_t live = 0, found = 0;
+	for (const struct frame_node *n = f->blocks; k && n; n = n->next) {
+		if (entry_gfn(n->owner) != gfn || !is_of(k, &n->owner->b)) continue;
+		live++;
+		for (uint32_t i = 0; i < k->count; i++) found += k->blocks[i].entry == n->owner;
+	}
+	if (k && found != k->count) return "a block that a frame knows is none of its live ones";
+	return k && k->all && found != live ? "a frame that knows all of its blocks does not" : NULL;
+}
