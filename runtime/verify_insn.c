@@ -76,12 +76,12 @@ static bool may_lock(const struct verify_insn *insn)
 	       (op == 0x1C7 && kind == 1);
 }
 
-static bool is_defined_two_byte(uint32_t op, uint32_t kind)
+static bool is_defined_two_byte(uint32_t op, uint32_t kind, bool memory)
 {
 	if (op == 0xBA)
 		return kind >= 4;
 	if (op == 0xC7)
-		return kind == 1;
+		return kind == 1 && memory;
 	return (op >= 0x10 && op <= 0x1F) || (op >= 0x28 && op <= 0x2F) || (op >= 0x40 && op <= 0x77) || (op >= 0x7C && op <= 0xA5) ||
 	       (op >= 0xA8 && op <= 0xB7) || (op >= 0xBB && op <= 0xFE);
 }
@@ -96,22 +96,24 @@ static bool is_defined(const struct verify_insn *insn)
 	if (op >= 0x200)
 		return op <= 0x20B || (op >= 0x21C && op <= 0x21E);
 	if (op >= 0x100)
-		return insn->stops || is_defined_two_byte(op & 0xFF, kind);
-	/* VEX, EVEX and XOP share their first byte with LES, LDS, BOUND and POP. */
-	if ((op == 0xC4 || op == 0xC5 || op == 0x62) && insn->modrm >= 0xC0)
+		return insn->stops || is_defined_two_byte(op & 0xFF, kind, insn->modrm < 0xC0);
+	/* VEX, EVEX and XOP share their first byte with LES, LDS, BOUND and POP; LEA needs memory. */
+	if ((op == 0xC4 || op == 0xC5 || op == 0x62 || op == 0x8D) && insn->modrm >= 0xC0)
+		return false;
+	if ((op == 0x8C || op == 0x8E) && (kind >= SEG_COUNT || (op == 0x8E && kind == SEG_CS)))
 		return false;
 	return !((op == 0xFE && kind > 1) || (op == 0xFF && kind == 7) || ((op == 0xC6 || op == 0xC7 || op == 0x8F) && kind != 0));
 }
 
 /* Instruction-set extensions that Unicorn's processor does not have, or not as the guest's: POPCNT, RDRAND, TZCNT, LZCNT, VEX, and the three-byte
- * opcodes beyond SSSE3. */
+ * opcodes beyond SSSE3; and SSE4A, which it has. */
 static bool is_extension(const struct verify_insn *insn, bool repeats)
 {
 	uint32_t op = insn->opcode;
 
 	if (op >= 0x200)
 		return !is_defined(insn);
-	return op == 0x1B8 || (repeats && (op == 0x1BC || op == 0x1BD)) || (op == 0x1C7 && insn->modrm >= 0xF0) ||
+	return op == 0x1B8 || (repeats && (op == 0x1BC || op == 0x1BD || op == 0x12B || op == 0x178 || op == 0x179)) || (op == 0x1C7 && insn->modrm >= 0xF0) ||
 	       (op == 0xC4 && insn->modrm >= 0xC0);
 }
 
@@ -302,18 +304,20 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 	/* Rights of segments are not checked by Unicorn. */
 	if (insn->segment != SEG_COUNT && MODE_SEG(v->mode, insn->segment) == MODE_SEG_GENERAL)
 		stop(insn, 0xFF, true);
-	/* Unicorn's ENTER copies addresses for the outer frames' pointers, but on a flat stack. */
-	if (insn->opcode == 0xC8 && (insn->imm & 31) > 1 && MODE_SEG(v->mode, SEG_SS) != MODE_SEG_FLAT)
+	/* Unicorn's ENTER loses the outer frames' pointers between load and store. */
+	if (insn->opcode == 0xC8 && (insn->imm & 31) > 1)
 		stop(insn, BIT(ESP) | BIT(EBP), false);
 	/* POPA reads the word that it throws away, and Unicorn does not. */
 	if (insn->opcode == 0x61 && MODE_SEG(v->mode, SEG_SS) == MODE_SEG_LIMIT)
 		stop(insn, 0xFF, false);
-	/* MASKMOVQ and MASKMOVDQU are checked whole, and Unicorn stores the bytes of the mask. */
-	if (insn->opcode == 0x1F7 && MODE_SEG(v->mode, insn->stores) == MODE_SEG_LIMIT)
+	/* MASKMOVQ and MASKMOVDQU are checked whole, and Unicorn stores the bytes of the mask; which of them fault is the implementation's. */
+	if (insn->opcode == 0x1F7)
 		stop(insn, 0, false);
 	/* Unicorn does not survive the translation of some undefined instructions. */
-	if ((insn->lock && !may_lock(insn)) || !is_defined(insn))
+	if ((insn->lock && !may_lock(insn)) || !is_defined(insn)) {
+		insn->emulated = false;
 		stop(insn, 0, false);
+	}
 	if (is_extension(insn, prefixes.repeats))
 		stop(insn, 0xFF, true);
 	insn->transfers = is_transfer(insn->opcode, insn->modrm);

@@ -43,7 +43,7 @@ struct reference_state {
 	uint32_t system_flags; /* what PUSHF shows besides the status flags and DF */
 	uint32_t base[SEG_COUNT], limit[SEG_COUNT];
 	uint16_t selector[SEG_COUNT];
-	bool user;
+	bool user, aligned; /* at CPL 3; misaligned accesses raise #AC */
 	bool code16, stack16; /* CS.D and SS.B clear */
 	uint8_t xmm[8][16];
 	uint8_t st[8][10];
@@ -78,9 +78,11 @@ enum reference_end reference_run(struct reference *ref, const struct reference_s
 /* After a run: */
 const struct reference_state *reference_state(const struct reference *ref);
 uint32_t reference_steps(const struct reference *ref);
+/* Whole rounds of the repeated instruction that faulted. */
+uint32_t reference_rounds(const struct reference *ref);
 /* A repeated instruction was cut off after reference_set_rounds' number: what follows it was not run. */
 bool reference_was_cut(const struct reference *ref);
-/* An SSE operand was not aligned: Unicorn does not check that. */
+/* An operand of SSE, or under alignment checks any, was not aligned: Unicorn does not look. */
 bool reference_was_misaligned(const struct reference *ref);
 void reference_set_rounds(struct reference *ref, uint32_t rounds);
 /* Why it ended early, for the report. */

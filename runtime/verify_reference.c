@@ -189,14 +189,18 @@ static void on_access(uc_engine *uc, uc_mem_type type, uint64_t address, int siz
 	if (ref->loading)
 		return;
 	ref->misaligned |= (gva & 15) && ref->current->sse;
+	ref->misaligned |= ref->state.aligned && (gva & ((uint32_t)size - 1));
 	if (is_beyond_limit(ref, gva, (uint32_t)size, type == UC_MEM_WRITE)) {
 		snprintf(ref->why, sizeof(ref->why), "%08x is beyond a segment's limit", gva);
+		/* What Unicorn still stores there is nobody's. */
+		map_page(ref, last, MAPPED_BLANK);
 		map_page(ref, gva, MAPPED_BLANK);
 		stop(ref, REFERENCE_FAULTS);
 		return;
 	}
 	if (last < gva) {
 		/* Over the end of the address space, where Unicorn's own region ends. */
+		map_page(ref, gva, MAPPED_BLANK);
 		stop(ref, REFERENCE_DEVICE);
 		return;
 	}
@@ -506,8 +510,9 @@ static void run_engine(struct reference *ref, uint32_t limit)
 	/* It came back by itself: an instruction that Unicorn does not run. */
 	if (!ref->stopped) {
 		snprintf(ref->why, sizeof(ref->why), "it came back by itself (%s)", uc_strerror(error));
-		/* In the middle of a repeated instruction that says nothing about the instruction. */
-		ref->end = ref->steps > ref->first && ref->insns[ref->steps - 1].rep ? REFERENCE_DEVICE : REFERENCE_FAULTS;
+		/* In the middle of a repeated instruction, or behind the end of the address space, that says nothing about the instruction. */
+		bool beyond = error == UC_ERR_READ_UNMAPPED || error == UC_ERR_WRITE_UNMAPPED;
+		ref->end = beyond || (ref->steps > ref->first && ref->insns[ref->steps - 1].rep) ? REFERENCE_DEVICE : REFERENCE_FAULTS;
 	}
 	/* The instruction that faults is not a step done. */
 	if (ref->end != REFERENCE_LIMIT && ref->steps > ref->first)
@@ -611,6 +616,11 @@ const struct reference_state *reference_state(const struct reference *ref)
 uint32_t reference_steps(const struct reference *ref)
 {
 	return ref->steps;
+}
+
+uint32_t reference_rounds(const struct reference *ref)
+{
+	return ref->rounds ? ref->rounds - 1 : 0;
 }
 
 const char *reference_why(const struct reference *ref)
