@@ -257,6 +257,8 @@ host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extr
 
 /* ram.c: guest memory, from the host. Nothing the guest does may run before it is created. */
 int ram_create(struct runtime *r);
+/* What is not made yet comes as it is touched. */
+void ram_stop_filling(struct runtime *r);
 void ram_destroy(struct runtime *r);
 
 /* memory.c: physical memory that is not RAM, in accesses of up to eight bytes. */

@@ -23,16 +23,18 @@ static bool is_quiet(const struct runtime *r)
 	const struct vcpu *v = r->v;
 	bool event = (v->intr && v->if_flag) || v->nmi || v->halted;
 
-	return !(v->mode & (MODE_TF | MODE_DR7)) && !v->shadow_interrupts && !v->debug_hits && !(v->eflags & EFL_RF) && !event && !r->ignne;
+	return !(v->mode & (MODE_TF | MODE_DR7)) && !v->shadow_interrupts && !v->debug_hits && !event && !r->ignne;
 }
 
-/* Go on at the vCPU's EIP: by the lookup of the view and context that it is in now, or by the dispatcher. */
+/* Go on at the vCPU's EIP: by the lookup of the view and context that it is in now, or by the dispatcher. An IRET from a fault's handler loads RF,
+ * which holds for one instruction, and without breakpoints means nothing there. */
 static host_pc_t go_on(struct runtime *r)
 {
 	r->v->scratch[0] = r->v->eip;
 	if (!is_quiet(r) || !context_use_view(r) || !context_match(r))
 		return (host_pc_t)entry_lookup_slow;
 	r->device_read.done = false;
+	r->v->eflags &= ~EFL_RF;
 	return (host_pc_t)entry_lookup;
 }
 
