@@ -24,10 +24,10 @@
 #define ABI_TABLES_SIZE 0x1400000
 
 /* Why translated code was left, and for which C function: vcpu.exit_kind. */
-#define EXIT_CHAIN 0   /* a direct branch not yet linked; R11 = host PC of the slot's exit stub */
+#define EXIT_CHAIN 0   /* a direct branch not yet linked; R11 = host PC behind the slot's exit stub, a call */
 #define EXIT_LOOKUP 1  /* an indirect branch that the inline lookup missed; R8D = target EIP */
 #define EXIT_CALLOUT 2 /* a sensitive instruction; R8, R9, R10 as base/callout.h says, R11 = host PC to go on at */
-#define EXIT_SOFT 3    /* a soft access that missed; R8D = linear address, R11 = host PC of the access's start */
+#define EXIT_SOFT 3    /* a soft access that missed; R8D = linear address, R11 = host PC behind the call that says so, in the access's lookup */
 #define EXIT_STOP 4    /* entry.S's own: unused by emitted code */
 #define EXIT_HOST_FAULT 5 /* the signal handler brought us here: vcpu.host_fault, resume_pc = faulting host PC */
 #define EXIT_KICK 6    /* ditto, for a kick that hit translated code: resume_pc = interrupted host PC */

@@ -27,7 +27,7 @@ enum undo {
 	UNDO_ENTRY,    /* as UNDO_NONE; and where the row begins, the block may be entered: nothing is known here that an entry at its beginning would not know */
 };
 
-/* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct exit has UNDO_NONE or
+/* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct jump or call out of the block has UNDO_NONE or
  * UNDO_DONE with the target's EIP. */
 struct side_row {
 	uint16_t host_offset;
@@ -44,11 +44,10 @@ struct side_row {
 #define ROW_SIZE_SHIFT 3  /* bytes accessed, as an index into row_sizes */
 static const uint8_t row_sizes[] = {0, 1, 2, 4, 8, 16, 10, 6};
 
-/* A patchable branch of a block. */
+/* A patchable branch out of a block, with nothing parked and no difference of ESP. While it is not linked it goes to an exit stub of its own. */
 struct link_slot {
-	uint16_t rel32_offset;   /* of the rel32 to patch */
-	uint16_t unlinked_offset; /* where the branch goes while it is not linked: the slot's exit stub, which holds a row with the target */
-	uint32_t target;         /* EIP */
+	uint16_t rel32_offset; /* of the rel32 to patch */
+	uint32_t target;       /* EIP */
 };
 
 #endif

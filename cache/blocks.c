@@ -23,16 +23,18 @@ static struct entry *allocate(struct region *r, const struct block *what, const 
 struct block *cache_commit(struct cache *c, const struct block *what, const struct side_row *rows, uint32_t used)
 {
 	struct region *r = &c->regions[c->current];
-	if (used > c->reserved) {
-		LOG(LOG_CACHE, LOG_ERROR, "%u bytes of code in a space of %u", used, c->reserved);
+	if (used > c->reserved || what->slot_count > c->reserved_slots) {
+		LOG(LOG_CACHE, LOG_ERROR, "%u bytes of code and %u slots in a space of %u and %u", used, what->slot_count, c->reserved, c->reserved_slots);
 		abort();
 	}
 	struct entry *e = allocate(r, what, rows);
 	e->b.host_pc = region_start(c, c->current) + r->used;
 	e->b.host_length = used;
 	e->b.dead = false;
-	links_init(e);
+	e->b.exit_pc = region_start(c, c->current) + c->region_size - stub_bytes(r->stub_count);
+	links_init(c, e);
 	region_append(r, r->used, e);
+	region_append_stubs(r, e->b.slot_count);
 	r->used += used;
 	c->reserved = 0;
 	if (entry_is_thunk(e)) return &e->b;
@@ -58,8 +60,10 @@ void block_kill(struct cache *c, struct entry *e)
 struct block *cache_find_host(struct cache *c, host_pc_t pc)
 {
 	if (!cache_contains(c, pc)) return NULL;
-	uint32_t offset = (uint32_t)(pc - c->exec);
-	struct entry *e = region_find(&c->regions[offset / c->region_size], offset % c->region_size);
+	uint32_t offset = (uint32_t)(pc - c->exec), within = offset % c->region_size, stub = (c->region_size - 1 - within) / CACHE_EXIT_STUB;
+	const struct region *r = &c->regions[offset / c->region_size];
+	if (stub < r->stub_count) return &r->entries[r->stub_owners[stub]]->b;
+	struct entry *e = region_find(r, within);
 	return e && pc < e->b.host_pc + e->b.host_length ? &e->b : NULL;
 }
 

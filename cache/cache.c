@@ -23,6 +23,7 @@ int cache_create(struct cache **out, const struct cache_config *config)
 	c->size = config->size;
 	c->region_count = config->regions;
 	c->region_size = (uint32_t)(config->size / config->regions);
+	c->chain = config->chain;
 	c->callbacks = config->callbacks;
 	c->stats = config->stats ? config->stats : &c->own_stats;
 	c->regions = calloc(c->region_count, sizeof *c->regions);
@@ -73,13 +74,19 @@ static uint32_t align_code(uint32_t offset)
 	return (offset + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);
 }
 
-int cache_reserve(struct cache *c, uint32_t bytes, struct cache_space *space)
+static bool has_room(const struct cache *c, const struct region *r, uint64_t bytes, uint32_t slots)
 {
-	if (bytes > c->region_size) return -ENOMEM;
-	if (align_code(c->regions[c->current].used) + (uint64_t)bytes > c->region_size) advance(c);
+	return align_code(r->used) + bytes + stub_bytes(r->stub_count + slots) <= c->region_size;
+}
+
+int cache_reserve(struct cache *c, uint32_t bytes, uint32_t slots, struct cache_space *space)
+{
+	if ((uint64_t)bytes + stub_bytes(slots) > c->region_size) return -ENOMEM;
+	if (!has_room(c, &c->regions[c->current], bytes, slots)) advance(c);
 	struct region *r = &c->regions[c->current];
 	r->used = align_code(r->used);
 	c->reserved = bytes;
+	c->reserved_slots = slots;
 	space->exec = region_start(c, c->current) + r->used;
 	space->write = cache_writable(c, space->exec);
 	space->size = bytes;

@@ -2,7 +2,10 @@
  *
  * Code memory is mapped twice, writable and executable; regions of equal size are filled in order and, when all are full,
  * the oldest region is evicted with every block in it. Invalidated blocks are unlinked and unfindable at once; their code memory
- * stays mapped and unchanged until its region is evicted, because a return pad or the interrupted code may still be in it. */
+ * stays mapped and unchanged until its region is evicted, because a return pad or the interrupted code may still be in it.
+ *
+ * A region is filled from both ends: blocks, one behind the other, and from its end down the exit stubs of their link slots, which do not run
+ * once these are linked: what runs lies dense. */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
 
@@ -28,6 +31,7 @@ struct block {
 	uint32_t host_length;
 	uint32_t row_count;
 	uint32_t slot_count;
+	host_pc_t exit_pc;  /* behind the exit stub of the first slot; the others' follow downwards */
 	bool dead;          /* invalidated: must not be entered any more */
 	const uint8_t *rows; /* packed: cache_rows and cache_find_row read them */
 	struct link_slot *slots;
@@ -48,6 +52,7 @@ struct cache_config {
 	uint64_t size;           /* bytes of code memory, a multiple of regions * 4096 */
 	uint32_t regions;        /* at least 2 */
 	host_pc_t near;          /* code memory is placed within 2 GiB of this address (the runtime's stubs) */
+	host_pc_t chain;         /* what exit stubs call */
 	struct cache_callbacks callbacks;
 	struct stats *stats;
 };
@@ -56,17 +61,18 @@ struct cache_config {
 int cache_create(struct cache **out, const struct cache_config *config);
 void cache_destroy(struct cache *c);
 
-/* Reserve, then commit or abort: the only way to write code. At most one reservation at a time. May evict a region (and so call
- * back). `write` is valid until commit or abort; `exec` is where the same bytes run. Returns 0 or -ENOMEM if `bytes` exceeds a region. */
+/* Reserve, then commit or abort: the only way to write code, and at most so many link slots for it. At most one reservation at a time. May evict a
+ * region (and so call back). `write` is valid until commit or abort; `exec` is where the same bytes run. Returns 0 or -ENOMEM if that exceeds a
+ * region. */
 struct cache_space {
 	uint8_t *write;
 	host_pc_t exec;
 	uint32_t size;
 };
-int cache_reserve(struct cache *c, uint32_t bytes, struct cache_space *space);
+int cache_reserve(struct cache *c, uint32_t bytes, uint32_t slots, struct cache_space *space);
 void cache_abort(struct cache *c);
 
-/* What to commit: everything of struct block but host_pc, dead and rows: those are `rows`, row_count of them; they and slots are copied. With
+/* What to commit: everything of struct block but host_pc, exit_pc, dead and rows: those are `rows`, row_count of them; they and slots are copied. With
  * row_count and guest_length 0 the code is a thunk: kept, found by host PC, not by cache_lookup. Never fails once reserved (side tables are allocated with xmalloc semantics: abort()). */
 struct block *cache_commit(struct cache *c, const struct block *what, const struct side_row *rows, uint32_t used);
 
@@ -82,7 +88,8 @@ struct block *cache_find_entry(struct cache *c, const struct block *what, uint32
  * hint: some may be missing. Valid until the next reserve, commit or invalidation. */
 const uint8_t *cache_entries(struct cache *c, const struct block *what);
 
-/* The block (live or dead) whose code holds this host PC, or NULL; and the side-table row that holds for it, or false. */
+/* The block (live or dead) whose code, or one of whose exit stubs, holds this host PC, or NULL; and the side-table row that holds for it, or
+ * false. */
 struct block *cache_find_host(struct cache *c, host_pc_t pc);
 bool cache_find_row(const struct block *b, host_pc_t pc, struct side_row *row);
 
@@ -106,8 +113,10 @@ void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to);
 void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to, uint32_t entry);
 /* Unlink every slot that leads to this block. */
 void cache_unlink(struct cache *c, struct block *to);
-/* The slot of `b` whose exit stub begins at this host PC, or -1. */
-int cache_find_slot(const struct block *b, host_pc_t exit_stub);
+/* The slot of `b` to whose exit stub this host PC belongs, or -1. */
+int cache_find_slot(const struct block *b, host_pc_t pc);
+host_pc_t cache_exit_stub(const struct block *b, uint32_t slot);
+#define CACHE_EXIT_STUB 5u /* bytes: a call, so that its return address tells which it was */
 
 /* Kill every live block with guest bytes in [gpa, gpa + length). Returns how many died. */
 uint32_t cache_invalidate(struct cache *c, gpa_t gpa, uint32_t length);

@@ -28,19 +28,27 @@ static const char *check_rows(const struct block *b)
 	return NULL;
 }
 
-static const char *check_slots(const struct cache *c, const struct entry *e, struct totals *t)
+static bool is_exit_stub(struct cache *c, const struct block *b, uint32_t slot)
+{
+	host_pc_t stub = cache_exit_stub(b, slot);
+	const uint8_t *code = cache_writable(c, stub);
+	uint32_t rel = (uint32_t)(c->chain - (stub + CACHE_EXIT_STUB));
+	return code[0] == 0xE8 && !memcmp(code + 1, &rel, 4) && cache_find_host(c, stub) == b && cache_find_slot(b, stub) == (int)slot;
+}
+
+static const char *check_slots(struct cache *c, const struct entry *e, struct totals *t)
 {
 	const struct block *b = &e->b;
 	for (uint32_t i = 0; i < b->slot_count; i++) {
 		const struct link_slot *s = &b->slots[i];
 		MUST(s->rel32_offset + 4u <= b->host_length, "a slot's branch lies outside its block");
-		MUST(s->unlinked_offset < b->host_length, "a slot's exit stub lies outside its block");
+		MUST(is_exit_stub(c, b, i), "a slot has no exit stub");
 		MUST(e->chain[i].from == e, "a link does not belong to its block");
 		if (e->chain[i].at) {
 			MUST(*e->chain[i].at == &e->chain[i], "a link is not where its list says");
 			t->links++;
 		} else {
-			MUST(links_target(c, b, i) == b->host_pc + s->unlinked_offset, "an unlinked branch does not go to its exit stub");
+			MUST(links_target(c, b, i) == cache_exit_stub(b, i), "an unlinked branch does not go to its exit stub");
 		}
 	}
 	return NULL;
@@ -101,22 +109,29 @@ static const char *check_entry(struct cache *c, const struct entry *e, struct to
 	return broken;
 }
 
+static bool shows_same(const struct cache *c, host_pc_t from, host_pc_t to)
+{
+	return !memcmp((const void *)(uintptr_t)from, cache_writable(c, from), to - from);
+}
+
 static const char *check_region(struct cache *c, uint32_t index, struct totals *t, uint32_t *incoming)
 {
 	const struct region *r = &c->regions[index];
 	host_pc_t end = region_start(c, index);
-	MUST(r->used <= c->region_size, "a region is fuller than it is large");
+	host_pc_t stubs = region_start(c, index) + c->region_size;
+	MUST(r->used + stub_bytes(r->stub_count) <= c->region_size, "a region is fuller than it is large");
 	for (uint32_t i = 0; i < r->count; i++) {
 		const struct block *b = &r->entries[i]->b;
 		MUST(b->host_pc == region_start(c, index) + r->starts[i], "a block is not where its region says");
 		MUST(b->host_pc >= end, "blocks overlap in code memory");
 		end = b->host_pc + b->host_length;
 		MUST(end <= region_start(c, index) + r->used, "a block reaches out of its region");
+		MUST(b->exit_pc == stubs, "a block's exit stubs are not where the last one's end");
+		stubs -= stub_bytes(b->slot_count);
 		const char *broken = check_entry(c, r->entries[i], t, incoming);
 		if (broken) return broken;
 	}
-	/* Both mappings show the same memory. */
-	MUST(!memcmp((const void *)(uintptr_t)region_start(c, index), cache_writable(c, region_start(c, index)), r->used),
+	MUST(shows_same(c, region_start(c, index), region_start(c, index) + r->used) && shows_same(c, stubs, region_start(c, index) + c->region_size),
 	     "the two mappings of code memory differ");
 	return NULL;
 }

@@ -37,6 +37,8 @@ struct arena_chunk {
 
 struct region {
 	uint32_t used; /* bytes of code */
+	uint32_t stub_count, stub_capacity;
+	uint32_t *stub_owners; /* of each exit stub, from the region's end down: the index of its block */
 	uint32_t count, capacity;
 	uint32_t *starts;      /* offsets from the region's start, ascending */
 	struct entry **entries; /* in the same order */
@@ -66,7 +68,7 @@ struct cache {
 	uint32_t region_size;
 	uint32_t region_count;
 	uint32_t current; /* the region being filled; the one behind it is the oldest */
-	uint32_t reserved; /* bytes at the current region's end, 0 if nothing is reserved */
+	uint32_t reserved, reserved_slots; /* bytes behind what the current region has, 0 if nothing is reserved; and exit stubs */
 	struct region *regions;
 
 	struct hash_place *hash;
@@ -76,6 +78,7 @@ struct cache {
 	struct frame **frames; /* chunks of 1 << FRAMES_SHIFT frames, made on first use */
 	uint32_t frame_chunks;
 
+	host_pc_t chain;
 	struct cache_callbacks callbacks;
 	struct stats *stats;
 	struct stats own_stats; /* counted into if the owner wants none */
@@ -89,6 +92,8 @@ static inline host_pc_t region_start(const struct cache *c, uint32_t index)
 {
 	return c->exec + (uint64_t)index * c->region_size;
 }
+/* How many bytes at a region's end so many exit stubs take. */
+static inline uint32_t stub_bytes(uint32_t count) { return count * CACHE_EXIT_STUB; }
 
 /* memory.c */
 int memory_map_code(struct cache *c, host_pc_t near);
@@ -99,6 +104,7 @@ void *memory_xalloc(void *old, size_t size); /* realloc that never fails */
 void *region_alloc(struct region *r, size_t size);
 void region_trim(struct region *r, const uint8_t *end); /* what was allocated last ends here */
 void region_append(struct region *r, uint32_t start, struct entry *e);
+void region_append_stubs(struct region *r, uint32_t count); /* of the last block */
 /* The last block that does not begin behind this offset, or NULL. */
 struct entry *region_find(const struct region *r, uint32_t offset);
 void region_evict(struct cache *c, uint32_t index);
@@ -136,7 +142,7 @@ bool known_lookup(const struct cache *c, const struct block *what, struct block 
 const char *known_check(const struct frame *f, gfn_t gfn); /* as cache_check */
 
 /* links.c */
-void links_init(struct entry *e);
+void links_init(struct cache *c, struct entry *e); /* writes its exit stubs */
 void links_drop_incoming(struct cache *c, struct entry *e); /* every branch to e goes back to its exit stub */
 void links_drop_outgoing(struct entry *e);                 /* forget e's own branches; its code is left alone */
 host_pc_t links_target(const struct cache *c, const struct block *b, uint32_t slot);

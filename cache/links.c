@@ -4,11 +4,7 @@
 
 #include "cache/internal.h"
 
-void links_init(struct entry *e)
-{
-	e->incoming = NULL;
-	for (uint32_t i = 0; i < e->b.slot_count; i++) e->chain[i] = (struct chain_link){.from = e};
-}
+#define CALL_REL32 0xE8u
 
 static void patch(const struct cache *c, host_pc_t at, uint32_t value)
 {
@@ -26,6 +22,23 @@ static void patch_branch(const struct cache *c, const struct block *b, const str
 {
 	host_pc_t at = b->host_pc + s->rel32_offset;
 	patch(c, at, (uint32_t)(target - (at + 4)));
+}
+
+host_pc_t cache_exit_stub(const struct block *b, uint32_t slot)
+{
+	return b->exit_pc - stub_bytes(slot + 1);
+}
+
+void links_init(struct cache *c, struct entry *e)
+{
+	e->incoming = NULL;
+	for (uint32_t i = 0; i < e->b.slot_count; i++) {
+		host_pc_t stub = cache_exit_stub(&e->b, i);
+		*cache_writable(c, stub) = CALL_REL32;
+		patch(c, stub + 1, (uint32_t)(c->chain - (stub + CACHE_EXIT_STUB)));
+		patch_branch(c, &e->b, &e->b.slots[i], stub);
+		e->chain[i] = (struct chain_link){.from = e};
+	}
 }
 
 host_pc_t links_target(const struct cache *c, const struct block *b, uint32_t slot)
@@ -67,9 +80,9 @@ void links_drop_incoming(struct cache *c, struct entry *e)
 	while (e->incoming) {
 		struct chain_link *l = e->incoming;
 		const struct block *from = &l->from->b;
-		const struct link_slot *s = &from->slots[l - l->from->chain];
+		uint32_t slot = (uint32_t)(l - l->from->chain);
 		unchain(l);
-		patch_branch(c, from, s, from->host_pc + s->unlinked_offset);
+		patch_branch(c, from, &from->slots[slot], cache_exit_stub(from, slot));
 		c->stats->unlinks++;
 	}
 }
@@ -85,9 +98,8 @@ void links_drop_outgoing(struct entry *e)
 		if (e->chain[i].at) unchain(&e->chain[i]);
 }
 
-int cache_find_slot(const struct block *b, host_pc_t exit_stub)
+int cache_find_slot(const struct block *b, host_pc_t pc)
 {
-	for (uint32_t i = 0; i < b->slot_count; i++)
-		if (b->host_pc + b->slots[i].unlinked_offset == exit_stub) return (int)i;
-	return -1;
+	uint64_t slot = (b->exit_pc - 1 - pc) / CACHE_EXIT_STUB;
+	return slot < b->slot_count ? (int)slot : -1;
 }

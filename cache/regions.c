@@ -46,6 +46,15 @@ void region_append(struct region *r, uint32_t start, struct entry *e)
 	r->entries[r->count++] = e;
 }
 
+void region_append_stubs(struct region *r, uint32_t count)
+{
+	if (r->stub_count + count > r->stub_capacity) {
+		r->stub_capacity = 2 * (r->stub_count + count) + 64;
+		r->stub_owners = memory_xalloc(r->stub_owners, r->stub_capacity * sizeof *r->stub_owners);
+	}
+	for (uint32_t i = 0; i < count; i++) r->stub_owners[r->stub_count++] = r->count - 1;
+}
+
 struct entry *region_find(const struct region *r, uint32_t offset)
 {
 	uint32_t page = offset >> PAGE_SHIFT;
@@ -76,9 +85,11 @@ void region_evict(struct cache *c, uint32_t index)
 	}
 	host_pc_t start = region_start(c, index);
 	if (c->callbacks.code_evicted) c->callbacks.code_evicted(c->callbacks.ctx, start, start + c->region_size);
+	uint32_t stubs = stub_bytes(r->stub_count);
 	memset(cache_writable(c, start), TRAP_BYTE, r->used);
+	memset(cache_writable(c, start + c->region_size - stubs), TRAP_BYTE, stubs);
 	free_chunks(r);
-	r->used = r->count = r->page_count = 0;
+	r->used = r->count = r->page_count = r->stub_count = 0;
 }
 
 void region_free(struct region *r)
@@ -87,4 +98,5 @@ void region_free(struct region *r)
 	free(r->starts);
 	free(r->pages);
 	free(r->entries);
+	free(r->stub_owners);
 }

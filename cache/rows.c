@@ -136,6 +136,16 @@ bool cache_next_row(struct row_cursor *c)
 	return true;
 }
 
+/* An exit stub: the branch to it is done. */
+static bool stub_row(const struct block *b, host_pc_t pc, struct side_row *row)
+{
+	int slot = cache_find_slot(b, pc);
+	if (slot < 0) return false;
+	uint32_t target = b->slots[slot].target;
+	*row = (struct side_row){.undo = target == b->eip ? UNDO_DONE : UNDO_NONE, .eip = target};
+	return true;
+}
+
 bool cache_seek_row(const struct block *b, host_pc_t pc, struct row_cursor *found)
 {
 	uint64_t offset = pc - b->host_pc;
@@ -148,7 +158,7 @@ bool cache_seek_row(const struct block *b, host_pc_t pc, struct row_cursor *foun
 bool cache_find_row(const struct block *b, host_pc_t pc, struct side_row *row)
 {
 	struct row_cursor found;
-	if (!cache_seek_row(b, pc, &found)) return false;
+	if (!cache_seek_row(b, pc, &found)) return stub_row(b, pc, row);
 	*row = found.row;
 	return true;
 }

@@ -83,6 +83,8 @@ static void dump_block(struct runtime *r, const struct translator_input *in, con
 	disasm_print(r->dump, in->bytes, b->guest_length, in->eip, in->mode & MODE_CS32 ? DISASM_32 : DISASM_16);
 	fprintf(r->dump, "  --\n");
 	disasm_print(r->dump, (const uint8_t *)b->host_pc, b->host_length, b->host_pc, DISASM_64);
+	for (uint32_t i = 0; i < b->slot_count; i++)
+		fprintf(r->dump, "  to %08x by %llx\n", b->slots[i].target, (unsigned long long)cache_exit_stub(b, i));
 	fflush(r->dump);
 }
 
@@ -94,6 +96,8 @@ static struct translator_stubs stubs_for(const struct runtime *r)
 		.chain = (host_pc_t)entry_chain,
 		.lookup = (host_pc_t)(inline_lookup ? entry_lookup : entry_lookup_slow),
 		.lookup_slow = (host_pc_t)entry_lookup_slow,
+		.lookup_parked = (host_pc_t)(inline_lookup ? entry_lookup_parked : entry_lookup_slow_parked),
+		.lookup_slow_parked = (host_pc_t)entry_lookup_slow_parked,
 		.callout = (host_pc_t)entry_callout,
 		.soft = (host_pc_t)entry_soft,
 		.sysenter = (host_pc_t)(inline_lookup ? entry_sysenter : entry_callout),
@@ -196,7 +200,7 @@ static struct block *emit(struct runtime *r, const struct block *what, struct tr
 	struct cache_space space;
 
 	for (uint32_t bytes = RESERVE; bytes <= TRANSLATOR_MAX_BYTES; bytes *= 2) {
-		*err = cache_reserve(r->cache, bytes, &space);
+		*err = cache_reserve(r->cache, bytes, TRANSLATOR_MAX_SLOTS, &space);
 		if (*err)
 			return NULL;
 		/* Where there is code already, so that this block may end in a branch to it. */

@@ -422,7 +422,7 @@ static host_pc_t answer_interruption(struct runtime *r)
 	struct side_row row = {.undo = UNDO_TARGET_R8};
 
 	r->stats.kicks++;
-	if (pc >= (host_pc_t)entry_crossing_parked && pc < (host_pc_t)entry_crossing_end) {
+	if ((pc >= (host_pc_t)entry_crossing_parked && pc < (host_pc_t)entry_crossing_end) || pc == (host_pc_t)entry_lookup_parked) {
 		row.undo = UNDO_TARGET_R8_RCX;
 	} else if (pc == (host_pc_t)entry_underflow) {
 		/* The bottom entry was popped: stay on it. */
@@ -440,9 +440,9 @@ static host_pc_t answer_interruption(struct runtime *r)
 static void note_chain(struct runtime *r)
 {
 	struct vcpu *v = r->v;
-	host_pc_t pc = v->scratch[3];
-	struct block *b = cache_find_host(r->cache, pc);
-	int slot = cache_find_slot(b, pc);
+	host_pc_t stub = v->scratch[3] - CACHE_EXIT_STUB;
+	struct block *b = cache_find_host(r->cache, stub);
+	int slot = cache_find_slot(b, stub);
 
 	v->eip = b->slots[slot].target;
 	r->link_from = b;

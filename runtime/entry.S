@@ -30,11 +30,28 @@ entry_run:
 	jmp leave
 	.endm
 
-	stub entry_chain, EXIT_CHAIN
 	stub entry_lookup_slow, EXIT_LOOKUP
-	stub entry_soft, EXIT_SOFT
 	stub entry_host_fault, EXIT_HOST_FAULT
 	stub entry_kick, EXIT_KICK
+
+	/* These are called, to tell by whom. Where guest ECX is parked in R10, it is put back. */
+	.globl entry_chain
+entry_chain:
+	pop %r11
+	movb $EXIT_CHAIN, VCPU_EXIT_KIND(%r13)
+	jmp leave
+
+	.globl entry_soft
+entry_soft:
+	pop %r11
+	mov %r10, %rcx
+	movb $EXIT_SOFT, VCPU_EXIT_KIND(%r13)
+	jmp leave
+
+	.globl entry_lookup_slow_parked
+entry_lookup_slow_parked:
+	mov %r10, %rcx
+	jmp entry_lookup_slow
 
 	/* Everything but XMM0-7. */
 	.macro save_general
@@ -163,8 +180,11 @@ done:
 	pop %rbx
 	ret
 
-	/* The inline lookup, as emitted code has it at each indirect branch: R8D = EIP. */
+	/* The inline lookup, as emitted code has it at each indirect branch: R8D = EIP. At its other beginning guest ECX is parked in R10. */
 	.p2align 5
+	.globl entry_lookup_parked
+entry_lookup_parked:
+	mov %r10, %rcx
 	.globl entry_lookup
 entry_lookup:
 	pextl VCPU_JUMP_MASK(%r13), %r8d, %r9d

@@ -273,6 +273,17 @@ static enum place_event soft_event(const struct completion *c, bool all_ram, boo
 	return !all_ram ? PLACE_TRACED : watched ? PLACE_WATCHED : PLACE_MISS;
 }
 
+/* The row where the lookup begins that this host PC is in. */
+static struct row_cursor lookup_row(const struct block *b, host_pc_t pc)
+{
+	struct row_cursor found = {0};
+
+	for (struct row_cursor at = cache_rows(b); cache_next_row(&at) && at.row.host_offset < pc - b->host_pc;)
+		if ((at.row.access & (ROW_READ | ROW_WRITE)) && !(at.row.access & ROW_SOFT))
+			found = at;
+	return found;
+}
+
 /* Page-table writers and the like miss at the same few places all the time, and a row is found by reading its block's rows from the first. */
 static const struct soft_place *soft_place(struct runtime *r, host_pc_t pc)
 {
@@ -280,7 +291,7 @@ static const struct soft_place *soft_place(struct runtime *r, host_pc_t pc)
 
 	if (known->pc != pc) {
 		known->block = cache_find_host(r->cache, pc);
-		cache_seek_row(known->block, pc, &known->at);
+		known->at = lookup_row(known->block, pc);
 		known->pc = pc;
 	}
 	return known;
@@ -330,7 +341,7 @@ host_pc_t fault_soft(struct runtime *r)
 	if (v->mode & MODE_DR7)
 		v->debug_hits |= debug_data_hits(v, gva, size, write);
 	if (!(v->mode & (MODE_DR7 | MODE_AC)) && all_ram && completion.pieces == 1)
-		return pc;
+		return b->host_pc + row->host_offset;
 	r->stats.completions++;
 	if (write && !(v->mode & (MODE_DR7 | MODE_AC)) && store_to_trace(r, &completion, b, &at, &pc))
 		return pc;

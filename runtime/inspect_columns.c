@@ -14,6 +14,8 @@ const struct translator_stubs inspect_stubs = {
 	.chain = INSPECT_CODE_PC - 0x1000,
 	.lookup = INSPECT_CODE_PC - 0x2000,
 	.lookup_slow = INSPECT_CODE_PC - 0x3000,
+	.lookup_parked = INSPECT_CODE_PC - 0x2800,
+	.lookup_slow_parked = INSPECT_CODE_PC - 0x3800,
 	.callout = INSPECT_CODE_PC - 0x4000,
 	.soft = INSPECT_CODE_PC - 0x5000,
 	.sysenter = INSPECT_CODE_PC - 0x6000,
@@ -119,6 +121,7 @@ static void put_address(char *text, size_t size, host_pc_t pc)
 		const char *name;
 	} stubs[] = {
 		{ &inspect_stubs.chain, "<chain>" }, { &inspect_stubs.lookup, "<lookup>" }, { &inspect_stubs.lookup_slow, "<lookup_slow>" },
+		{ &inspect_stubs.lookup_parked, "<lookup_parked>" }, { &inspect_stubs.lookup_slow_parked, "<lookup_slow_parked>" },
 		{ &inspect_stubs.callout, "<callout>" }, { &inspect_stubs.soft, "<soft>" },
 		{ &inspect_stubs.sysenter, "<sysenter>" }, { &inspect_stubs.sysexit, "<sysexit>" },
 		{ &inspect_stubs.load[SEG_DS], "<load_segment>" },

@@ -95,14 +95,6 @@ static uint32_t row_eip(const struct translator_output *out, uint32_t offset)
 	return eip;
 }
 
-static bool is_exit_stub(const struct translator_output *out, uint32_t offset)
-{
-	for (uint32_t i = 0; i < out->slot_count; i++) {
-		if (out->slots[i].unlinked_offset == offset) return true;
-	}
-	return false;
-}
-
 /* What the main line leaves for, piece by piece: each ends with a jump. */
 static void show_tail(struct show *s)
 {
@@ -111,8 +103,7 @@ static void show_tail(struct show *s)
 	for (uint32_t at = start, from = start; at < end;) {
 		at += (uint32_t)disasm_text(s->host, s->code + at, end - at, INSPECT_CODE_PC + at, text, sizeof(text));
 		if (strncmp(text, "jmp ", 4) && at < end) continue;
-		bool leaves = is_exit_stub(&s->out, from);
-		columns_add_note(&s->columns, leaves ? "exit to" : "off the main line of", s->in.cs_base + row_eip(&s->out, from));
+		columns_add_note(&s->columns, "off the main line of", s->in.cs_base + row_eip(&s->out, from));
 		add_host(s, from, at);
 		columns_print(&s->columns);
 		from = at;

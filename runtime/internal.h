@@ -24,7 +24,8 @@
 void entry_run(struct vcpu *v, host_pc_t pc);
 host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exit switch */
 extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
-	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[];
+	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[], entry_lookup_parked[],
+	entry_lookup_slow_parked[];
 /* crossing.S */
 extern const char entry_sysenter[], entry_sysexit[], entry_crossing_parked[], entry_crossing_end[], entry_load_es[], entry_load_ds[],
 	entry_load_fs[], entry_load_gs[];

@@ -160,7 +160,7 @@ static int make_cache(struct runtime *r)
 {
 	bool tiny = r->config.chaos & CHAOS_TINY_CACHE;
 	struct cache_config config = {
-		.size = tiny ? KIB(256) : r->config.tc_size, .regions = tiny ? 4 : 8, .near = (host_pc_t)entry_chain,
+		.size = tiny ? KIB(256) : r->config.tc_size, .regions = tiny ? 4 : 8, .near = (host_pc_t)entry_chain, .chain = (host_pc_t)entry_chain,
 		.callbacks = {.ctx = r, .frame_free = frame_free, .code_evicted = code_evicted, .block_dead = block_dead},
 		.stats = &r->stats,
 	};

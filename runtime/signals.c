@@ -40,7 +40,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	greg_t *regs = uc->uc_mcontext.gregs;
 	uint64_t pc = (uint64_t)regs[REG_RIP];
-	bool in_lookup = between(pc, entry_lookup, entry_end);
+	bool in_lookup = between(pc, entry_lookup_parked, entry_end);
 
 	if (r && r->running && signal == SIGBUS && regs[REG_TRAPNO] == VEC_PF)
 		fail_host(r, "the host has no memory left for the guest's: give a smaller --memory");
@@ -103,7 +103,7 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 	if (b && must_finish(r, b))
 		return; /* its exit sees the flag */
 	/* Interrupts that the guest cannot take now are found at sti, popf and iret. */
-	if (cache_contains(r->cache, pc) || between(pc, entry_lookup, entry_end) || between(pc, entry_crossing_parked, entry_crossing_end))
+	if (cache_contains(r->cache, pc) || between(pc, entry_lookup_parked, entry_end) || between(pc, entry_crossing_parked, entry_crossing_end))
 		leave_by(r, uc, entry_kick);
 	else if (between(pc, entry_restore_live, entry_restore_end))
 		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)entry_interrupted_live;

@@ -79,51 +79,48 @@ static int32_t table_disp(const struct guest_mem *m)
 
 /* Flag-free, since a true fault shows the guest's flags: guest ECX is parked in R10 and jecxz decides. The page offset is rotated to the
  * top, so that adding the size carries into bit 32 when the access crosses. */
-static void table_lookup(struct translation *t, const struct insn *insn, const struct guest_mem *m, uint32_t start)
+static void table_lookup(struct translation *t, const struct insn *insn, const struct guest_mem *m)
 {
 	struct emitter *e = &t->e;
-	struct cold *c = cold_add(t, COLD_SOFT, 0, insn->eip);
+	uint32_t inside;
 
-	c->back = start;
-	c->unpark = true;
 	emit_mov64(e, R10, RCX);
 	row_add(t, UNDO_RCX, insn->eip, 0);
 	if (m->size > 1) {
 		emit_rorx(e, RCX, R8, PAGE_SHIFT, false);
 		emit_lea64(e, RCX, mem_at(RCX, (int32_t)(m->size - 1) << (32 - PAGE_SHIFT)));
 		emit_rorx(e, RCX, RCX, 32, true);
-		uint32_t inside = emit_jecxz(e);
-		c->jump[1] = emit_jmp(e);
-		emit_patch8(e, inside);
+		inside = emit_jecxz(e);
+	} else {
+		inside = emit_jmp_short(e);
 	}
+	uint32_t miss = emit_offset(e);
+	emit_call_to(e, t->in->stubs.soft);
+	emit_patch8(e, inside);
 	emit_shrx(e, R9, R8, REG_TABLES);
 	emit_load(e, RCX, mem_sum(REG_TABLES, R9, 8, table_disp(m)), 8);
-	uint32_t miss = emit_jrcxz(e);
-	uint32_t hit = emit_jmp_short(e);
-	emit_patch8(e, miss);
-	c->jump[0] = emit_jmp(e);
-	emit_patch8(e, hit);
+	emit_jrcxz_back(e, miss);
 	emit_lea64(e, R9, mem_sum(RCX, R8, 1, 0));
 	emit_mov64(e, RCX, R10);
 }
 
 /* With a breakpoint register enabled, or alignment checked, C looks at every access. */
-static void lookup_in_c(struct translation *t, const struct insn *insn, uint32_t start)
+static void lookup_in_c(struct translation *t, const struct insn *insn)
 {
-	cold_add(t, COLD_SOFT, emit_jmp(&t->e), insn->eip)->back = start;
+	emit_mov64(&t->e, R10, RCX);
+	row_add(t, UNDO_RCX, insn->eip, 0);
+	emit_call_to(&t->e, t->in->stubs.soft);
 }
 
 static struct host_mem lookup(struct translation *t, const struct insn *insn, const struct guest_mem *m)
 {
-	uint32_t start = emit_offset(&t->e);
-
 	row_add(t, UNDO_NONE, insn->eip, row_access(m));
 	if ((t->in->mode & MODE_THUNK) && m->write)
 		emit_load(&t->e, R9, VCPU(completion_hva), 8);
 	else if (t->in->mode & (MODE_DR7 | MODE_AC))
-		lookup_in_c(t, insn, start);
+		lookup_in_c(t, insn);
 	else
-		table_lookup(t, insn, m, start);
+		table_lookup(t, insn, m);
 	row_add(t, UNDO_NONE, insn->eip, row_access(m) | ROW_SOFT);
 	return mem_at(R9, 0);
 }

@@ -40,25 +40,15 @@ void joins_find(struct translation *t)
 	}
 }
 
-static struct link_slot *slot_new(struct translation *t, uint32_t target)
+/* The branch of this rel32 leaves the block. */
+static void leave_by(struct translation *t, uint32_t rel32_offset, uint32_t target)
 {
-	static struct link_slot discarded;
-
 	if (t->out->slot_count == TRANSLATOR_MAX_SLOTS) {
 		t->e.overflow = true;
-		return &discarded;
+		return;
 	}
-	struct link_slot *slot = &t->out->slots[t->out->slot_count++];
-	*slot = (struct link_slot){.target = target};
-	return slot;
-}
-
-static struct cold *exit_cold(struct translation *t, uint32_t slot, uint32_t eip)
-{
-	struct cold *c = cold_add(t, COLD_EXIT, 0, eip);
-
-	c->slot = (uint8_t)slot;
-	return c;
+	t->out->slots[t->out->slot_count++] = (struct link_slot){.rel32_offset = (uint16_t)rel32_offset, .target = target};
+	emit_patch_to(&t->e, rel32_offset, t->in->stubs.chain);
 }
 
 static struct host_mem exec_entry(const struct translation *t, uint32_t eip)
@@ -111,21 +101,14 @@ void join_here(struct translation *t)
 
 void join_never(struct translation *t)
 {
-	for (uint32_t i = 0; i < t->forward_count; i++) {
-		uint32_t eip = t->insns[t->forward[i].to].eip, slot_index = t->out->slot_count;
-		slot_new(t, eip)->rel32_offset = t->forward[i].rel32_offset;
-		exit_cold(t, slot_index, eip);
-	}
+	for (uint32_t i = 0; i < t->forward_count; i++)
+		leave_by(t, t->forward[i].rel32_offset, t->insns[t->forward[i].to].eip);
 }
 
 void emit_exit(struct translation *t, uint32_t eip)
 {
-	uint32_t slot_index = t->out->slot_count;
-	struct link_slot *slot = slot_new(t, eip);
-
-	exit_cold(t, slot_index, eip);
 	row_add(t, row_exit(t, eip), eip, 0);
-	slot->rel32_offset = (uint16_t)emit_jmp(&t->e);
+	leave_by(t, emit_jmp(&t->e), eip);
 }
 
 /* A branch to beyond the limit of CS is #GP(0) at the branch, with nothing done. */
@@ -147,10 +130,7 @@ static void exit_if(struct translation *t, const struct insn *insn, unsigned con
 	if (branch_within(t, eip, (int)condition))
 		return;
 	if (!is_beyond(t, eip)) {
-		uint32_t slot_index = t->out->slot_count;
-		struct link_slot *slot = slot_new(t, eip);
-		exit_cold(t, slot_index, eip);
-		slot->rel32_offset = (uint16_t)emit_jcc(&t->e, condition);
+		leave_by(t, emit_jcc(&t->e, condition), eip);
 		return;
 	}
 	uint32_t over = emit_jcc(&t->e, condition ^ 1);
@@ -159,7 +139,7 @@ static void exit_if(struct translation *t, const struct insn *insn, unsigned con
 }
 
 /* A single step must come back. */
-host_pc_t lookup_stub(const struct translation *t)
+static host_pc_t lookup_stub(const struct translation *t)
 {
 	return t->in->mode & (MODE_ONE | MODE_THUNK) ? t->in->stubs.lookup_slow : t->in->stubs.lookup;
 }
@@ -320,8 +300,8 @@ void emit_exec_check(struct translation *t)
 }
 
 /* What a host return or the inline lookup lands on: is R8D, the target's EIP, the one that this pad stands for? If so the block goes on.
- * Flag-free even where this block kills the flags: if it is another target, they are live there. */
-static struct cold *landing_pad(struct translation *t, uint32_t return_eip)
+ * Flag-free even where this block kills the flags: if it is another target, they are live there. Then it goes to this stub. */
+static void landing_pad(struct translation *t, uint32_t return_eip, host_pc_t other)
 {
 	struct emitter *e = &t->e;
 
@@ -331,12 +311,10 @@ static struct cold *landing_pad(struct translation *t, uint32_t return_eip)
 	row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
 	emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
 	uint32_t match = emit_jrcxz(e);
-	struct cold *other = cold_add(t, COLD_LOOKUP, emit_jmp(e), return_eip);
-	other->unpark = true;
+	emit_jmp_to(e, other);
 	emit_patch8(e, match);
 	emit_mov64(e, RCX, R10);
 	row_add(t, UNDO_NONE, return_eip, 0);
-	return other;
 }
 
 static void return_pad(struct translation *t, uint32_t return_eip)
@@ -344,13 +322,13 @@ static void return_pad(struct translation *t, uint32_t return_eip)
 	if (t->in->mode & MODE_TRAP_PADS)
 		trap_pad(t, return_eip);
 	else
-		landing_pad(t, return_eip);
+		landing_pad(t, return_eip, lookup_stub(t) == t->in->stubs.lookup_slow ? t->in->stubs.lookup_slow_parked : t->in->stubs.lookup_parked);
 }
 
 /* The lookup has led here: asking it again would, too. */
 void emit_entry_pad(struct translation *t)
 {
-	landing_pad(t, t->in->eip)->slow = true;
+	landing_pad(t, t->in->eip, t->in->stubs.lookup_slow_parked);
 }
 
 static void store_return_address(struct translation *t, const struct insn *insn, unsigned size)
@@ -375,11 +353,8 @@ static void call_direct(struct translation *t, const struct insn *insn)
 
 	store_return_address(t, insn, return_size(insn));
 	esp_set(t, REG_GUEST_ESP, -(int32_t)return_size(insn));
-	uint32_t slot_index = t->out->slot_count;
-	struct link_slot *slot = slot_new(t, target);
-	exit_cold(t, slot_index, target);
 	row_add(t, row_exit(t, target), target, 0);
-	slot->rel32_offset = (uint16_t)emit_call(&t->e);
+	leave_by(t, emit_call(&t->e), target);
 }
 
 static void call_indirect(struct translation *t, const struct insn *insn)

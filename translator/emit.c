@@ -213,6 +213,11 @@ uint32_t emit_jecxz(struct emitter *e) { return rel8_behind(e, 0xE367, 2); }
 uint32_t emit_jrcxz(struct emitter *e) { return rel8_behind(e, 0xE3, 1); }
 uint32_t emit_jmp_short(struct emitter *e) { return rel8_behind(e, 0xEB, 1); }
 
+void emit_jrcxz_back(struct emitter *e, uint32_t offset)
+{
+	put(e, 0xE3u | (offset - (emit_offset(e) + 2)) << 8, 2);
+}
+
 void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target)
 {
 	uint32_t rel = (uint32_t)(target - (e->pc + rel32_offset + 4));

@@ -97,18 +97,16 @@ struct insn {
 
 /* Code that leaves the main line, emitted behind the block. */
 struct cold {
-	enum { COLD_SOFT, COLD_EXIT, COLD_LOOKUP, COLD_CALLOUT, COLD_RAISE } kind;
+	enum { COLD_CALLOUT, COLD_RAISE } kind;
 	uint32_t jump[2];     /* offsets of rel32s that come here; 0 = none */
 	uint32_t eip;         /* for the side table */
-	uint32_t back;        /* COLD_SOFT: offset of the lookup; COLD_CALLOUT: of what follows */
+	uint32_t back;        /* COLD_CALLOUT: offset of what follows */
 	uint32_t word;        /* COLD_CALLOUT: R9D; COLD_RAISE: the vector */
 	bool unpark;          /* guest ECX is in R10 */
-	bool slow;            /* COLD_LOOKUP: straight to C */
 	bool shadow;          /* of the instruction behind an inline STI */
 	int8_t esp;           /* translation.esp where it was left */
-	uint8_t slot;         /* COLD_EXIT: index in out->slots */
 };
-#define MAX_COLD 512u
+#define MAX_COLD 256u
 
 struct translation {
 	const struct translator_input *in;
@@ -231,8 +229,6 @@ void join_here(struct translation *t);
 void join_never(struct translation *t);
 /* What the inline lookup lands on, at a block's beginning. */
 void emit_entry_pad(struct translation *t);
-/* Where an indirect branch of this mode goes. */
-host_pc_t lookup_stub(const struct translation *t);
 /* The entry of a block from other pages: faults, with nothing done, if this view does not map the page to the frame that the block was made from. */
 void emit_exec_check(struct translation *t);
 /* The entry of a block that spans two pages: go on only if this view maps the second page to the frame it was made from. */

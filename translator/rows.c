@@ -61,7 +61,7 @@ struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t e
 	}
 	struct cold *c = &t->cold[t->cold_count++];
 	*c = (struct cold){.kind = kind, .jump = {jump}, .eip = eip, .esp = (int8_t)t->esp,
-			   .shadow = is_shadowed(t, eip) && (kind == COLD_SOFT || kind == COLD_CALLOUT || kind == COLD_RAISE)};
+			   .shadow = is_shadowed(t, eip)};
 	return c;
 }
 
@@ -71,41 +71,6 @@ void emit_lea_r11(struct emitter *e, host_pc_t pc)
 	emit_byte(e, 0x8D);
 	emit_byte(e, 0x1D);
 	emit_u32(e, (uint32_t)(pc - (emit_pc(e) + 4)));
-}
-
-static void soft_emit(struct translation *t, const struct cold *c)
-{
-	struct emitter *e = &t->e;
-
-	row_add(t, c->unpark ? UNDO_RCX : UNDO_NONE, c->eip, 0);
-	if (c->unpark) {
-		emit_mov64(e, RCX, R10);
-		row_add(t, UNDO_NONE, c->eip, 0);
-	}
-	emit_lea_r11(e, e->pc + c->back);
-	emit_jmp_to(e, t->in->stubs.soft);
-}
-
-static void exit_emit(struct translation *t, const struct cold *c)
-{
-	struct link_slot *slot = &t->out->slots[c->slot];
-
-	row_add(t, row_exit(t, c->eip), c->eip, 0);
-	slot->unlinked_offset = (uint16_t)emit_offset(&t->e);
-	emit_patch(&t->e, slot->rel32_offset);
-	emit_lea_r11(&t->e, t->e.pc + slot->unlinked_offset);
-	emit_jmp_to(&t->e, t->in->stubs.chain);
-}
-
-/* A landing pad that was not meant. */
-static void lookup_emit(struct translation *t, const struct cold *c)
-{
-	row_add(t, c->unpark ? UNDO_TARGET_R8_RCX : UNDO_TARGET_R8, c->eip, 0);
-	if (c->unpark) {
-		emit_mov64(&t->e, RCX, R10);
-		row_add(t, UNDO_TARGET_R8, c->eip, 0);
-	}
-	emit_jmp_to(&t->e, c->slow ? t->in->stubs.lookup_slow : lookup_stub(t));
 }
 
 /* The rare side of an instruction that otherwise runs inline. */
@@ -139,21 +104,15 @@ void cold_emit_all(struct translation *t)
 	for (uint32_t i = 0; i < t->cold_count; i++) {
 		const struct cold *c = &t->cold[i];
 
-		t->shadow = c->shadow && c->kind != COLD_EXIT;
+		t->shadow = c->shadow;
 		t->shadow_eip = c->eip;
 		t->esp = c->esp;
 		t->esp_near = false;
 		for (int j = 0; j < 2; j++)
 			if (c->jump[j])
 				emit_patch(&t->e, c->jump[j]);
-		if (c->kind == COLD_SOFT)
-			soft_emit(t, c);
-		else if (c->kind == COLD_EXIT)
-			exit_emit(t, c);
-		else if (c->kind == COLD_CALLOUT)
+		if (c->kind == COLD_CALLOUT)
 			callout_emit(t, c);
-		else if (c->kind == COLD_LOOKUP)
-			lookup_emit(t, c);
 		else
 			raise_emit(t, c);
 	}

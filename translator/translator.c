@@ -84,7 +84,7 @@ static void emit_body(struct translation *t)
 			esp_flush(t, insn->eip);
 		ended = insn->rule->emit(t, insn);
 		/* Room for the tail: what does not fit begins another block. What only raises an exception ends it early, too. */
-		if (ended || t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 2 * MAX_COLD - 64) {
+		if (ended || t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 4 * MAX_COLD - 64) {
 			t->count = i + 1;
 			break;
 		}

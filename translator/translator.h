@@ -10,11 +10,12 @@
 
 /* Addresses of the runtime's stubs that emitted code jumps to; all within 2 GiB of the code. */
 struct translator_stubs {
-	host_pc_t chain;    /* EXIT_CHAIN */
+	host_pc_t chain;    /* EXIT_CHAIN: where branches of link slots go, for the cache to lead them to exit stubs */
 	host_pc_t lookup;   /* the inline lookup: R8D = EIP; jumps to a pad or leaves with EXIT_LOOKUP. If it is lookup_slow, none is emitted either */
 	host_pc_t lookup_slow; /* EXIT_LOOKUP at once: R8D = EIP */
+	host_pc_t lookup_parked, lookup_slow_parked; /* ditto, with guest ECX parked in R10 */
 	host_pc_t callout;  /* EXIT_CALLOUT */
-	host_pc_t soft;     /* EXIT_SOFT */
+	host_pc_t soft;     /* EXIT_SOFT: called, with guest ECX parked in R10 */
 	host_pc_t sysenter, sysexit; /* ditto `callout`, for these two instructions alone; may be the same */
 	host_pc_t load[SEG_COUNT]; /* ditto, for MOV to these segment registers, of which CS and SS have none: R8D = the selector */
 };

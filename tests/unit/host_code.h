@@ -309,33 +309,37 @@ static inline bool host_check_callout(struct host_code *c, uint32_t n)
 	return (!i->is_target && !i[-1].is_target && !i[-2].is_target) || host_refuse(c, i->at, "a callout entered in the middle");
 }
 
-/* lea r11, [start of the lookup]; jmp soft. The row there describes the access to C. */
-static inline bool host_check_soft_exit(struct host_code *c, uint32_t n)
+/* The row where the lookup begins that this offset is in. It describes the access to C. */
+static inline const struct side_row *host_lookup_row(const struct host_code *c, uint32_t offset)
 {
-	struct host_insn *i = &c->insn[n];
-	const struct side_row *row;
-	uint32_t back;
+	const struct side_row *found = NULL;
 
-	if (!n || !host_r11_names(i - 1, &back) || !host_insn_at(c, back))
-		return host_refuse(c, i->at, "a soft exit without an access");
-	row = host_row(c, back);
-	if (!row || row->host_offset != back || !(row->access & (ROW_READ | ROW_WRITE)) || (row->access & ROW_SOFT) ||
-	    !row_sizes[row->access >> ROW_SIZE_SHIFT])
-		return host_refuse(c, i->at, "a soft exit whose row describes no access");
-	return !i->is_target || host_refuse(c, i->at, "a soft exit entered in the middle");
+	for (uint32_t i = 0; i < c->out->row_count && c->out->rows[i].host_offset < offset; i++)
+		if ((c->out->rows[i].access & (ROW_READ | ROW_WRITE)) && !(c->out->rows[i].access & ROW_SOFT))
+			found = &c->out->rows[i];
+	return found;
 }
 
-static inline bool host_check_chain_exit(struct host_code *c, uint32_t n)
+/* call soft, at most five instructions behind the lookup's first: mov r10, rcx. */
+static inline bool host_check_soft_exit(struct host_code *c, uint32_t n)
 {
-	struct host_insn *i = &c->insn[n];
-	uint32_t stub;
+	const struct host_insn *i = &c->insn[n];
+	const struct side_row *row = host_lookup_row(c, i->at);
+	const struct host_insn *start = row ? host_insn_at(c, row->host_offset) : NULL;
 
-	if (!n || !host_r11_names(i - 1, &stub) || stub != i[-1].at || i->is_target)
-		return host_refuse(c, i->at, "an exit that does not name itself");
+	if (!start || i - start > 5 || !row_sizes[row->access >> ROW_SIZE_SHIFT])
+		return host_refuse(c, i->at, "a soft exit whose row describes no access");
+	return (start->d.mnemonic == ZYDIS_MNEMONIC_MOV && start->op[0].reg.value == ZYDIS_REGISTER_R10 && start->op[1].reg.value == ZYDIS_REGISTER_RCX) ||
+	       host_refuse(c, i->at, "a soft exit with ECX not parked");
+}
+
+static inline unsigned host_slots_of(const struct host_code *c, const struct host_insn *i)
+{
+	unsigned slots = 0;
+
 	for (uint32_t k = 0; k < c->out->slot_count; k++)
-		if (c->out->slots[k].unlinked_offset == stub)
-			return true;
-	return host_refuse(c, i->at, "an exit without a slot");
+		slots += i->branches && i->d.raw.imm[0].size == 32 && i->end == c->out->slots[k].rel32_offset + 4u;
+	return slots;
 }
 
 /* The ways to a callout. */
@@ -362,9 +366,13 @@ static inline bool host_check_branch(struct host_code *c, uint32_t n)
 	}
 	if (i->target == stubs->lookup || i->target == stubs->lookup_slow)
 		return true;
+	if (i->target == stubs->chain)
+		return host_slots_of(c, i) == 1 || host_refuse(c, i->at, "an exit that is not one slot's");
+	if (i->target == stubs->soft)
+		return i->d.mnemonic == ZYDIS_MNEMONIC_CALL || host_refuse(c, i->at, "a soft exit that is no call");
 	if (i->d.mnemonic != ZYDIS_MNEMONIC_JMP)
 		return host_refuse(c, i->at, "a branch to nowhere");
-	return i->target == stubs->chain || i->target == stubs->soft || host_calls_out(c, i->target) ||
+	return i->target == stubs->lookup_parked || i->target == stubs->lookup_slow_parked || host_calls_out(c, i->target) ||
 	       host_refuse(c, i->at, "a jump to nowhere");
 }
 
@@ -377,9 +385,7 @@ static inline bool host_check_exit(struct host_code *c, uint32_t n)
 		return true;
 	if (host_calls_out(c, i->target))
 		return host_check_callout(c, n);
-	if (i->target == stubs->soft)
-		return host_check_soft_exit(c, n);
-	return i->target != stubs->chain || host_check_chain_exit(c, n);
+	return i->target != stubs->soft || host_check_soft_exit(c, n);
 }
 
 /* An indirect jump or call, whose operand host_code_access.h looks at. */
@@ -414,23 +420,24 @@ static inline bool host_check_rows(struct host_code *c)
 	return true;
 }
 
+/* Its branch goes where it can be led on from; what is not conditional has done what it had to. */
 static inline bool host_check_slot(struct host_code *c, const struct link_slot *s)
 {
-	const struct host_insn *stub = host_insn_at(c, s->unlinked_offset), *branch = NULL;
-	const struct side_row *row = host_row(c, s->unlinked_offset);
-	uint32_t named;
+	const struct host_insn *branch = NULL;
 
-	if (!stub || !host_r11_names(stub, &named) || named != s->unlinked_offset)
-		return host_refuse(c, s->unlinked_offset, "a slot without an exit stub");
-	if (!row || row->eip != s->target || (row->undo != UNDO_NONE && row->undo != UNDO_DONE) || row->esp)
-		return host_refuse(c, s->unlinked_offset, "an exit stub whose row is not its target's");
 	for (uint32_t n = 0; n < c->count; n++) {
 		if (c->insn[n].branches && c->insn[n].d.raw.imm[0].size == 32 && c->insn[n].end == s->rel32_offset + 4u)
 			branch = &c->insn[n];
 	}
-	if (!branch || branch->target != c->in->code_pc + s->unlinked_offset)
-		return host_refuse(c, s->rel32_offset, "a slot whose branch does not go to its exit stub");
-	return true;
+	if (!branch || branch->target != c->in->stubs.chain)
+		return host_refuse(c, s->rel32_offset, "a slot without an exit");
+	const struct side_row *row = host_row(c, branch->at);
+	bool conditional = branch->d.mnemonic != ZYDIS_MNEMONIC_JMP && branch->d.mnemonic != ZYDIS_MNEMONIC_CALL;
+	bool nothing_left = row->undo == UNDO_NONE || row->undo == UNDO_ENTRY || row->undo == UNDO_SHADOW || row->undo == UNDO_DONE;
+	if (row->esp || !nothing_left)
+		return host_refuse(c, branch->at, "an exit with something left to do");
+	return conditional || row->eip == s->target ||
+	       host_refuse(c, branch->at, "an exit whose row is not its target's");
 }
 
 static inline bool host_check_slots(struct host_code *c)

@@ -160,42 +160,45 @@ static inline bool host_goes_to(const struct host_code *c, const struct host_ins
 	return i->d.mnemonic == m && i->branches && i->target == c->in->code_pc + to->at;
 }
 
-static inline bool host_goes_to_miss(struct host_code *c, const struct host_insn *i, const struct host_insn *start)
+static inline bool host_calls_soft(const struct host_code *c, const struct host_insn *i)
 {
-	const struct host_insn *cold = i->branches ? host_insn_at(c, i->target - c->in->code_pc) : NULL;
-	uint32_t back;
-
-	return i->d.mnemonic == ZYDIS_MNEMONIC_JMP && cold && host_is(cold, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R10) &&
-	       host_r11_names(cold + 1, &back) && back == start->at && cold[2].branches && cold[2].target == c->in->stubs.soft;
+	return i->d.mnemonic == ZYDIS_MNEMONIC_CALL && i->branches && i->target == c->in->stubs.soft;
 }
 
-/* Five instructions: does an access of `size` bytes at R8D stay in its page? ECX is parked. */
+/* A miss of the lookup that begins here, with mov r10, rcx. */
+static inline bool host_is_miss(struct host_code *c, const struct host_insn *i, const struct host_insn *start)
+{
+	const struct side_row *row = host_lookup_row(c, i->at);
+
+	return host_calls_soft(c, i) && row && row->host_offset == start->at;
+}
+
+/* Four instructions: does an access of `size` bytes at R8D stay in its page? ECX is parked. */
 static inline bool host_is_crossing_check(struct host_code *c, const struct host_insn *i, unsigned size)
 {
 	return host_is_shift(&i[0], ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_ECX, ZYDIS_REGISTER_R8D, PAGE_SHIFT) &&
 	       host_is_lea(&i[1], ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE) &&
 	       i[1].op[1].mem.disp.value == (int64_t)(size - 1) << (32 - PAGE_SHIFT) &&
 	       host_is_shift(&i[2], ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RCX, 32) &&
-	       host_goes_to(c, &i[3], ZYDIS_MNEMONIC_JECXZ, &i[5]) && host_goes_to_miss(c, &i[4], &i[-1]);
+	       host_goes_to(c, &i[3], ZYDIS_MNEMONIC_JECXZ, &i[5]);
 }
 
 /* `sum` is lea r9, [rcx + r8], the last step of a lookup. Returns the first, or NULL if it is no lookup for this access. */
 static inline const struct host_insn *host_lookup_start(struct host_code *c, const struct host_insn *sum, unsigned size, bool write)
 {
-	const struct host_insn *load = sum - 4, *shift = sum - 5, *start = size > 1 ? sum - 11 : sum - 6;
+	const struct host_insn *load = sum - 2, *shift = sum - 3, *miss = sum - 4, *start = size > 1 ? sum - 9 : sum - 6;
 	int64_t table = (write ? ABI_WRITE_TABLE : ABI_READ_TABLE) - ABI_TABLES_BIAS;
 
 	if (start < c->insn || !host_is(start, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R10, ZYDIS_REGISTER_RCX))
 		return NULL;
-	if (size > 1 && !host_is_crossing_check(c, start + 1, size))
+	if (size > 1 ? !host_is_crossing_check(c, start + 1, size) : !host_goes_to(c, start + 1, ZYDIS_MNEMONIC_JMP, shift))
 		return NULL;
 	if (!host_is(shift, ZYDIS_MNEMONIC_SHRX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8D) || shift->op[2].reg.value != ZYDIS_REGISTER_R14D)
 		return NULL;
 	if (load->d.mnemonic != ZYDIS_MNEMONIC_MOV || load->op[0].reg.value != ZYDIS_REGISTER_RCX ||
 	    load->op[1].mem.base != ZYDIS_REGISTER_R14 || load->op[1].mem.disp.value != table)
 		return NULL;
-	if (!host_goes_to(c, sum - 3, ZYDIS_MNEMONIC_JRCXZ, sum - 1) || !host_goes_to(c, sum - 2, ZYDIS_MNEMONIC_JMP, sum) ||
-	    !host_goes_to_miss(c, sum - 1, start))
+	if (!host_goes_to(c, sum - 1, ZYDIS_MNEMONIC_JRCXZ, miss) || !host_is_miss(c, miss, start))
 		return NULL;
 	return host_is(sum + 1, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R10) ? start : NULL;
 }
@@ -207,7 +210,7 @@ static inline bool host_is_private(struct host_code *c, const struct host_insn *
 		const struct host_insn *i = &c->insn[n];
 		uint64_t target = i->target - c->in->code_pc;
 		bool inside = i >= from && i <= to;
-		if (inside && i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
+		if (inside && i->d.mnemonic == ZYDIS_MNEMONIC_CALL && !host_calls_soft(c, i))
 			return false;
 		if (i->branches && !inside && target > from->at && target <= to->at)
 			return false;
@@ -223,16 +226,12 @@ static inline const struct host_insn *host_r9_origin(const struct host_code *c, 
 	return NULL;
 }
 
-/* Behind a jump into C, which comes back with R9 set: C knows the access by its row. */
+/* Behind mov r10, rcx and a call of C, which comes back with R9 set: C knows the access by its row. */
 static inline bool host_is_left_to_c(struct host_code *c, const struct host_insn *access)
 {
-	for (const struct host_insn *i = access; i-- > c->insn && !host_writes(i, ZYDIS_REGISTER_R9);) {
-		struct host_insn *cold = i->d.mnemonic == ZYDIS_MNEMONIC_JMP ? host_insn_at(c, i->target - c->in->code_pc) : NULL;
-		uint32_t back;
-		if (cold)
-			return host_r11_names(cold, &back) && back == i->at && cold[1].target == c->in->stubs.soft &&
-			       host_is_private(c, i, access);
-	}
+	for (const struct host_insn *i = access; i-- > c->insn + 1 && !host_writes(i, ZYDIS_REGISTER_R9);)
+		if (host_calls_soft(c, i))
+			return host_is_miss(c, i, i - 1) && host_is_private(c, i - 1, access);
 	return false;
 }
 

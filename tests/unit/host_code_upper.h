@@ -85,15 +85,18 @@ static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
 {
 	uint32_t after = host_upper_after(i, i->zero), back;
 	struct host_insn *to = i->branches ? host_insn_at(c, i->target - c->in->code_pc) : NULL, *next = host_insn_at(c, i->end);
-	bool to_c = i->branches && (host_calls_out(c, i->target) || i->target == c->in->stubs.soft), news = false;
+	bool soft = host_calls_soft(c, i), news = false;
+	const struct side_row *lookup = soft ? host_lookup_row(c, i->at) : NULL;
 
 	if (to)
 		news |= host_upper_meet(to, after);
-	if (to_c && host_r11_names(i - 1, &back) && host_insn_at(c, back))
+	if (i->branches && host_calls_out(c, i->target) && host_r11_names(i - 1, &back) && host_insn_at(c, back))
 		news |= host_upper_meet(host_insn_at(c, back), after | HOST_FROM_C);
-	if (next && i->d.mnemonic == ZYDIS_MNEMONIC_CALL)
+	if (lookup && host_insn_at(c, lookup->host_offset))
+		news |= host_upper_meet(host_insn_at(c, lookup->host_offset), after | HOST_FROM_C);
+	if (next && i->d.mnemonic == ZYDIS_MNEMONIC_CALL && !soft)
 		news |= host_upper_meet(next, HOST_ENTRY | HOST_R8);
-	else if (next && !host_ends(i))
+	else if (next && !soft && !host_ends(i))
 		news |= host_upper_meet(next, after);
 	return news;
 }
@@ -115,10 +118,16 @@ static inline bool host_leaves(const struct host_code *c, const struct host_insn
 {
 	if (i->d.mnemonic == ZYDIS_MNEMONIC_RET || i->d.mnemonic == ZYDIS_MNEMONIC_CALL || host_looks_up(i))
 		return true;
-	for (uint32_t k = 0; k < c->out->slot_count; k++)
-		if (i->branches && i->end == c->out->slots[k].rel32_offset + 4u)
-			return true;
 	return i->branches && i->target - c->in->code_pc >= c->out->code_length;
+}
+
+/* Whose upper halves must be zero there: some stubs find guest ECX in R10. */
+static inline uint32_t host_leaves_with(const struct host_code *c, const struct host_insn *i)
+{
+	const struct translator_stubs *stubs = &c->in->stubs;
+	bool parked = i->branches && (i->target == stubs->soft || i->target == stubs->lookup_parked || i->target == stubs->lookup_slow_parked);
+
+	return parked ? (HOST_GUEST_REGISTERS & ~host_bit(ZYDIS_REGISTER_RCX)) | host_bit(ZYDIS_REGISTER_R10) : HOST_GUEST_REGISTERS;
 }
 
 static inline bool host_check_upper_halves(struct host_code *c)
@@ -134,10 +143,11 @@ static inline bool host_check_upper_halves(struct host_code *c)
 	}
 	for (uint32_t n = 0; n < c->count; n++) {
 		const struct host_insn *i = &c->insn[n];
-		bool looks_up = i->d.mnemonic == ZYDIS_MNEMONIC_RET || host_looks_up(i) || (i->branches && i->target == c->in->stubs.lookup);
+		bool looks_up = i->d.mnemonic == ZYDIS_MNEMONIC_RET || host_looks_up(i) ||
+				(i->branches && (i->target == c->in->stubs.lookup || i->target == c->in->stubs.lookup_parked));
 		if (i->reached && looks_up && !(i->zero & HOST_R8))
 			return host_refuse(c, i->at, "an EIP whose upper half may not be zero");
-		if (i->reached && host_leaves(c, i) && (i->zero & HOST_GUEST_REGISTERS) != HOST_GUEST_REGISTERS)
+		if (i->reached && host_leaves(c, i) && ~i->zero & host_leaves_with(c, i))
 			return host_refuse(c, i->at, "the upper half of a guest register leaves the block");
 		if (i->reached && host_leaves(c, i) && !(i->zero & HOST_STACK))
 			return host_refuse(c, i->at, "a stack pointer outside of the window leaves the block");

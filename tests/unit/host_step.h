@@ -192,7 +192,8 @@ static struct translator_stubs step_stubs(void)
 {
 	host_pc_t page = (host_pc_t)step_machine.code - PAGE_SIZE;
 
-	return (struct translator_stubs){.chain = page + 0x100, .lookup = page + 0x200, .lookup_slow = page + 0x300, .callout = page + 0x400,
+	return (struct translator_stubs){.chain = page + 0x100, .lookup = page + 0x200, .lookup_slow = page + 0x300, .lookup_parked = page + 0x280,
+					 .lookup_slow_parked = page + 0x380, .callout = page + 0x400,
 					 .soft = page + 0x500, .sysenter = page + 0x400, .sysexit = page + 0x400,
 					 .load = {[SEG_ES] = page + 0x400, [SEG_DS] = page + 0x400, [SEG_FS] = page + 0x400, [SEG_GS] = page + 0x400}};
 }

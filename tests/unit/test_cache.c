@@ -39,7 +39,7 @@ static int anchor(void) { return 42; }
 static struct cache *make(struct seen *seen, struct stats *stats)
 {
 	struct cache_config config = {
-		.size = 4 * PAGE_SIZE, .regions = 2, .near = (host_pc_t)(uintptr_t)anchor, .stats = stats,
+		.size = 4 * PAGE_SIZE, .regions = 2, .near = (host_pc_t)(uintptr_t)anchor, .chain = (host_pc_t)(uintptr_t)anchor + 1, .stats = stats,
 		.callbacks = {seen, on_frame_free, on_code_evicted, on_block_dead},
 	};
 	memset(seen, 0, sizeof *seen);
@@ -48,14 +48,13 @@ static struct cache *make(struct seen *seen, struct stats *stats)
 	return c;
 }
 
-/* Two slots, as of a conditional branch. The exit stubs stand at 40 and 50. */
+/* Two slots, as of a conditional branch. */
 static const struct link_slot two_slots[2] = {
-	{.rel32_offset = 8, .unlinked_offset = 40, .target = 0x1000},
-	{.rel32_offset = 20, .unlinked_offset = 50, .target = 0x2000},
+	{.rel32_offset = 8, .target = 0x1000},
+	{.rel32_offset = 20, .target = 0x2000},
 };
 static const struct side_row three_rows[3] = {{0, UNDO_NONE, 0, 0, 0x10}, {8, UNDO_RCX, ROW_WRITE, 0, 0x12}, {40, UNDO_NONE, 0, 0, 0x20}};
 
-static void put32(uint8_t *at, uint32_t value) { memcpy(at, &value, 4); }
 static uint32_t get32(host_pc_t at)
 {
 	uint32_t value;
@@ -76,13 +75,12 @@ static struct block *find(struct cache *c, gva_t gva, gfn_t gfn, uint32_t mode)
 static struct block *commit(struct cache *c, gva_t gva, gpa_t gpa, uint32_t length, gfn_t gfn2)
 {
 	struct cache_space space;
-	if (!CHECK_EQ(cache_reserve(c, 256, &space), 0)) return NULL;
+	if (!CHECK_EQ(cache_reserve(c, 256, 2, &space), 0)) return NULL;
 	struct link_slot slots[2];
 	struct side_row rows[3];
 	memcpy(slots, two_slots, sizeof slots);
 	memcpy(rows, three_rows, sizeof rows);
 	memset(space.write, 0x90, 64);
-	for (int i = 0; i < 2; i++) put32(space.write + slots[i].rel32_offset, slots[i].unlinked_offset - slots[i].rel32_offset - 4u);
 	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = gfn2, .guest_length = length, .mode = 3, .instructions = 2, .body = 4,
 	                     .row_count = 3, .slot_count = 2, .slots = slots};
 	struct block *b = cache_commit(c, &what, rows, 64);
@@ -118,7 +116,7 @@ TEST(cache, refuses_bad_configurations)
 static struct block *commit_enterable(struct cache *c, gva_t gva, gpa_t gpa)
 {
 	struct cache_space space;
-	if (!CHECK_EQ(cache_reserve(c, 256, &space), 0)) return NULL;
+	if (!CHECK_EQ(cache_reserve(c, 256, 0, &space), 0)) return NULL;
 	const struct side_row rows[] = {{0, UNDO_NONE, 0, 0, gva}, {16, UNDO_ENTRY, 0, 0, gva + 1}, {32, UNDO_NONE, 0, 0, gva + 2}};
 	struct block what = {.gva = gva, .eip = gva, .gpa = gpa, .gfn2 = GFN_NONE, .guest_length = 4, .mode = 3, .instructions = 4, .row_count = 3};
 	return cache_commit(c, &what, rows, 64);
@@ -148,7 +146,7 @@ TEST(cache, blocks_are_entered_where_their_rows_say)
 	CHECK_EQ(target(from, 0), b->host_pc + 16);
 	CHECK_STR(cache_check(c), NULL);
 	CHECK_EQ(cache_invalidate(c, 0x5103, 1), 1u);
-	CHECK_EQ(target(from, 0), from->host_pc + from->slots[0].unlinked_offset);
+	CHECK_EQ(target(from, 0), cache_exit_stub(from, 0));
 	CHECK(!find_entry(c, 0x1101, 5, 3));
 	cache_destroy(c);
 }
@@ -214,7 +212,7 @@ TEST(cache, code_lies_in_reach_and_runs)
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
 	struct cache_space space;
-	CHECK_EQ(cache_reserve(c, 16, &space), 0);
+	CHECK_EQ(cache_reserve(c, 16, 0, &space), 0);
 	int64_t distance = (int64_t)(space.exec - (host_pc_t)(uintptr_t)anchor);
 	CHECK(distance < INT32_MAX && distance > INT32_MIN);
 	CHECK(cache_contains(c, space.exec));
@@ -258,7 +256,7 @@ TEST(cache, identity_has_the_code_segment)
 	what.eip = 0x800;
 	for (unsigned i = 0; i < 2; i++) {
 		struct cache_space space;
-		CHECK_EQ(cache_reserve(c, 256, &space), 0);
+		CHECK_EQ(cache_reserve(c, 256, 0, &space), 0);
 		memset(space.write, 0x90, 64);
 		what.row_count = what.slot_count = 0;
 		other[i] = cache_commit(c, &what, NULL, 64);
@@ -271,7 +269,7 @@ TEST(cache, identity_has_the_code_segment)
 	cache_destroy(c);
 }
 
-TEST(cache, finds_rows_and_slots_by_host_pc)
+TEST(cache, finds_rows_by_host_pc)
 {
 	struct seen seen;
 	struct cache *c = make(&seen, NULL);
@@ -288,9 +286,58 @@ TEST(cache, finds_rows_and_slots_by_host_pc)
 		CHECK(cache_find_row(b, pc + expected[i][0], &row) && is_row(&row, &three_rows[expected[i][1]]));
 	CHECK(!cache_find_row(b, pc + 64, &row));
 	CHECK(!cache_find_row(b, pc - 1, &row));
-	CHECK_EQ(cache_find_slot(b, pc + 40), 0);
-	CHECK_EQ(cache_find_slot(b, pc + 50), 1);
-	CHECK_EQ(cache_find_slot(b, pc + 41), -1);
+	cache_destroy(c);
+}
+
+/* From the region's end down, a call each, whose return address tells which it was. */
+TEST(cache, each_slot_has_an_exit_stub)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *none = commit_enterable(c, 0x1100, 0x5100), *b = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
+	CHECK(none && b);
+	const struct block *owners[] = {a, a, b, b};
+	host_pc_t end = a->host_pc + 2 * PAGE_SIZE;
+	for (unsigned i = 0; i < 4; i++) {
+		host_pc_t stub = cache_exit_stub(owners[i], i % 2);
+		CHECK_EQ(stub, end - 5 * (i + 1));
+		CHECK_EQ(*(const uint8_t *)(uintptr_t)stub, 0xE8);
+		CHECK_EQ(stub + 5 + (host_pc_t)(int32_t)get32(stub + 1), (host_pc_t)(uintptr_t)anchor + 1);
+		CHECK_EQ(target(owners[i], i % 2), stub);
+		struct side_row row;
+		for (host_pc_t pc = stub; pc < stub + 5; pc++) {
+			CHECK(cache_find_host(c, pc) == owners[i]);
+			CHECK_EQ(cache_find_slot(owners[i], pc), (int)(i % 2));
+			CHECK(cache_find_row(owners[i], pc, &row) && row.eip == two_slots[i % 2].target && row.undo == (owners[i]->eip == row.eip ? UNDO_DONE : UNDO_NONE));
+		}
+	}
+	CHECK(!cache_find_host(c, end - 21));
+	CHECK_EQ(cache_find_slot(a, end - 11), -1);
+	CHECK_EQ(cache_find_slot(b, end - 10), -1);
+	CHECK_EQ(cache_find_slot(a, a->host_pc), -1);
+	cache_destroy(c);
+}
+
+/* Blocks and exit stubs share a region: what does not fit between them opens the next. */
+TEST(cache, stubs_take_room_from_code)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	REQUIRE(c);
+	struct cache_space space;
+	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
+	uint32_t room = 2 * PAGE_SIZE - 64 - 10;
+	CHECK_EQ(cache_reserve(c, room, 0, &space), 0);
+	CHECK_EQ(space.exec, a->host_pc + 64);
+	cache_abort(c);
+	CHECK_EQ(cache_reserve(c, room - 5, 1, &space), 0);
+	CHECK_EQ(space.exec, a->host_pc + 64);
+	cache_abort(c);
+	CHECK_EQ(cache_reserve(c, room - 4, 1, &space), 0);
+	CHECK_EQ(space.exec, a->host_pc + 2 * PAGE_SIZE);
+	cache_abort(c);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE - 4, 1, &space), -ENOMEM);
 	cache_destroy(c);
 }
 
@@ -310,7 +357,7 @@ TEST(cache, keeps_rows_of_every_kind)
 	for (unsigned i = 0; i < 64; i++, row++)
 		row[1] = (struct side_row){.host_offset = row->host_offset, .undo = i & 31, .access = i, .esp = (int)(i & 31) - 16, .eip = row->eip};
 	uint32_t count = (uint32_t)(row + 1 - rows);
-	CHECK_EQ(cache_reserve(c, 64, &space), 0);
+	CHECK_EQ(cache_reserve(c, 64, 0, &space), 0);
 	struct block *b = cache_commit(c, &(struct block){.gva = 0x1000, .eip = 0x1000, .gpa = 0x1000, .gfn2 = GFN_NONE, .guest_length = 1, .row_count = count}, rows, 64);
 	check_rows(b, rows, count);
 	cache_destroy(c);
@@ -322,15 +369,15 @@ TEST(cache, abort_gives_the_space_back)
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
 	struct cache_space first, second;
-	CHECK_EQ(cache_reserve(c, 100, &first), 0);
+	CHECK_EQ(cache_reserve(c, 100, 0, &first), 0);
 	cache_abort(c);
-	CHECK_EQ(cache_reserve(c, 200, &second), 0);
+	CHECK_EQ(cache_reserve(c, 200, 0, &second), 0);
 	CHECK_EQ(first.exec, second.exec);
 	CHECK_EQ(second.size, 200);
 	CHECK(!cache_find_host(c, first.exec));
 	cache_abort(c);
-	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE + 1, &first), -ENOMEM);
-	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &first), 0);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE + 1, 0, &first), -ENOMEM);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, 0, &first), 0);
 	cache_destroy(c);
 }
 
@@ -341,7 +388,7 @@ TEST(cache, links_patch_branches)
 	struct cache *c = make(&seen, &stats);
 	REQUIRE(c);
 	struct block *a = commit(c, 0x1000, 0x1000, 10, GFN_NONE), *b = commit(c, 0x2000, 0x7000, 10, GFN_NONE);
-	CHECK_EQ(target(a, 0), a->host_pc + 40);
+	CHECK_EQ(target(a, 0), cache_exit_stub(a, 0));
 	cache_link(c, a, 0, b, b->checked);
 	cache_link(c, a, 1, b, b->checked);
 	CHECK_EQ(target(a, 0), b->host_pc);
@@ -353,7 +400,7 @@ TEST(cache, links_patch_branches)
 	CHECK_EQ(target(a, 1), d->host_pc);
 	CHECK_STR(cache_check(c), NULL);
 	CHECK_EQ(cache_invalidate(c, 0x7000, 1), 1);
-	CHECK_EQ(target(a, 0), a->host_pc + 40);
+	CHECK_EQ(target(a, 0), cache_exit_stub(a, 0));
 	CHECK_EQ(target(a, 1), d->host_pc);
 	CHECK_EQ(stats.unlinks, 1);
 	CHECK_STR(cache_check(c), NULL);
@@ -375,10 +422,10 @@ TEST(cache, a_dead_block_stays_runnable_and_is_still_unlinked)
 	cache_link(c, a, 1, b, b->checked); /* may come from its exit stub, too */
 	CHECK_EQ(target(a, 1), b->host_pc);
 	CHECK_EQ(cache_invalidate(c, 0x2000, 1), 1);
-	CHECK_EQ(target(a, 0), a->host_pc + 40);
-	CHECK_EQ(target(a, 1), a->host_pc + 50);
+	CHECK_EQ(target(a, 0), cache_exit_stub(a, 0));
+	CHECK_EQ(target(a, 1), cache_exit_stub(a, 1));
 	cache_link(c, a, 0, b, b->checked); /* b is dead: refused */
-	CHECK_EQ(target(a, 0), a->host_pc + 40);
+	CHECK_EQ(target(a, 0), cache_exit_stub(a, 0));
 	CHECK_STR(cache_check(c), NULL);
 	cache_destroy(c);
 }
@@ -437,7 +484,7 @@ TEST(cache, a_new_translation_supersedes_without_freeing_the_frame)
 	cache_link(c, from, 0, old, old->checked);
 	struct block *new = commit(c, 0x1000, 0x1000, 8, GFN_NONE);
 	CHECK(old->dead && find(c, 0x1000, 1, 3) == new);
-	CHECK_EQ(target(from, 0), from->host_pc + 40);
+	CHECK_EQ(target(from, 0), cache_exit_stub(from, 0));
 	CHECK_EQ(seen.freed_count, 0);
 	CHECK_EQ(seen.dead_count, 1);
 	CHECK_STR(cache_check(c), NULL);
@@ -453,20 +500,20 @@ TEST(cache, evicts_the_oldest_region)
 	struct cache_space big;
 	struct block *old = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
 	host_pc_t start = old->host_pc;
-	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &big), 0); /* only the second region has that much */
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, 0, &big), 0); /* only the second region has that much */
 	CHECK_EQ(big.exec, start + 2 * PAGE_SIZE);
 	CHECK_EQ(seen.evicted_count, 0);
 	cache_abort(c);
 	struct block *kept = commit(c, 0x2000, 0x2000, 10, GFN_NONE);
 	cache_link(c, kept, 0, old, old->checked);
 	cache_link(c, old, 0, kept, kept->checked);
-	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &big), 0);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, 0, &big), 0);
 	CHECK_EQ(big.exec, start);
 	CHECK_EQ(seen.evicted_from, start);
 	CHECK_EQ(seen.evicted_to, start + 2 * PAGE_SIZE);
 	CHECK_EQ(seen.dead_count, 1);
 	CHECK_EQ(seen.freed[0], 1);
-	CHECK_EQ(target(kept, 0), kept->host_pc + 40);
+	CHECK_EQ(target(kept, 0), cache_exit_stub(kept, 0));
 	CHECK(!cache_find_host(c, start));
 	CHECK(!find(c, 0x1000, 1, 3));
 	CHECK_EQ(*(const uint8_t *)(uintptr_t)start, 0xCC);
@@ -487,7 +534,7 @@ TEST(cache, flush_starts_from_the_first_region)
 	struct block *first = commit(c, 0x1000, 0x1000, 10, GFN_NONE);
 	host_pc_t start = first->host_pc;
 	struct cache_space space;
-	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, &space), 0);
+	CHECK_EQ(cache_reserve(c, 2 * PAGE_SIZE, 0, &space), 0);
 	cache_abort(c);
 	commit(c, 0x2000, 0x2000, 10, GFN_NONE);
 	cache_flush(c);
@@ -506,7 +553,7 @@ TEST(cache, thunks_are_found_by_host_pc_alone)
 	struct cache *c = make(&seen, NULL);
 	REQUIRE(c);
 	struct cache_space space;
-	CHECK_EQ(cache_reserve(c, 32, &space), 0);
+	CHECK_EQ(cache_reserve(c, 32, 0, &space), 0);
 	struct block *thunk = cache_commit(c, &(struct block){.gfn2 = GFN_NONE}, NULL, 32);
 	CHECK(cache_find_host(c, space.exec + 31) == thunk);
 	struct side_row row;

@@ -67,29 +67,18 @@ static const struct side_row *row_beginning(uint32_t offset)
 	return NULL;
 }
 
-/* Where the exits and the cold code begin: behind the last jump of the main line. */
-static uint32_t main_line_end(void)
-{
-	uint32_t end = fixture_out.code_length;
-
-	for (uint32_t i = 0; i < fixture_out.slot_count; i++)
-		if (fixture_out.slots[i].unlinked_offset < end)
-			end = fixture_out.slots[i].unlinked_offset;
-	return end;
-}
-
 /* Jumps to stubs by name, not by an address of this test's. */
 static bool stub_jump(const ZydisDecodedInstruction *d, uint32_t at, char *line, size_t size)
 {
 	const struct translator_stubs *stubs = &fixture_stubs;
 	const struct { host_pc_t pc; const char *name; } names[] = {
-		{stubs->chain, "chain"}, {stubs->lookup, "lookup"}, {stubs->lookup_slow, "lookup_slow"}, {stubs->callout, "callout"}, {stubs->soft, "soft"}, {stubs->sysenter, "sysenter"}, {stubs->sysexit, "sysexit"},
+		{stubs->chain, "chain"}, {stubs->lookup, "lookup"}, {stubs->lookup_slow, "lookup_slow"}, {stubs->lookup_parked, "lookup_parked"}, {stubs->lookup_slow_parked, "lookup_slow_parked"}, {stubs->callout, "callout"}, {stubs->soft, "soft"}, {stubs->sysenter, "sysenter"}, {stubs->sysexit, "sysexit"},
 		{stubs->load[SEG_DS], "load_segment"},
 	};
 
 	for (size_t i = 0; d->raw.imm[0].is_relative && i < ARRAY_LEN(names); i++)
 		if (FIXTURE_CODE_PC + at + d->length + (uint64_t)d->raw.imm[0].value.s == names[i].pc) {
-			snprintf(line, size, "%s %s", d->mnemonic == ZYDIS_MNEMONIC_CALL ? "call" : "jmp", names[i].name);
+			snprintf(line, size, "%s %s", ZydisMnemonicGetString(d->mnemonic), names[i].name);
 			return true;
 		}
 	return false;
@@ -110,7 +99,7 @@ static void render(const struct golden *g, char *text, size_t size)
 	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
 	ZydisFormatterSetProperty(&formatter, ZYDIS_FORMATTER_PROP_ADDR_PADDING_ABSOLUTE, ZYDIS_PADDING_DISABLED);
-	for (uint32_t at = 0, end = main_line_end(); at < end;) {
+	for (uint32_t at = 0, end = fixture_out.starts[fixture_out.instructions]; at < end;) {
 		ZydisDecodedInstruction d;
 		ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 		char row[40] = "", line[96];

@@ -97,24 +97,54 @@ struct ending {
 	struct guest_state g;
 };
 
+/* The state with which the block was left: the slot's target is where to go on. */
+static struct side_row slot_row(const struct step_state *left)
+{
+	uint64_t offset = left->regs.rip - (uint64_t)step_machine.code;
+	struct side_row row = {0};
+
+	for (uint32_t i = 0; i < fixture_out.slot_count; i++)
+		if (fixture_out.slots[i].rel32_offset - offset <= 2)
+			row.eip = fixture_out.slots[i].target;
+	return row;
+}
+
+/* The row where the lookup begins behind one of whose instructions this offset is. */
+static struct side_row lookup_row(uint64_t offset)
+{
+	struct side_row row = {0};
+
+	for (uint32_t i = 0; i < fixture_out.row_count && fixture_out.rows[i].host_offset < offset; i++)
+		if ((fixture_out.rows[i].access & (ROW_READ | ROW_WRITE)) && !(fixture_out.rows[i].access & ROW_SOFT))
+			row = fixture_out.rows[i];
+	return row;
+}
+
 static void find_ending(struct ending *e)
 {
-	const struct step_state *last = &step_machine.states[step_machine.count - 1];
-	uint64_t pc = last->regs.rip - (step_stubs().chain - 0x100);
+	static struct step_state last;
+	last = step_machine.states[step_machine.count - 1];
+	uint64_t pc = last.regs.rip - (step_stubs().chain - 0x100), return_address;
 	struct side_row row = {.undo = UNDO_TARGET_R8};
 
 	memset(e, 0, sizeof(*e));
 	if (step_machine.end != STEP_STUB)
 		return;
 	e->how = pc >= 0x500 ? ENDS_SOFT : pc >= 0x400 ? ENDS_CALLOUT : pc >= 0x200 ? ENDS_LOOKUP : ENDS_CHAIN;
-	if (e->how == ENDS_CHAIN || e->how == ENDS_SOFT)
-		row = *row_at((uint32_t)(last->regs.r[R11] - (uint64_t)step_machine.code));
-	if (e->how == ENDS_CALLOUT) {
-		row = (struct side_row){.eip = last->eip};
-		for (unsigned i = 0; i < 3; i++)
-			e->argument[i] = (uint32_t)last->regs.r[R8 + i];
+	if (pc == 0x280 || pc == 0x380 || e->how == ENDS_SOFT)
+		last.regs.r[RCX] = last.regs.r[R10];
+	if (e->how == ENDS_CHAIN)
+		row = slot_row(&step_machine.states[step_machine.count - 2]);
+	if (e->how == ENDS_SOFT) {
+		memcpy(&return_address, (const void *)last.regs.r[RSP], sizeof(return_address));
+		row = lookup_row(return_address - (uint64_t)step_machine.code);
 	}
-	undo(last, &row, &e->g);
+	if (e->how == ENDS_CALLOUT) {
+		row = (struct side_row){.eip = last.eip};
+		for (unsigned i = 0; i < 3; i++)
+			e->argument[i] = (uint32_t)last.regs.r[R8 + i];
+	}
+	undo(&last, &row, &e->g);
 }
 
 static void start_from(const struct guest_state *g)

@@ -25,6 +25,7 @@ __attribute__((unused)) static struct translator_output fixture_out;
 
 static const struct translator_stubs fixture_stubs = {
 	.chain = FIXTURE_CODE_PC - 0x1000, .lookup = FIXTURE_CODE_PC - 0x2000, .lookup_slow = FIXTURE_CODE_PC - 0x3000,
+	.lookup_parked = FIXTURE_CODE_PC - 0x2800, .lookup_slow_parked = FIXTURE_CODE_PC - 0x3800,
 	.callout = FIXTURE_CODE_PC - 0x4000, .soft = FIXTURE_CODE_PC - 0x5000, .sysenter = FIXTURE_CODE_PC - 0x6000, .sysexit = FIXTURE_CODE_PC - 0x7000,
 	.load = {[SEG_ES] = FIXTURE_CODE_PC - 0x8000, [SEG_DS] = FIXTURE_CODE_PC - 0x8000, [SEG_FS] = FIXTURE_CODE_PC - 0x8000, [SEG_GS] = FIXTURE_CODE_PC - 0x8000},
 };
