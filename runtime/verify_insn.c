@@ -423,6 +423,11 @@ void verify_flag_use(const struct verify_insn *insn, uint32_t *read, uint32_t *w
 	*read = *written = 0;
 	if (leaves_flags_alone(insn))
 		return;
+	/* POPF's own compares are all that is in them when it is stopped half-way, and begins again. */
+	if (op == 0x9D) {
+		*written = EFL_ARITH;
+		return;
+	}
 	if (op < 0x40 && (op & 7) < 6)
 		kind = op >> 3;
 	if ((op < 0x40 && (op & 7) < 6) || (op >= 0x80 && op <= 0x83)) {

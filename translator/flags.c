@@ -51,6 +51,8 @@ bool emit_pushf(struct translation *t, const struct insn *insn)
 	return false;
 }
 
+_Static_assert(offsetof(struct vcpu, df_flag) == offsetof(struct vcpu, if_flag) + 1, "POPF stores both at once");
+
 /* The status flags from R8D. */
 static void load_status_flags(struct translation *t, const struct insn *insn)
 {
@@ -82,7 +84,8 @@ static void compare_system_flags(struct translation *t, unsigned size)
 		emit_alu_imm(e, 4, R9, (size == 2 ? 0xFFFF : ~0u) & ~EFL_IOPL);
 }
 
-/* POPF where it changes nothing but IF, if it may, and the status flags. These are about to be overwritten: compares are free. */
+/* POPF where it changes nothing but IF, if it may, and the status flags. These are about to be overwritten: compares are free. IF comes last: once it is
+ * set an interrupt may be taken, behind POPF, with what is left of it done by the row. */
 bool emit_popf(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
@@ -96,14 +99,17 @@ bool emit_popf(struct translation *t, const struct insn *insn)
 	compare_system_flags(t, size);
 	struct cold *slow = cold_add(t, COLD_CALLOUT, emit_jcc(e, CONDITION_NE), insn->eip);
 	if (t->in->mode & MODE_IOPL_OK) {
-		emit_rorx(e, R9, R8, 9, false);
-		emit_alu_imm(e, 4, R9, 1);
-		emit_op(e, &(struct host_op){.opcode = 0x85, .reg = R9, .rm = NO_REG, .mem = VCPU(intr)}); /* an interrupt waits */
+		emit_rorx(e, R11, R8, 9, false);
+		emit_alu_imm(e, 4, R11, 1);
+		emit_op(e, &(struct host_op){.opcode = 0x85, .reg = R11, .rm = NO_REG, .mem = VCPU(intr)}); /* an interrupt waits */
 		slow->jump[1] = emit_jcc(e, CONDITION_NE);
-		emit_store(e, VCPU(if_flag), R9, 1);
+		load_status_flags(t, insn);
+		emit_store(e, VCPU(if_flag), R11, 2);
+	} else {
+		load_status_flags(t, insn);
+		emit_store_imm(e, VCPU(df_flag), 0, 1);
 	}
-	emit_store_imm(e, VCPU(df_flag), 0, 1);
-	load_status_flags(t, insn);
+	row_add(t, UNDO_POP, insn->eip + insn->length, row_size(size));
 	esp_set(t, REG_GUEST_ESP, (int32_t)size);
 	slow->word = callout_word(insn);
 	slow->back = emit_offset(e);

@@ -72,10 +72,11 @@ static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisD
 	unsigned size = op->size / 8;
 	bool writes = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 	bool scratch = HOST_FIELD(spill), flag = HOST_FIELD(if_flag) || HOST_FIELD(df_flag);
+	bool both_flags = host_vcpu_field_is(disp, size, offsetof(struct vcpu, if_flag), 2); /* POPF's store */
 	bool low_flags = host_vcpu_field_is(disp, size, offsetof(struct vcpu, eflags), 2);
 	bool lookup = (c->insn[n].d.mnemonic == ZYDIS_MNEMONIC_PEXT && HOST_FIELD(jump_mask)) ||
 		      (host_writes(&c->insn[n], ZYDIS_REGISTER_R11) && HOST_FIELD(jumps));
-	bool written = scratch || flag || HOST_FIELD(eip), read = lookup || scratch || flag || HOST_FIELD(eflags) || low_flags || HOST_FIELD(intr);
+	bool written = scratch || flag || both_flags || HOST_FIELD(eip), read = lookup || scratch || flag || HOST_FIELD(eflags) || low_flags || HOST_FIELD(intr);
 	bool segment = in_segments >= 0 && in_segments < (int64_t)(SEG_COUNT * sizeof(struct segment)) &&
 		       ((in_segments % sizeof(struct segment) == offsetof(struct segment, base) && size == 4) ||
 			(in_segments % sizeof(struct segment) == offsetof(struct segment, limit) && size == 4) ||
