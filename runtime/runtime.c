@@ -244,6 +244,10 @@ static int make_parts(struct runtime *r, char *why, size_t size)
 		snprintf(why, size, "the file '%s' of --dump could not be opened: %s", r->config.dump, strerror(error));
 		return -error;
 	}
+	if (r->dump && !disasm_load()) {
+		say(why, size, "--dump needs Capstone, which cannot be loaded: install %s", "libcapstone4");
+		return -ENOENT;
+	}
 	if (r->config.forms && (!(r->forms = forms_create()) || !(r->forms_out = fopen(r->config.forms, "w")))) {
 		int error = errno;
 		snprintf(why, size, "the file '%s' of --forms could not be opened: %s", r->config.forms, strerror(error));

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unicorn/unicorn.h>
+
+#include "runtime/verify_unicorn.h"
 
 #define MAX_MAPPED 2048u
 #define MAX_RESTARTS 8u /* of one instruction */
@@ -22,6 +23,8 @@
 #define NEVER (1ULL << 40) /* an end address that is never reached */
 
 enum { MAPPED_NOT = 0, MAPPED_BLANK = 0xFFFFFFFF }; /* else gfn + 1 */
+
+static struct unicorn unicorn;
 
 struct reference {
 	uc_engine *uc;
@@ -97,7 +100,7 @@ static void stop(struct reference *ref, enum reference_end end)
 	if (!ref->stopped || end == REFERENCE_DEVICE)
 		ref->end = end;
 	ref->stopped = true;
-	uc_emu_stop(ref->uc);
+	unicorn.emu_stop(ref->uc);
 }
 
 static struct reference_store *new_store(struct reference *ref, uint8_t *at, uint32_t size)
@@ -228,7 +231,7 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	bool again = same && ref->insns[ref->steps - 1].rep;
 
 	if (ref->stopped) {
-		uc_emu_stop(uc);
+		unicorn.emu_stop(uc);
 		return;
 	}
 	/* A store into the code that runs makes Unicorn begin its instruction anew. */
@@ -248,12 +251,12 @@ static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *user)
 	if (again || ref->steps == ref->limit) {
 		ref->stopped = true;
 		ref->stopped_at = (gva_t)address;
-		uc_emu_stop(uc);
+		unicorn.emu_stop(uc);
 		return;
 	}
 	if (size != ref->insns[ref->steps].length) {
 		ref->stale = ref->stopped = true;
-		uc_emu_stop(uc);
+		unicorn.emu_stop(uc);
 		return;
 	}
 	ref->current = &ref->insns[ref->steps++];
@@ -285,9 +288,9 @@ static void load_segment(struct reference *ref, unsigned seg, uint32_t base, boo
 		return;
 	map_page(ref, DESCRIPTOR_PAGE, MAPPED_BLANK);
 	memcpy(ref->window + DESCRIPTOR_PAGE + 8, &descriptor, 8);
-	uc_reg_write(ref->uc, UC_X86_REG_GDTR, &table);
+	unicorn.reg_write(ref->uc, UC_X86_REG_GDTR, &table);
 	ref->loading = true;
-	if (uc_reg_write(ref->uc, ids[seg], &selector))
+	if (unicorn.reg_write(ref->uc, ids[seg], &selector))
 		abort();
 	ref->loading = false;
 	ref->key[seg] = (struct descriptor_key){base, big, true};
@@ -298,12 +301,12 @@ static int open_engine(struct reference *ref)
 	uc_hook hook;
 	uint32_t cr4 = 0x10 | CR4_OSFXSR | CR4_OSXMMEXCPT;
 
-	if (uc_open(UC_ARCH_X86, UC_MODE_32, &ref->uc))
+	if (unicorn.open(UC_ARCH_X86, UC_MODE_32, &ref->uc))
 		return -ENOMEM;
-	if (uc_mem_map_ptr(ref->uc, 0, WINDOW_SIZE, UC_PROT_ALL, ref->window) ||
-	    uc_hook_add(ref->uc, &hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_access, ref, 1, 0) ||
-	    uc_hook_add(ref->uc, &hook, UC_HOOK_CODE, (void *)on_code, ref, 1, 0) ||
-	    uc_hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0) || uc_reg_write(ref->uc, UC_X86_REG_CR4, &cr4))
+	if (unicorn.mem_map_ptr(ref->uc, 0, WINDOW_SIZE, UC_PROT_ALL, ref->window) ||
+	    unicorn.hook_add(ref->uc, &hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_access, ref, 1, 0) ||
+	    unicorn.hook_add(ref->uc, &hook, UC_HOOK_CODE, (void *)on_code, ref, 1, 0) ||
+	    unicorn.hook_add(ref->uc, &hook, UC_HOOK_INTR, (void *)on_exception, ref, 1, 0) || unicorn.reg_write(ref->uc, UC_X86_REG_CR4, &cr4))
 		return -EIO;
 	/* With the B bit: Unicorn looks for it again at every load. */
 	for (unsigned i = 0; i < SEG_COUNT; i++) load_segment(ref, i, 0, true);
@@ -321,6 +324,11 @@ int reference_create(struct reference **out, struct shadow *shadow, uint8_t *ram
 	ref->ram = ram;
 	ref->ram_size = ram_size;
 	ref->ram_fd = ram_fd;
+	if (!unicorn_load(&unicorn)) {
+		snprintf(why, why_size, "%s, which --verify needs, cannot be loaded: install it (libunicorn2)", UNICORN_FILE);
+		reference_destroy(ref);
+		return -ENOENT;
+	}
 	ref->mapped = calloc(PAGE_COUNT, sizeof(*ref->mapped));
 	ref->window = mmap(NULL, WINDOW_SIZE, WINDOW_PROT, WINDOW_FLAGS, -1, 0);
 	if (!ref->mapped || ref->window == MAP_FAILED || open_engine(ref)) {
@@ -337,7 +345,7 @@ void reference_destroy(struct reference *ref)
 	if (!ref)
 		return;
 	if (ref->uc)
-		uc_close(ref->uc);
+		unicorn.close(ref->uc);
 	if (ref->window && ref->window != MAP_FAILED)
 		munmap(ref->window, WINDOW_SIZE);
 	free(ref->mapped);
@@ -355,24 +363,24 @@ static void load_fpu(struct reference *ref, const struct reference_state *s)
 
 	for (unsigned i = 0; i < 8; i++) {
 		unsigned physical = (i + (s->fsw >> 11)) & 7;
-		uc_reg_write(ref->uc, UC_X86_REG_FP0 + (int)physical, s->st[i]);
+		unicorn.reg_write(ref->uc, UC_X86_REG_FP0 + (int)physical, s->st[i]);
 		tags |= (uint16_t)((s->empty >> i & 1 ? 3u : 0) << 2 * i);
 	}
-	uc_reg_write(ref->uc, UC_X86_REG_FPCW, &s->fcw);
-	uc_reg_write(ref->uc, UC_X86_REG_FPSW, &s->fsw);
-	uc_reg_write(ref->uc, UC_X86_REG_FPTAG, &tags);
+	unicorn.reg_write(ref->uc, UC_X86_REG_FPCW, &s->fcw);
+	unicorn.reg_write(ref->uc, UC_X86_REG_FPSW, &s->fsw);
+	unicorn.reg_write(ref->uc, UC_X86_REG_FPTAG, &tags);
 }
 
 static void load_state(struct reference *ref, const struct reference_state *s)
 {
 	uint32_t eflags = s->flags | s->system_flags | EFL_FIXED;
 
-	for (unsigned i = 0; i < 8; i++) uc_reg_write(ref->uc, gpr_ids[i], &s->gpr[i]);
-	uc_reg_write(ref->uc, UC_X86_REG_EFLAGS, &eflags);
+	for (unsigned i = 0; i < 8; i++) unicorn.reg_write(ref->uc, gpr_ids[i], &s->gpr[i]);
+	unicorn.reg_write(ref->uc, UC_X86_REG_EFLAGS, &eflags);
 	for (unsigned i = 0; i < SEG_COUNT; i++) load_segment(ref, i, s->base[i], !(i == SEG_CS ? s->code16 : i == SEG_SS && s->stack16));
 	if (ref->sse) {
-		uc_reg_write(ref->uc, UC_X86_REG_MXCSR, &s->mxcsr);
-		for (int i = 0; i < 8; i++) uc_reg_write(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
+		unicorn.reg_write(ref->uc, UC_X86_REG_MXCSR, &s->mxcsr);
+		for (int i = 0; i < 8; i++) unicorn.reg_write(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
 	}
 	if (ref->fpu)
 		load_fpu(ref, s);
@@ -383,12 +391,12 @@ static void store_fpu(struct reference *ref)
 	struct reference_state *s = &ref->state;
 	uint16_t tags;
 
-	uc_reg_read(ref->uc, UC_X86_REG_FPCW, &s->fcw);
-	uc_reg_read(ref->uc, UC_X86_REG_FPSW, &s->fsw);
-	uc_reg_read(ref->uc, UC_X86_REG_FPTAG, &tags);
+	unicorn.reg_read(ref->uc, UC_X86_REG_FPCW, &s->fcw);
+	unicorn.reg_read(ref->uc, UC_X86_REG_FPSW, &s->fsw);
+	unicorn.reg_read(ref->uc, UC_X86_REG_FPTAG, &tags);
 	s->empty = 0;
 	for (unsigned i = 0; i < 8; i++) {
-		uc_reg_read(ref->uc, UC_X86_REG_FP0 + (int)((i + (s->fsw >> 11)) & 7), s->st[i]);
+		unicorn.reg_read(ref->uc, UC_X86_REG_FP0 + (int)((i + (s->fsw >> 11)) & 7), s->st[i]);
 		s->empty |= (uint8_t)((tags >> 2 * i & 3) == 3) << i;
 	}
 }
@@ -398,14 +406,14 @@ static void store_state(struct reference *ref)
 	struct reference_state *s = &ref->state;
 	uint32_t eflags;
 
-	for (unsigned i = 0; i < 8; i++) uc_reg_read(ref->uc, gpr_ids[i], &s->gpr[i]);
-	uc_reg_read(ref->uc, UC_X86_REG_EIP, &s->eip);
-	uc_reg_read(ref->uc, UC_X86_REG_EFLAGS, &eflags);
+	for (unsigned i = 0; i < 8; i++) unicorn.reg_read(ref->uc, gpr_ids[i], &s->gpr[i]);
+	unicorn.reg_read(ref->uc, UC_X86_REG_EIP, &s->eip);
+	unicorn.reg_read(ref->uc, UC_X86_REG_EFLAGS, &eflags);
 	s->flags = eflags & (EFL_ARITH | EFL_DF);
 	if (ref->stopped_at)
 		s->eip = ref->stopped_at - s->base[SEG_CS];
 	if (ref->sse)
-		for (int i = 0; i < 8; i++) uc_reg_read(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
+		for (int i = 0; i < 8; i++) unicorn.reg_read(ref->uc, UC_X86_REG_XMM0 + i, s->xmm[i]);
 	if (ref->fpu)
 		store_fpu(ref);
 }
@@ -427,7 +435,7 @@ static void check_code(struct reference *ref, gva_t gva, uint32_t length)
 	/* What ran on from before an emulated instruction has made translations that nobody looked at. */
 	if (!ref->steps && ref->code[slot].gva == gva && ref->code[slot].length >= length && ref->code[slot].hash == hash)
 		return;
-	uc_ctl_remove_cache(ref->uc, (uint64_t)gva, (uint64_t)gva + length);
+	unicorn_forget_code(&unicorn, ref->uc, (uint64_t)gva, (uint64_t)gva + length);
 	ref->code[slot].gva = gva;
 	ref->code[slot].length = length;
 	ref->code[slot].hash = hash;
@@ -476,7 +484,7 @@ static uint64_t end_address(const struct reference *ref, uint32_t limit)
 
 static uc_err start_engine(struct reference *ref, uint32_t eip, uint64_t until)
 {
-	uc_err error = uc_emu_start(ref->uc, eip, until, 0, 0);
+	uc_err error = unicorn.emu_start(ref->uc, eip, until, 0, 0);
 
 	if (!ref->stopped && error == UC_ERR_OK && until != NEVER && ref->steps == ref->limit) {
 		ref->stopped = true;
@@ -504,12 +512,12 @@ static void run_engine(struct reference *ref, uint32_t limit)
 		eip = ref->insns[ref->steps].eip;
 		ref->stopped = false;
 		ref->first = ref->steps;
-		uc_ctl_remove_cache(ref->uc, (uint64_t)(base + eip), (uint64_t)(base + eip) + (end - eip));
+		unicorn_forget_code(&unicorn, ref->uc, (uint64_t)(base + eip), (uint64_t)(base + eip) + (end - eip));
 		error = start_engine(ref, eip, end_address(ref, limit));
 	}
 	/* It came back by itself: an instruction that Unicorn does not run. */
 	if (!ref->stopped) {
-		snprintf(ref->why, sizeof(ref->why), "it came back by itself (%s)", uc_strerror(error));
+		snprintf(ref->why, sizeof(ref->why), "it came back by itself (%s)", unicorn.strerror(error));
 		/* In the middle of a repeated instruction, or behind the end of the address space, that says nothing about the instruction. */
 		bool beyond = error == UC_ERR_READ_UNMAPPED || error == UC_ERR_WRITE_UNMAPPED;
 		ref->end = beyond || (ref->steps > ref->first && ref->insns[ref->steps - 1].rep) ? REFERENCE_DEVICE : REFERENCE_FAULTS;
@@ -530,7 +538,7 @@ static bool stack_access(struct reference *ref, uc_mem_type type, uint32_t by, u
 {
 	uint32_t esp, mask = stack_mask(ref);
 
-	uc_reg_read(ref->uc, UC_X86_REG_ESP, &esp);
+	unicorn.reg_read(ref->uc, UC_X86_REG_ESP, &esp);
 	gva_t gva = ref->state.base[SEG_SS] + ((esp + by) & mask);
 	on_access(ref->uc, type, gva, (int)size, 0, ref);
 	ref->stopped = false;
@@ -541,7 +549,7 @@ static bool stack_access(struct reference *ref, uc_mem_type type, uint32_t by, u
 	else
 		memcpy(value, ref->window + gva, size);
 	esp = (esp & ~mask) | ((esp + by + then) & mask);
-	uc_reg_write(ref->uc, UC_X86_REG_ESP, &esp);
+	unicorn.reg_write(ref->uc, UC_X86_REG_ESP, &esp);
 	return true;
 }
 
@@ -570,10 +578,10 @@ static void emulate(struct reference *ref)
 	ref->current = insn;
 	ref->accesses = 0;
 	if (insn->opcode == 0x8C || insn->opcode == 0x8E)
-		uc_reg_read(ref->uc, gpr_ids[reg], &value);
+		unicorn.reg_read(ref->uc, gpr_ids[reg], &value);
 	if (insn->opcode == 0x8C) {
 		value = (insn->word ? value & 0xFFFF0000 : 0) | ref->state.selector[seg];
-		uc_reg_write(ref->uc, gpr_ids[reg], &value);
+		unicorn.reg_write(ref->uc, gpr_ids[reg], &value);
 	} else if (pushes_selector(insn)) {
 		value = ref->state.selector[seg];
 		if (!stack_access(ref, UC_MEM_WRITE, 0u - size, 0, &value, size))
@@ -585,7 +593,7 @@ static void emulate(struct reference *ref)
 		ref->state.base[seg] = (value & 0xFFFF) << 4;
 		load_segment(ref, seg, ref->state.base[seg], true);
 	}
-	uc_reg_write(ref->uc, UC_X86_REG_EIP, &eip);
+	unicorn.reg_write(ref->uc, UC_X86_REG_EIP, &eip);
 	ref->stopped_at = 0;
 	ref->steps++;
 }

@@ -2,6 +2,7 @@
 #include "base/abi.h"
 #include "base/callout.h"
 #include "base/disasm.h"
+#include "base/library.h"
 #include "base/log.h"
 #include "base/stats.h"
 #include "tests/shim/test.h"
@@ -123,6 +124,16 @@ TEST(stats, json_of_nothing_is_still_an_object)
 	stats_print(&s, out, 1, NULL);
 	fclose(out);
 	CHECK_STR(printed, "{\"exits\": {}, \"callouts\": {}}\n");
+}
+
+TEST(library, functions_are_found_or_nothing_is)
+{
+	__typeof__(&abs) absolute = NULL;
+	const struct library_symbol one[] = { { "abs", &absolute }, { "no_such_function", &absolute } };
+	CHECK(library_load("libc.so.6", one, 1));
+	CHECK_EQ(absolute(-3), 3);
+	CHECK(!library_load("libc.so.6", one, 2));
+	CHECK(!library_load("no-such-library.so.1", one, 1));
 }
 
 TEST(disasm, guest_code_is_32_bit)

@@ -1,0 +1,30 @@
+/* Unicorn, loaded where --verify needs it. */
+#ifndef RUNTIME_VERIFY_UNICORN_H
+#define RUNTIME_VERIFY_UNICORN_H
+
+#include <stdbool.h>
+#include <unicorn/unicorn.h>
+
+struct unicorn {
+	__typeof__(&uc_open) open;
+	__typeof__(&uc_close) close;
+	__typeof__(&uc_ctl) ctl;
+	__typeof__(&uc_emu_start) emu_start;
+	__typeof__(&uc_emu_stop) emu_stop;
+	__typeof__(&uc_hook_add) hook_add;
+	__typeof__(&uc_mem_map_ptr) mem_map_ptr;
+	__typeof__(&uc_reg_read) reg_read;
+	__typeof__(&uc_reg_write) reg_write;
+	__typeof__(&uc_strerror) strerror;
+};
+
+/* What it made of the bytes in [from, to). */
+static inline void unicorn_forget_code(const struct unicorn *u, uc_engine *engine, uint64_t from, uint64_t to)
+{
+	u->ctl(engine, UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2), from, to);
+}
+
+/* False if it is not there. */
+bool unicorn_load(struct unicorn *u);
+
+#endif
