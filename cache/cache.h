@@ -80,6 +80,11 @@ struct block *cache_commit(struct cache *c, const struct block *what, const stru
  * the exec table. */
 struct block *cache_lookup(struct cache *c, const struct block *what);
 
+/* The same where this page was not asked for lately: one memory miss less. */
+struct block *cache_lookup_far(struct cache *c, const struct block *what);
+/* A hint that this block will be looked up far away, or committed. */
+void cache_prefetch(const struct cache *c, const struct block *what);
+
 /* A live block which goes through this place (what->gva, eip, cs_end, gpa, mode) and may be entered there: a row says UNDO_ENTRY. *entry is the
  * offset in its code. NULL if none of the latest blocks of the frame does. */
 struct block *cache_find_entry(struct cache *c, const struct block *what, uint32_t *entry);

@@ -6,16 +6,11 @@
 
 #define FIRST_BITS 10u
 
-static uint32_t hash_of(gva_t gva, gfn_t gfn, uint32_t mode)
+static uint32_t hash_of(const struct block *b)
 {
 	/* Bits that differ between neighbouring blocks reach the top through the multiplications. */
-	uint32_t h = gva * 0x9E3779B1u ^ gfn * 0x85EBCA6Bu ^ mode * 0xC2B2AE35u;
+	uint32_t h = b->gva * 0x9E3779B1u ^ (gfn_t)(b->gpa >> PAGE_SHIFT) * 0x85EBCA6Bu ^ b->mode * 0xC2B2AE35u;
 	return h ^ h << 15;
-}
-
-static uint32_t hash_of_entry(const struct entry *e)
-{
-	return hash_of(e->b.gva, entry_gfn(e), e->b.mode);
 }
 
 static uint32_t home_of(const struct cache *c, uint32_t hash)
@@ -56,12 +51,12 @@ void hash_init(struct cache *c)
 void hash_insert(struct cache *c, struct entry *e)
 {
 	if (++c->live > 1u << (c->hash_bits - 1)) resize(c, c->hash_bits + 1);
-	put(c, (struct hash_place){e, hash_of_entry(e)});
+	put(c, (struct hash_place){e, hash_of(&e->b)});
 }
 
 uint32_t hash_find(const struct cache *c, const struct entry *e)
 {
-	uint32_t hash = hash_of_entry(e), place = home_of(c, hash);
+	uint32_t hash = hash_of(&e->b), place = home_of(c, hash);
 	while (c->hash[place].entry && (c->hash[place].entry != e || c->hash[place].hash != hash)) place = next_place(c, place);
 	return place;
 }
@@ -85,11 +80,20 @@ static bool is_same(const struct block *a, const struct block *b)
 	       a->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT;
 }
 
+void cache_prefetch(const struct cache *c, const struct block *what)
+{
+	__builtin_prefetch(&c->hash[home_of(c, hash_of(what))]);
+}
+
 struct block *cache_lookup(struct cache *c, const struct block *what)
 {
 	struct block *known;
-	if (known_lookup(c, what, &known)) return known;
-	uint32_t hash = hash_of(what->gva, (gfn_t)(what->gpa >> PAGE_SHIFT), what->mode);
+	return known_lookup(c, what, &known) ? known : cache_lookup_far(c, what);
+}
+
+struct block *cache_lookup_far(struct cache *c, const struct block *what)
+{
+	uint32_t hash = hash_of(what);
 	for (uint32_t place = home_of(c, hash); c->hash[place].entry; place = next_place(c, place)) {
 		struct entry *e = c->hash[place].entry;
 		if (c->hash[place].hash == hash && is_same(&e->b, what)) return &e->b;

@@ -1,5 +1,6 @@
-/* Where the blocks of a frame may be entered, as far as they are of one context, that of whoever asked last. Their own descriptors are a miss of the
- * processor's caches each; here the latest of them are side by side, and a bit for each byte of the page says whether to look at all. */
+/* Where the blocks of a frame may be entered, as far as they are of one context; a frame keeps this for the contexts that were asked for last. The
+ * blocks' own descriptors are a miss of the processor's caches each; here the latest of them are side by side, and a bit for each byte of the page says
+ * whether to look at all. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,7 @@
 /* Frames of shared code have blocks of many processes; those of the one that runs are the latest. */
 #define LATEST_BLOCKS 64u
 #define FIRST_CAPACITY 8u
+#define CONTEXTS 4u
 
 struct known_block {
 	struct entry *entry;
@@ -15,6 +17,7 @@ struct known_block {
 };
 
 struct known {
+	struct known *next; /* of another context, asked for before this one */
 	/* The context: in the same page, so that code of one block may go on in another. */
 	gva_t page;
 	uint32_t cs_base, cs_end, mode;
@@ -42,13 +45,24 @@ static void append(struct known *k, struct known_block what)
 	k->blocks[k->count++] = what;
 }
 
-void known_add(struct frame *f, gfn_t gfn, struct entry *e)
+static struct known *find(const struct frame *f, const struct block *b)
 {
 	struct known *k = f->known;
-	if (!k || !is_of(k, &e->b) || entry_gfn(e) != gfn) return;
+	while (k && !is_of(k, b)) k = k->next;
+	return k;
+}
+
+static void add(struct known *k, struct entry *e)
+{
 	uint32_t from = e->b.gva & PAGE_MASK, to = from + e->b.guest_length;
 	append(k, (struct known_block){e, (uint16_t)from, (uint16_t)(to < PAGE_SIZE ? to : PAGE_SIZE)});
 	rows_mark_entries(&e->b, k->bits);
+}
+
+void known_add(struct frame *f, gfn_t gfn, struct entry *e)
+{
+	struct known *k = entry_gfn(e) == gfn ? find(f, &e->b) : NULL;
+	if (k) add(k, e);
 }
 
 /* Another block may go through the same place: that is then not known any more. */
@@ -59,7 +73,7 @@ static void forget_bits(struct known *k, struct known_block b)
 
 void known_remove(struct frame *f, const struct entry *e)
 {
-	struct known *k = f->known;
+	struct known *k = find(f, &e->b);
 	uint32_t i = 0;
 	while (k && i < k->count && k->blocks[i].entry != e) i++;
 	if (!k || i == k->count) return;
@@ -69,9 +83,27 @@ void known_remove(struct frame *f, const struct entry *e)
 
 void known_free(struct frame *f)
 {
-	if (f->known) free(f->known->blocks);
-	free(f->known);
-	f->known = NULL;
+	while (f->known) {
+		struct known *next = f->known->next;
+		free(f->known->blocks);
+		free(f->known);
+		f->known = next;
+	}
+}
+
+/* To the front: a new one, or the one that was asked for longest ago. */
+static struct known *take(struct frame *f)
+{
+	struct known **at = &f->known, *k;
+	for (uint32_t i = 1; *at && ((*at)->next || i < CONTEXTS); i++) at = &(*at)->next;
+	if (*at) {
+		k = *at;
+		*at = NULL;
+	} else {
+		k = memset(memory_xalloc(NULL, sizeof *k), 0, sizeof *k);
+	}
+	k->next = f->known;
+	return f->known = k;
 }
 
 static void begin(struct known *k, const struct block *what)
@@ -84,20 +116,33 @@ static void begin(struct known *k, const struct block *what)
 	memset(k->bits, 0, sizeof k->bits);
 }
 
-/* Of the context that is asked for; if it was another, anew. */
-static const struct known *known_of(struct frame *f, const struct block *what)
+static void fill(struct known *k, const struct frame *f, gfn_t gfn)
 {
 	struct entry *latest[LATEST_BLOCKS];
 	uint32_t count = 0;
 	const struct frame_node *node = f->blocks;
-
-	if (f->known && is_of(f->known, what)) return f->known;
-	if (!f->known) f->known = memset(memory_xalloc(NULL, sizeof *f->known), 0, sizeof *f->known);
-	begin(f->known, what);
 	for (; node && count < LATEST_BLOCKS; node = node->next) latest[count++] = node->owner;
-	f->known->all = !node;
-	while (count) known_add(f, (gfn_t)(what->gpa >> PAGE_SHIFT), latest[--count]);
-	return f->known;
+	k->all = !node;
+	while (count--)
+		if (entry_gfn(latest[count]) == gfn && is_of(k, &latest[count]->b)) add(k, latest[count]);
+}
+
+/* Of the context that is asked for. */
+static const struct known *known_of(struct frame *f, const struct block *what)
+{
+	struct known **at = &f->known, *k;
+	if (f->known && is_of(f->known, what)) return f->known;
+	while (*at && !is_of(*at, what)) at = &(*at)->next;
+	k = *at;
+	if (k) {
+		*at = k->next;
+		k->next = f->known;
+		return f->known = k;
+	}
+	k = take(f);
+	begin(k, what);
+	fill(k, f, (gfn_t)(what->gpa >> PAGE_SHIFT));
+	return k;
 }
 
 bool known_lookup(const struct cache *c, const struct block *what, struct block **b)
@@ -107,13 +152,14 @@ bool known_lookup(const struct cache *c, const struct block *what, struct block 
 
 	*b = NULL;
 	if (!f || !f->blocks) return true;
-	if (!f->known || !is_of(f->known, what)) return false;
-	for (uint32_t i = f->known->count; i-- > 0;)
-		if (f->known->blocks[i].from == from) {
-			*b = &f->known->blocks[i].entry->b;
+	const struct known *k = find(f, what);
+	if (!k) return false;
+	for (uint32_t i = k->count; i-- > 0;)
+		if (k->blocks[i].from == from) {
+			*b = &k->blocks[i].entry->b;
 			return true;
 		}
-	return f->known->all;
+	return k->all;
 }
 
 struct block *cache_find_entry(struct cache *c, const struct block *what, uint32_t *entry)
@@ -138,15 +184,21 @@ const uint8_t *cache_entries(struct cache *c, const struct block *what)
 	return f && f->blocks ? known_of(f, what)->bits : NULL;
 }
 
-const char *known_check(const struct frame *f, gfn_t gfn)
+static const char *check_one(const struct known *k, const struct frame *f, gfn_t gfn)
 {
-	const struct known *k = f->known;
 	uint32_t live = 0, found = 0;
-	for (const struct frame_node *n = f->blocks; k && n; n = n->next) {
+	for (const struct frame_node *n = f->blocks; n; n = n->next) {
 		if (entry_gfn(n->owner) != gfn || !is_of(k, &n->owner->b)) continue;
 		live++;
 		for (uint32_t i = 0; i < k->count; i++) found += k->blocks[i].entry == n->owner;
 	}
-	if (k && found != k->count) return "a block that a frame knows is none of its live ones";
-	return k && k->all && found != live ? "a frame that knows all of its blocks does not" : NULL;
+	if (found != k->count) return "a block that a frame knows is none of its live ones";
+	return k->all && found != live ? "a frame that knows all of its blocks does not" : NULL;
+}
+
+const char *known_check(const struct frame *f, gfn_t gfn)
+{
+	const char *broken = NULL;
+	for (const struct known *k = f->known; k && !broken; k = k->next) broken = check_one(k, f, gfn);
+	return broken;
 }

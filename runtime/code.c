@@ -131,33 +131,42 @@ static uint32_t entry_by(const struct block *b, enum way way)
 	return way == WAY_CHECKED ? b->checked : b->body;
 }
 
-/* Where a branch of this block leads if there is code for it, and this way into it; nothing is walked, made or marked for it. */
-static struct block *known_target(struct runtime *r, const struct block *from, uint32_t eip, uint32_t *entry)
+/* Where a branch of this block leads, as far as the view shows it; nothing is walked or marked for it. */
+static bool target_shown(const struct runtime *r, const struct block *from, uint32_t eip, struct block *what, bool *far)
 {
-	struct block what = {.gva = from->gva - from->eip + eip, .eip = eip, .cs_end = from->cs_end, .mode = from->mode & ~MODE_ENTRY};
-	gfn_t gfn = (gfn_t)(from->gpa >> PAGE_SHIFT);
-	bool same = (from->gva ^ what.gva) < PAGE_SIZE;
-	uint32_t shown = same ? gfn + 1 : exec_table(r->view)[what.gva >> PAGE_SHIFT];
+	gva_t gva = from->gva - from->eip + eip;
+	*far = (from->gva ^ gva) >= PAGE_SIZE;
+	uint32_t shown = *far ? exec_table(r->view)[gva >> PAGE_SHIFT] : (uint32_t)(from->gpa >> PAGE_SHIFT) + 1;
 
-	if (!shown)
-		return NULL;
-	what.gpa = (gpa_t)(shown - 1) << PAGE_SHIFT | (what.gva & PAGE_MASK);
-	if (same)
-		return cache_find_entry(r->cache, &what, entry);
-	struct block *b = cache_lookup(r->cache, &what);
+	*what = (struct block){.gva = gva, .eip = eip, .cs_end = from->cs_end, .mode = from->mode & ~MODE_ENTRY,
+			       .gpa = (gpa_t)(shown - 1) << PAGE_SHIFT | (gva & PAGE_MASK)};
+	return shown;
+}
+
+static struct block *find_far(struct runtime *r, const struct block *what, uint32_t *entry)
+{
+	struct block *b = cache_lookup_far(r->cache, what);
+
 	if (!b || !has_way(b, WAY_CHECKED) || b->gfn2 != GFN_NONE)
 		return NULL;
 	*entry = entry_by(b, WAY_CHECKED);
 	return b;
 }
 
-/* A link that is made now need not come by the dispatcher later: of those that can be, four of five are used. */
+/* Where there is code for a branch's target, and this way into it, a link made now need not come by the dispatcher later: four of five are used. */
 static void link_known(struct runtime *r, struct block *from)
 {
+	struct block what;
 	uint32_t entry;
+	bool far;
 
+	for (uint32_t i = 0; i < from->slot_count; i++)
+		if (target_shown(r, from, from->slots[i].target, &what, &far) && far)
+			cache_prefetch(r->cache, &what);
 	for (uint32_t i = 0; i < from->slot_count; i++) {
-		struct block *to = known_target(r, from, from->slots[i].target, &entry);
+		if (!target_shown(r, from, from->slots[i].target, &what, &far))
+			continue;
+		struct block *to = far ? find_far(r, &what, &entry) : cache_find_entry(r->cache, &what, &entry);
 		if (to)
 			cache_link(r->cache, from, i, to, entry);
 	}
@@ -204,6 +213,7 @@ static struct block *emit(struct runtime *r, const struct block *what, struct tr
 		if (*err)
 			return NULL;
 		/* Where there is code already, so that this block may end in a branch to it. */
+		cache_prefetch(r->cache, what);
 		in->known_bits = in->joins ? cache_entries(r->cache, what) : NULL;
 		in->code = space.write;
 		in->code_pc = space.exec;
