@@ -24,8 +24,6 @@
 
 enum { MAPPED_NOT = 0, MAPPED_BLANK = 0xFFFFFFFF }; /* else gfn + 1 */
 
-static struct unicorn unicorn;
-
 struct reference {
 	uc_engine *uc;
 	struct shadow *shadow;
@@ -316,7 +314,7 @@ static int open_engine(struct reference *ref)
 int reference_create(struct reference **out, struct shadow *shadow, uint8_t *ram, uint64_t ram_size, int ram_fd, char *why,
 		     size_t why_size)
 {
-	struct reference *ref = calloc(1, sizeof(*ref));
+	struct reference *ref = unicorn_load(why, why_size) ? calloc(1, sizeof(*ref)) : NULL;
 
 	if (!ref)
 		return -ENOMEM;
@@ -324,11 +322,6 @@ int reference_create(struct reference **out, struct shadow *shadow, uint8_t *ram
 	ref->ram = ram;
 	ref->ram_size = ram_size;
 	ref->ram_fd = ram_fd;
-	if (!unicorn_load(&unicorn)) {
-		snprintf(why, why_size, "%s, which --verify needs, cannot be loaded: install it (libunicorn2)", UNICORN_FILE);
-		reference_destroy(ref);
-		return -ENOENT;
-	}
 	ref->mapped = calloc(PAGE_COUNT, sizeof(*ref->mapped));
 	ref->window = mmap(NULL, WINDOW_SIZE, WINDOW_PROT, WINDOW_FLAGS, -1, 0);
 	if (!ref->mapped || ref->window == MAP_FAILED || open_engine(ref)) {
@@ -435,7 +428,7 @@ static void check_code(struct reference *ref, gva_t gva, uint32_t length)
 	/* What ran on from before an emulated instruction has made translations that nobody looked at. */
 	if (!ref->steps && ref->code[slot].gva == gva && ref->code[slot].length >= length && ref->code[slot].hash == hash)
 		return;
-	unicorn_forget_code(&unicorn, ref->uc, (uint64_t)gva, (uint64_t)gva + length);
+	unicorn_forget_code(ref->uc, (uint64_t)gva, (uint64_t)gva + length);
 	ref->code[slot].gva = gva;
 	ref->code[slot].length = length;
 	ref->code[slot].hash = hash;
@@ -512,7 +505,7 @@ static void run_engine(struct reference *ref, uint32_t limit)
 		eip = ref->insns[ref->steps].eip;
 		ref->stopped = false;
 		ref->first = ref->steps;
-		unicorn_forget_code(&unicorn, ref->uc, (uint64_t)(base + eip), (uint64_t)(base + eip) + (end - eip));
+		unicorn_forget_code(ref->uc, (uint64_t)(base + eip), (uint64_t)(base + eip) + (end - eip));
 		error = start_engine(ref, eip, end_address(ref, limit));
 	}
 	/* It came back by itself: an instruction that Unicorn does not run. */

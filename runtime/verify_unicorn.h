@@ -17,14 +17,15 @@ struct unicorn {
 	__typeof__(&uc_reg_write) reg_write;
 	__typeof__(&uc_strerror) strerror;
 };
+extern struct unicorn unicorn;
 
 /* What it made of the bytes in [from, to). */
-static inline void unicorn_forget_code(const struct unicorn *u, uc_engine *engine, uint64_t from, uint64_t to)
+static inline void unicorn_forget_code(uc_engine *engine, uint64_t from, uint64_t to)
 {
-	u->ctl(engine, UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2), from, to);
+	unicorn.ctl(engine, UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2), from, to);
 }
 
-/* False if it is not there. */
-bool unicorn_load(struct unicorn *u);
+/* False, and why, if it is not there. */
+bool unicorn_load(char *why, size_t why_size);
 
 #endif
