@@ -58,14 +58,41 @@ static struct host_mem exec_entry(const struct translation *t, uint32_t eip)
 	return mem_at(REG_TABLES, (int32_t)(ABI_EXEC_TABLE - ABI_TABLES_BIAS + page * 4));
 }
 
-/* The branch of this rel32 goes to a later instruction of the block. */
-static void join_later(struct translation *t, uint32_t rel32_offset, uint32_t to)
+/* How many bytes an instruction's code takes, as a guess. */
+static uint32_t likely_length(const struct translation *t, const struct insn *insn)
 {
+	if (insn->form->has_memory && access_is_soft(t, insn))
+		return 64;
+	if (insn->rule->emit == emit_jcc_insn)
+		return 6;
+	if (insn->rule->emit == emit_generic || insn->rule->emit == emit_lea_insn || insn->rule->emit == emit_push || insn->rule->emit == emit_pop)
+		return insn->length + (insn->form->has_memory ? 4u : 1u);
+	return 40;
+}
+
+/* Will a rel8 do from here to a later instruction? If not after all, the block is emitted once more. */
+static bool is_likely_near(const struct translation *t, uint32_t to)
+{
+	uint32_t length = 0;
+
+	for (uint32_t i = t->emitted + 1; i < to && length < INT8_MAX; i++)
+		length += likely_length(t, &t->insns[i]);
+	return length < INT8_MAX && !t->all_long;
+}
+
+/* A branch to a later instruction of the block. */
+static void join_later(struct translation *t, int condition, uint32_t to)
+{
+	struct emitter *e = &t->e;
+	bool near = is_likely_near(t, to);
+
 	if (t->forward_count == ARRAY_LEN(t->forward)) {
-		t->e.overflow = true;
+		e->overflow = true;
 		return;
 	}
-	t->forward[t->forward_count].rel32_offset = (uint16_t)rel32_offset;
+	uint32_t at = condition < 0 ? (near ? emit_jmp_short : emit_jmp)(e) : (near ? emit_jcc_short : emit_jcc)(e, (unsigned)condition);
+	t->forward[t->forward_count].rel_offset = (uint16_t)at;
+	t->forward[t->forward_count].is_short = near;
 	t->forward[t->forward_count++].to = (uint8_t)to;
 }
 
@@ -81,8 +108,18 @@ static bool branch_within(struct translation *t, uint32_t eip, int condition)
 	if ((uint32_t)to <= t->emitted)
 		emit_branch_back(&t->e, condition, t->join_at[to]);
 	else
-		join_later(t, condition < 0 ? emit_jmp(&t->e) : emit_jcc(&t->e, (unsigned)condition), (uint32_t)to);
+		join_later(t, condition, (uint32_t)to);
 	return true;
+}
+
+static void arrive(struct translation *t, uint32_t rel_offset, bool is_short)
+{
+	if (!is_short)
+		emit_patch(&t->e, rel_offset);
+	else if (emit_offset(&t->e) - (rel_offset + 1) <= INT8_MAX)
+		emit_patch8(&t->e, rel_offset);
+	else
+		t->too_far = true;
 }
 
 void join_here(struct translation *t)
@@ -92,7 +129,7 @@ void join_here(struct translation *t)
 	t->join_at[t->emitted] = (uint16_t)emit_offset(&t->e);
 	for (uint32_t i = 0; i < t->forward_count; i++) {
 		if (t->forward[i].to == t->emitted)
-			emit_patch(&t->e, t->forward[i].rel32_offset);
+			arrive(t, t->forward[i].rel_offset, t->forward[i].is_short);
 		else
 			t->forward[kept++] = t->forward[i];
 	}
@@ -101,8 +138,10 @@ void join_here(struct translation *t)
 
 void join_never(struct translation *t)
 {
-	for (uint32_t i = 0; i < t->forward_count; i++)
-		leave_by(t, t->forward[i].rel32_offset, t->insns[t->forward[i].to].eip);
+	for (uint32_t i = 0; i < t->forward_count; i++) {
+		t->too_far |= t->forward[i].is_short;
+		leave_by(t, t->forward[i].rel_offset, t->insns[t->forward[i].to].eip);
+	}
 }
 
 void emit_exit(struct translation *t, uint32_t eip)

@@ -212,6 +212,7 @@ static uint32_t rel8_behind(struct emitter *e, unsigned opcode, unsigned count)
 uint32_t emit_jecxz(struct emitter *e) { return rel8_behind(e, 0xE367, 2); }
 uint32_t emit_jrcxz(struct emitter *e) { return rel8_behind(e, 0xE3, 1); }
 uint32_t emit_jmp_short(struct emitter *e) { return rel8_behind(e, 0xEB, 1); }
+uint32_t emit_jcc_short(struct emitter *e, unsigned condition) { return rel8_behind(e, 0x70 | condition, 1); }
 
 void emit_jrcxz_back(struct emitter *e, uint32_t offset)
 {

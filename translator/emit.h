@@ -89,6 +89,8 @@ uint32_t emit_jrcxz(struct emitter *e);
 uint32_t emit_jmp_short(struct emitter *e);
 /* jrcxz to an offset at most 126 bytes back. */
 void emit_jrcxz_back(struct emitter *e, uint32_t offset);
+/* As emit_jcc, over at most 127 bytes. */
+uint32_t emit_jcc_short(struct emitter *e, unsigned condition);
 /* Make the jump at this offset of its rel32 / rel8 go to the current place, or to a host PC. */
 void emit_patch(struct emitter *e, uint32_t rel32_offset);
 void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target);

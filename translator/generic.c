@@ -100,6 +100,9 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 	enum host_reg to = host_gpr(insn->form->op[0].number);
 	bool wide = insn->form->operand_width == 32;
 
+	/* What compilers fill gaps with. */
+	if (wide && !m.a16 && m.base != ESP && m.base != NO_REG && host_gpr(m.base) == to && m.index == NO_REG && !m.disp)
+		return false;
 	if (wide && to == REG_GUEST_ESP && m.base == ESP && m.index == NO_REG && (t->in->mode & MODE_SS32)) {
 		esp_add(t, insn->eip + insn->length, m.disp);
 		return false;

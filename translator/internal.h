@@ -121,10 +121,13 @@ struct translation {
 	uint64_t joins;       /* a bit for each instruction that a branch of this block goes to */
 	uint16_t join_at[TRANSLATOR_MAX_INSTRUCTIONS]; /* where in the code, once it is emitted */
 	struct {
-		uint16_t rel32_offset;
+		uint16_t rel_offset;
 		uint8_t to;   /* index of an instruction that is not emitted yet */
+		bool is_short; /* a rel8, not a rel32 */
 	} forward[TRANSLATOR_MAX_SLOTS];
 	uint32_t forward_count;
+	bool all_long;        /* no rel8s: one did not reach */
+	bool too_far;         /* ditto, just now: begin anew */
 	uint32_t emitted;     /* index of the instruction being emitted */
 	uint32_t near_rows;   /* esp_near was learned behind these rows */
 	int32_t esp;          /* guest ESP - R12: pushes and pops in a row adjust R12 once */

@@ -267,13 +267,32 @@ bool emit_leave(struct translation *t, const struct insn *insn)
 	return false;
 }
 
-/* ADD or SUB ESP, imm: the flags are made apart, so that R12 need not be brought up to date. */
+/* Is R12 brought up to date before another step could be joined to what is pending? */
+static bool flush_is_next(const struct translation *t)
+{
+	for (uint32_t i = t->emitted + 1; i < t->count; i++) {
+		const struct insn *insn = &t->insns[i];
+		if (!insn->rule->defers_esp || insn->form->uses_esp || t->joins >> i & 1)
+			return true;
+		if (insn->rule->emit != emit_generic && insn->rule->emit != emit_lea_insn)
+			return false;
+	}
+	return true;
+}
+
+/* ADD or SUB ESP, imm: the flags are made apart, so that R12 need not be brought up to date; but not if it is soon, and not longer by itself. */
 bool emit_add_esp(struct translation *t, const struct insn *insn)
 {
 	int32_t imm = (int32_t)insn->imm[0];
 	bool subtracts = insn->form->mnemonic == ZYDIS_MNEMONIC_SUB;
 	bool compares = subtracts && !t->esp && imm != INT32_MIN; /* CMP has the flags of SUB, and needs no copy */
 
+	if (!t->esp && !(compares && t->esp_near) && !is_narrow(t) && flush_is_next(t)) {
+		emit_alu_imm(&t->e, subtracts ? 5 : 0, REG_GUEST_ESP, (uint32_t)imm);
+		row_add(t, UNDO_NONE, insn->eip + insn->length, 0);
+		esp_assign(t, REG_GUEST_ESP);
+		return false;
+	}
 	if (t->esp)
 		emit_lea(&t->e, R8, mem_at(REG_GUEST_ESP, t->esp));
 	else if (!compares)

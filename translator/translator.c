@@ -100,29 +100,19 @@ static void emit_body(struct translation *t)
 	join_never(t);
 }
 
-int translator_translate(const struct translator_input *in, struct translator_output *out)
+/* All that scan() has found. */
+static void emit_block(struct translation *t, uint32_t count)
 {
-	static _Thread_local struct insn insns[TRANSLATOR_MAX_INSTRUCTIONS];
-	static _Thread_local struct translation translation;
-	struct translation *t = &translation;
+	const struct translator_input *in = t->in;
+	struct translator_output *out = t->out;
 	uint32_t capacity = in->capacity < TRANSLATOR_MAX_BYTES ? in->capacity : TRANSLATOR_MAX_BYTES;
-	int err;
 
-	t->in = in;
-	t->out = out;
-	t->insns = insns;
 	t->e = (struct emitter){.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc};
-	t->count = t->cold_count = 0;
-	t->joins = 0;
-	t->forward_count = 0;
+	t->count = count;
+	t->cold_count = t->forward_count = 0;
 	t->esp = 0;
-	t->shadow = t->esp_near = false;
+	t->shadow = t->esp_near = t->too_far = false;
 	out->row_count = out->slot_count = 0;
-	err = scan(t);
-	if (err)
-		return err;
-	if (in->joins && in->gfn2 == GFN_NONE)
-		joins_find(t);
 	if (in->pad)
 		emit_entry_pad(t);
 	if (in->pad && in->check)
@@ -136,6 +126,32 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	emit_body(t);
 	out->starts[t->count] = (uint16_t)emit_offset(&t->e);
 	cold_emit_all(t);
+}
+
+int translator_translate(const struct translator_input *in, struct translator_output *out)
+{
+	static _Thread_local struct insn insns[TRANSLATOR_MAX_INSTRUCTIONS];
+	static _Thread_local struct translation translation;
+	struct translation *t = &translation;
+	int err;
+
+	t->in = in;
+	t->out = out;
+	t->insns = insns;
+	t->count = 0;
+	t->joins = 0;
+	err = scan(t);
+	if (err)
+		return err;
+	if (in->joins && in->gfn2 == GFN_NONE)
+		joins_find(t);
+	uint32_t count = t->count;
+	t->all_long = false;
+	emit_block(t, count);
+	if (t->too_far) {
+		t->all_long = true;
+		emit_block(t, count);
+	}
 	if (t->e.overflow)
 		return -ENOSPC;
 	out->code_length = emit_offset(&t->e);

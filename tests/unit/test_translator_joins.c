@@ -65,6 +65,42 @@ TEST(translator_joins, branches_go_to_later_instructions)
 	CHECK_EQ(branches_to(entry_of(5)), 1u);
 }
 
+/* How many bytes the one branch to this offset has. */
+static unsigned length_of_branch_to(int offset)
+{
+	unsigned length = 0;
+
+	for (uint32_t i = 0; i < checked.count; i++)
+		if (checked.insn[i].branches && checked.insn[i].target == FIXTURE_CODE_PC + (uint32_t)offset)
+			length += checked.insn[i].d.length;
+	return length;
+}
+
+TEST(translator_joins, branches_to_later_instructions_are_short_where_they_reach)
+{
+	/* jz over 40 times dec edx; ret */
+	uint8_t guest[64] = {0x74, 40};
+
+	memset(guest + 2, 0x4A, 40);
+	guest[42] = 0xC3;
+	REQUIRE(translate(guest, 43, MODE_FLAT));
+	CHECK_EQ(length_of_branch_to(entry_of(42)), 2u);
+	/* add ah, [ecx] takes more than one would think: its register is rotated and back */
+	for (unsigned i = 2; i < 42; i += 2) {
+		guest[i] = 0x02;
+		guest[i + 1] = 0x21;
+	}
+	REQUIRE(translate(guest, 43, MODE_FLAT));
+	CHECK_EQ(length_of_branch_to(entry_of(42)), 6u);
+}
+
+TEST(translator_joins, a_short_branch_to_what_the_block_did_not_reach_leaves)
+{
+	/* jz over fld st0, which only raises #NM, to nop */
+	REQUIRE(TRANSLATE(MODE_FLAT | MODE_FPU_NM, 0x74, 0x02, 0xD9, 0xC0, 0x90, 0xC3));
+	CHECK(leaves_for(4));
+}
+
 TEST(translator_joins, branches_go_back)
 {
 	/* inc eax; dec ecx; jnz to the inc; loop to the dec */
