@@ -32,6 +32,7 @@ struct block {
 	uint32_t row_count;
 	uint32_t slot_count;
 	host_pc_t exit_pc;  /* behind the exit stub of the first slot; the others' follow downwards */
+	bool aside;         /* begins where no branch led to: nobody ends before it, or goes to its middle */
 	bool dead;          /* invalidated: must not be entered any more */
 	const uint8_t *rows; /* packed: cache_rows and cache_find_row read them */
 	struct link_slot *slots;

@@ -56,7 +56,7 @@ static void add(struct known *k, struct entry *e)
 {
 	uint32_t from = e->b.gva & PAGE_MASK, to = from + e->b.guest_length;
 	append(k, (struct known_block){e, (uint16_t)from, (uint16_t)(to < PAGE_SIZE ? to : PAGE_SIZE)});
-	rows_mark_entries(&e->b, k->bits);
+	if (!e->b.aside) rows_mark_entries(&e->b, k->bits);
 }
 
 void known_add(struct frame *f, gfn_t gfn, struct entry *e)

@@ -179,7 +179,7 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)in->gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
 		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
 		.host_length = out->code_length, .checked = out->checked, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
-		.slots = (struct link_slot *)out->slots,
+		.slots = (struct link_slot *)out->slots, .aside = !r->link_from && r->resumes,
 	};
 	struct block *b = cache_commit(r->cache, &what, out->rows, out->code_length);
 

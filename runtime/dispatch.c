@@ -137,6 +137,7 @@ static void connect(struct runtime *r, struct block *b, uint32_t entry)
 
 static bool deliver(struct runtime *r, bool delivered)
 {
+	r->resumes = false;
 	if (!delivered)
 		dispatch_end(r, RUNTIME_TRIPLE_FAULT);
 	return delivered;
@@ -467,6 +468,8 @@ host_pc_t runtime_leave(struct vcpu *v)
 	host_pc_t pc = 0;
 
 	r->stats.exits[v->exit_kind]++;
+	/* A callout has led to where the lookup found nothing, if it set EIP: interrupted code, most of the time. */
+	r->resumes = v->exit_kind != EXIT_CHAIN && (v->exit_kind != EXIT_LOOKUP || v->eip == (uint32_t)v->scratch[0]);
 	if (r->completion.active && (v->exit_kind == EXIT_CHAIN || v->exit_kind == EXIT_LOOKUP))
 		completion_finish(r);
 	switch (v->exit_kind) {

@@ -143,6 +143,7 @@ struct runtime {
 	gfn_t frames;
 
 	struct block *link_from;   /* the exit that the dispatcher may link to what it finds */
+	bool resumes;              /* EIP is where something was interrupted or came back from C, not the target of a branch */
 	int link_slot;
 	struct completion completion;
 	struct {                   /* what the running instruction has read from a device: it must come to its end, or find this again */

@@ -272,9 +272,10 @@ static bool flush_is_next(const struct translation *t)
 {
 	for (uint32_t i = t->emitted + 1; i < t->count; i++) {
 		const struct insn *insn = &t->insns[i];
-		if (!insn->rule->defers_esp || insn->form->uses_esp || t->joins >> i & 1)
+		bool generic = insn->rule->emit == emit_generic;
+		if (!insn->rule->defers_esp || (generic && insn->form->uses_esp) || t->joins >> i & 1)
 			return true;
-		if (insn->rule->emit != emit_generic && insn->rule->emit != emit_lea_insn)
+		if (!generic && insn->rule->emit != emit_lea_insn)
 			return false;
 	}
 	return true;

@@ -151,6 +151,28 @@ TEST(cache, blocks_are_entered_where_their_rows_say)
 	cache_destroy(c);
 }
 
+/* It is entered at its beginning alone, and nobody ends before it or is led to its middle. */
+TEST(cache, a_block_aside_is_not_entered_in_the_middle)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	struct cache_space space;
+	REQUIRE(c);
+	const struct side_row rows[] = {{0, UNDO_ENTRY, 0, 0, 0x1100}, {16, UNDO_ENTRY, 0, 0, 0x1101}};
+	struct block what = {.gva = 0x1100, .eip = 0x1100, .gpa = 0x5100, .gfn2 = GFN_NONE, .guest_length = 4, .mode = 3, .instructions = 4, .row_count = 2, .aside = true};
+	for (unsigned before = 0; before < 2; before++) {
+		if (before) CHECK(!find_entry(c, 0x1101, 5, 3)); /* someone has asked */
+		CHECK_EQ(cache_reserve(c, 64, 0, &space), 0);
+		struct block *b = cache_commit(c, &what, rows, 64);
+		CHECK(cache_lookup(c, &what) == b);
+		CHECK(!find_entry(c, 0x1101, 5, 3));
+		const uint8_t *bits = cache_entries(c, &what);
+		for (unsigned i = 0; i < PAGE_SIZE / 8; i++) CHECK_EQ(bits[i], 0);
+	}
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
 static bool entries_are(struct cache *c, uint32_t mode, const uint8_t *expected)
 {
 	const uint8_t *bits = cache_entries(c, &(struct block){.gva = 0x10F0, .eip = 0x10F0, .gpa = 0x50F0, .mode = mode});
