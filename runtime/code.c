@@ -363,9 +363,13 @@ struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry)
 static uint32_t forget_soft(struct runtime *r, gpa_t at, uint32_t length)
 {
 	uint8_t *bits = r->soft_bits[at >> PAGE_SHIFT];
-	uint32_t from = at & PAGE_MASK, count = length < PAGE_SIZE - from ? length : PAGE_SIZE - from;
+	uint32_t from = at & PAGE_MASK, count = length < PAGE_SIZE - from ? length : PAGE_SIZE - from, end = from + count, i = from;
 
-	for (uint32_t i = from; bits && i < from + count; i++) bits[i / 8] &= (uint8_t)~(1u << i % 8);
+	if (!bits)
+		return count;
+	for (; i < end && i % 8; i++) bits[i / 8] &= (uint8_t)~(1u << i % 8);
+	memset(bits + i / 8, 0, (end - i) / 8);
+	for (i += (end - i) & ~7u; i < end; i++) bits[i / 8] &= (uint8_t)~(1u << i % 8);
 	return count;
 }
 

@@ -1,4 +1,5 @@
 /* Random blocks: instructions of any form, addresses that mostly mean something, branches forward, calls and returns. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "maker.h"
@@ -69,8 +70,10 @@ static void put_branch(struct block *b)
 	}
 }
 
-/* Not those that leave the block for places of their own, and seldom those that end it. LAR loads bits that are undefined. */
-static bool fits(struct maker *m, const struct form_template *t)
+/* How often a form is taken: not those that leave the block for places of their own, and seldom those that end it. LAR loads bits that are undefined. */
+enum taken { NEVER, SELDOM, SOMETIMES, ALWAYS };
+
+static enum taken taken(const struct form_template *t)
 {
 	static const char *const ends[] = {
 		"ud2", "hlt", "cli", "sti", "in ", "out ", "into", "int1", "ins", "outs", "rep ins", "rep outs", "clts", "invd", "wbinvd", "invlpg", "lgdt",
@@ -78,12 +81,12 @@ static bool fits(struct maker *m, const struct form_template *t)
 	};
 
 	if (strstr(t->bytes, "rel") || strstr(t->options, "|return") || strstr(t->options, "|target") || strstr(t->options, "|bcd") || strstr(t->options, "|far") || !strcmp(t->name, "lar"))
-		return false;
+		return NEVER;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
 		if (!strncmp(t->name, ends[i], strlen(ends[i])))
-			return maker_below(m, 16) == 0;
+			return SELDOM;
 	}
-	return !(strstr(t->options, "|popf") || strstr(t->options, "|selector") || strstr(t->options, "|string")) || maker_below(m, 3) == 0;
+	return strstr(t->options, "|popf") || strstr(t->options, "|selector") || strstr(t->options, "|string") ? SOMETIMES : ALWAYS;
 }
 
 /* For Unicorn: nothing that the manual leaves undefined, nothing where it is known to err. */
@@ -97,13 +100,42 @@ static bool is_plain(const struct form_template *t)
 	return known && !diff_leaves_undefined(t->name) && !unicorn_errs(t->name);
 }
 
+struct trait {
+	enum taken taken;
+	bool plain;
+};
+
+/* What their names say is looked up once. */
+static const struct trait *trait_of(uint32_t form)
+{
+	static struct trait *traits;
+
+	if (!traits) {
+		traits = calloc(form_template_count, sizeof(*traits));
+		if (!traits)
+			abort();
+		for (uint32_t i = 0; i < form_template_count; i++) traits[i] = (struct trait){taken(&form_templates[i]), is_plain(&form_templates[i])};
+	}
+	return &traits[form];
+}
+
+static bool fits(struct maker *m, uint32_t form)
+{
+	switch (trait_of(form)->taken) {
+	case NEVER: return false;
+	case SELDOM: return maker_below(m, 16) == 0;
+	case SOMETIMES: return maker_below(m, 3) == 0;
+	default: return true;
+	}
+}
+
 static void put_any(struct maker *m)
 {
 	uint32_t form;
 
 	do
 		form = maker_below(m, form_template_count);
-	while (!fits(m, &form_templates[form]) || (m->c->defined && !is_plain(&form_templates[form])));
+	while (!fits(m, form) || (m->c->defined && !trait_of(form)->plain));
 	if (m->c->length == 0)
 		m->c->form = form;
 	/* Now and then an address that is whatever the registers hold by then. */

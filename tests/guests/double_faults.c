@@ -1,0 +1,95 @@
+/* An exception in delivering another, each kind in each (SDM vol. 3, 6.15, tables 6-4 and 6-5): which pairs make a double fault, which are handled one after the
+ * other, and with which error code. The first one's handler is of level 1, whose stack the test spoils; the second one's is of level 0. */
+#include "guest.h"
+
+#define MISSING 0x1900000u
+#define GATE 0x40u
+enum { CODE1 = GDT_FREE << 3 | 1, DATA1 = (GDT_FREE + 1) << 3 | 1, SHORT1 = (GDT_FREE + 2) << 3 | 1, ABSENT = (GDT_FREE + 3) << 3 | 3 };
+enum class { BENIGN, CONTRIBUTORY, PAGE_FAULT };
+
+static const struct first {
+	const char *name;
+	u32 vector, class, eax, eflags, ext;
+	u8 code[4];
+} firsts[] = {
+	{"INT n", GATE, BENIGN, 0, 0, 0, {0xCD, GATE}},
+	{"#UD", 6, BENIGN, 0, 0, 1, {0x0F, 0x0B}},
+	{"#DE", 0, CONTRIBUTORY, 0, 0, 1, {0xF7, 0xF0}},
+	{"#TS", 10, CONTRIBUTORY, 0, 0x4000, 1, {0xCF}}, /* IRET to no TSS */
+	{"#NP", 11, CONTRIBUTORY, ABSENT, 0, 1, {0x8E, 0xE8}},
+	{"#SS", 12, CONTRIBUTORY, ABSENT, 0, 1, {0x8E, 0xD0}},
+	{"#GP", 13, CONTRIBUTORY, 0, 0, 1, {0xF4}},
+	{"#PF", 14, PAGE_FAULT, MISSING, 0, 1, {0x8B, 0x00}},
+};
+
+#define HANDLER ((u32)code_area + 64) /* where nothing gets */
+
+static void absent_gate(u32 vector) { idt_set(vector, HANDLER, CODE1, 0x6E); }
+static void gate_to_data(u32 vector) { idt_set(vector, HANDLER, DATA0, 0xEE); }
+static void null_stack(u32 vector) { (void)vector, tss.ss1 = 0; }
+static void short_stack(u32 vector) { (void)vector, tss.ss1 = SHORT1; }
+static void missing_stack(u32 vector) { (void)vector, tss.esp1 = MISSING + 4096; }
+
+/* The error code of the second one is `error`, the first one's vector in the table if that is 0, and EXT. */
+static const struct second {
+	const char *name;
+	u32 vector, class, error;
+	void (*spoil)(u32 vector);
+} seconds[] = {
+	{"#NP of the gate", 11, CONTRIBUTORY, 0, absent_gate},
+	{"#GP of the gate's segment", 13, CONTRIBUTORY, DATA0, gate_to_data},
+	{"#TS of the stack's selector", 10, CONTRIBUTORY, 0, null_stack},
+	{"#SS of its limit", 12, CONTRIBUTORY, SHORT1 & ~3u, short_stack},
+	{"#PF of its page", 14, PAGE_FAULT, W, missing_stack},
+};
+
+static u32 error_code(const struct first *f, const struct second *s)
+{
+	if (s->class == PAGE_FAULT) return s->error;
+	return (s->spoil == absent_gate ? f->vector << 3 | 2 : s->error) | f->ext;
+}
+
+static bool is_double(const struct first *f, const struct second *s)
+{
+	return f->class == PAGE_FAULT || (f->class == CONTRIBUTORY && s->class == CONTRIBUTORY);
+}
+
+static const char *title(const char *first, const char *second)
+{
+	static char text[96];
+	char *to = text;
+	for (; *first; first++) *to++ = *first;
+	for (const char *from = ", then "; *from; from++) *to++ = *from;
+	for (; *second; second++) *to++ = *second;
+	*to = 0;
+	return text;
+}
+
+static void test_pair(const struct first *f, const struct second *s)
+{
+	tss.ss1 = DATA1;
+	tss.esp1 = (u32)user_stack + 4096;
+	tss.link = DATA0;
+	idt_set(f->vector, HANDLER, CODE1, 0xEE);
+	s->spoil(f->vector);
+	struct state state = state_at(code_put(0, f->code, sizeof f->code), 3);
+	state.eax = f->eax;
+	state.eflags |= f->eflags;
+	bool both = is_double(f, s);
+	run_expect(title(f->name, s->name), &state, both ? 8 : s->vector, both ? 0 : error_code(f, s), 0);
+	if (s->class == PAGE_FAULT) check_equal("CR2", state.cr2, MISSING + 4096 - 4);
+	idt_set(f->vector, (u32)(trap_stubs + 16 * f->vector), CODE0, 0x8E);
+}
+
+void guest_main(void)
+{
+	paging_enable();
+	code_put(64, (const u8[]){CODE_DONE}, 2);
+	pte_set(MISSING, 0);
+	gdt_set(CODE1 >> 3, 0, 0xFFFFF, 0xBB, 0xC);
+	gdt_set(DATA1 >> 3, 0, 0xFFFFF, 0xB3, 0xC);
+	gdt_set(SHORT1 >> 3, 0, 0xF, 0xB3, 0x4);
+	gdt_set(ABSENT >> 3, 0, 0xFFFFF, 0x73, 0xC);
+	for (u32 i = 0; i < sizeof firsts / sizeof *firsts; i++)
+		for (u32 j = 0; j < sizeof seconds / sizeof *seconds; j++) test_pair(&firsts[i], &seconds[j]);
+}
