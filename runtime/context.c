@@ -21,7 +21,7 @@ bool context_use_view(struct runtime *r)
 	struct vcpu *v = r->v;
 	struct shadow_view *view = r->views[v->cpl == 3];
 
-	if (!view->return_top)
+	if (!view->return_top || (v->cpl == 3 && view->behind))
 		return false;
 	if (view != r->view)
 		change_view(r, view);

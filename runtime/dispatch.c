@@ -80,6 +80,8 @@ void dispatch_stop(struct vcpu *v, const struct side_row *row)
 /* Make the view of the current privilege level the one that translated code runs in. */
 static void use_view(struct runtime *r)
 {
+	if (r->v->cpl == 3)
+		shadow_settle(r->shadow);
 	if (view_equip(r, r->views[r->v->cpl == 3]))
 		context_use_view(r);
 }

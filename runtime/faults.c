@@ -395,6 +395,7 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 			places_access(r, b, row, window_event(a.kind, mapped));
 		if (a.kind == SHADOW_FAULT) {
 			dispatch_stop(v, row);
+			vcpu_forget_user_view(v); /* the page will be mapped by shadow_settle */
 			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}

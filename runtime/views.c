@@ -139,6 +139,17 @@ bool return_stack_guard_hit(const struct runtime *r, uint64_t rsp, uint64_t addr
 	return bottom && address < bottom && address >= bottom - PAGE_SIZE && rsp <= bottom + 8;
 }
 
+/* SYSEXIT without C would not look whether the window has been left behind. */
+static bool may_wait(void *ctx)
+{
+	struct runtime *r = ctx;
+
+	if (r->v->cpl == 3)
+		return false;
+	vcpu_forget_user_view(r->v);
+	return true;
+}
+
 static void code_marked(void *ctx, gpa_t gpa)
 {
 	struct runtime *r = ctx;
@@ -151,6 +162,6 @@ struct shadow_ops host_ops(struct runtime *r)
 	return (struct shadow_ops){
 		.ctx = r, .tables_alloc = tables_alloc, .tables_free = tables_free, .tables_trim = tables_trim, .window_alloc = window_alloc,
 		.window_free = window_free, .map = map, .protect = protect, .reset = reset, .view_reset = view_reset,
-		.code_marked = code_marked,
+		.may_wait = may_wait, .code_marked = code_marked,
 	};
 }

@@ -124,6 +124,7 @@ const char *shadow_check(struct shadow *s)
 {
 	uint32_t links = 0, maps = 0;
 	const char *wrong = NULL;
+	shadow_settle(s);
 	for (uint32_t i = 0; !wrong && i < s->view_count; i++) wrong = check_view(s, s->views[i], &links, &maps);
 	if (wrong) return wrong;
 	if (links != s->pool.used) return "the reverse map has entries that nothing stands for";

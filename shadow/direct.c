@@ -102,6 +102,11 @@ static bool show_small(struct shadow *s, struct view *v, uint32_t page, const st
 	return window_map(s, v, from, base + from, to - from, writable, to - from > 1);
 }
 
+bool direct_replace_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w)
+{
+	return !w->large && show_small(s, v, page, w);
+}
+
 /* A page that the kernel maps and unmaps all the time (a fixmap slot), or a frame that is a page table every now and
  * then (that of a temporary address space): each mapping costs a fault and two host calls, so refuse; the few
  * instructions that go there turn soft. Not for ever, as frames change hands. */

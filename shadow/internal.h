@@ -64,6 +64,12 @@ struct link_pool {
 #define LIST_MOST 256u
 #define OWN_LOSSES 2u /* times that a window may fill the budget by itself; then its view turns soft where it does not show */
 
+/* Pages whose change has been put off, as runs. */
+#define PUT_OFF_MOST 32u
+struct run {
+	uint32_t page, count;
+};
+
 #define SLOT_LARGE 1u          /* the window shows it as one run of frames, recorded in the list of its chunk of RAM */
 #define SLOT_LARGE_WRITABLE 2u /* ... and a page in it is read-only only because it is or was traced */
 #define SLOT_VOLATILE 4u       /* supervisor view: differs between address spaces, not worth a mapping */
@@ -83,6 +89,8 @@ struct view {
 	uint32_t maps;            /* host mappings that the window consists of; 0 without one */
 	uint32_t own_losses;      /* of the window, to its own hunger */
 	uint32_t piece_count;     /* of the tables: written to since they were trimmed */
+	struct run put_off[PUT_OFF_MOST]; /* user views' window: what shadow_settle looks at */
+	uint32_t put_off_count;
 	uint64_t pieces[PIECES / 64];
 	uint64_t shown[MAX_SLOTS / 64];
 	_Alignas(64) uint64_t top[MAX_SLOTS]; /* in the guest's format, see view_top; 0 in slots not shown */
@@ -259,6 +267,12 @@ static inline bool window_writes_page(const struct shadow *s, const struct view 
 	return v->shows && (v->shows[page] & SHOWN_WRITABLE) && !(v->flags[page_slot(s, page)] & SLOT_LARGE);
 }
 
+/* ... and is it this frame's? A window that has been left behind may show another one than the tables do. */
+static inline bool window_writes_frame(const struct shadow *s, const struct view *v, uint32_t page, gfn_t gfn)
+{
+	return window_writes_page(s, v, page) && shown_frame(v->shows[page]) == gfn;
+}
+
 static inline bool walk_may_write(const struct shadow *s, const struct walk *w)
 {
 	return w->writable && w->dirty && !frame_is_traced(&s->frames[w->gfn]);
@@ -310,6 +324,7 @@ bool window_make_room(struct shadow *s, struct view *v, uint32_t maps);
 bool window_map(struct shadow *s, struct view *v, uint32_t page, gfn_t gfn, uint32_t count, bool writable, bool at_once);
 bool window_protect(struct shadow *s, struct view *v, uint32_t page, uint32_t count, bool writable);
 void window_drop_page(struct shadow *s, struct view *v, uint32_t page);
+void window_drop_run(struct shadow *s, struct view *v, uint32_t page, uint32_t count);
 void window_drop_slot(struct shadow *s, struct view *v, uint32_t slot);
 /* Enter or leave the list of windows that show a chunk of RAM as one run. */
 void window_set_large(struct shadow *s, struct view *v, uint32_t slot, unsigned flags);
@@ -321,6 +336,14 @@ void window_note_churn(struct view *v, uint32_t page);
 
 /* direct.c: what to show around a page that a hidden fault asked for. */
 bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w);
+
+/* The page's window entry is to follow its tables by another frame: show that one. */
+bool direct_replace_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w);
+
+/* settle.c: the page's part of the window will be looked at before code of the view runs. False if it must follow at once. */
+bool settle_later(struct shadow *s, struct view *v, uint32_t page);
+/* The guest is about to fill in this page. */
+void settle_expect(struct view *v, uint32_t page);
 
 /* views.c */
 struct view *view_create(struct shadow *s, bool user);

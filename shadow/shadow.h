@@ -25,6 +25,7 @@ struct shadow_view {
 	uint8_t *tables;     /* ABI_READ_TABLE, ABI_WRITE_TABLE, ABI_EXEC_TABLE at their offsets; ABI_TABLES_SIZE bytes */
 	uint8_t *window;     /* WINDOW_SIZE bytes of host memory, at a multiple of that; or NULL while the view is soft */
 	bool user;
+	bool behind;         /* its window is: shadow_settle before its code runs */
 	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
 	uint32_t return_context;     /* the runtime's: the context whose landing pads are on it */
 	struct jump_table *jumps;    /* the runtime's: tables of the inline lookup, or NULL until it makes them */
@@ -57,6 +58,8 @@ struct shadow_ops {
 	void (*view_reset)(void *ctx, struct shadow_view *view);
 	/* A walk has set A or D in an entry at gpa, in a frame that code was made from. */
 	void (*code_marked)(void *ctx, gpa_t gpa);
+	/* May the window of the current user view stay as it is until shadow_settle? Only while code of CPL 3 does not run. NULL: never. */
+	bool (*may_wait)(void *ctx);
 };
 
 struct shadow_config {
@@ -127,6 +130,10 @@ struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bo
 
 /* Give the current user view a window, mapping in batches what its soft tables list. Returns true if it now has one. */
 bool shadow_make_direct(struct shadow *s, struct shadow_view *view);
+
+/* Before code of CPL 3 runs: the window of the current user view follows what has changed since. A page that is unmapped and mapped anew, or many
+ * of them one after the other, cost one call to the host then. */
+void shadow_settle(struct shadow *s);
 
 /* Write-protect a frame because code was translated from it; drop that again. Tracing removes it from every write table
  * and window before returning. */

@@ -83,7 +83,7 @@ bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct w
 	if (!v->write[page]) {
 		trace_limit_writers(s, w->gfn);
 		v->write[page] = addend;
-		if (!window_writes_page(s, v, page)) links_add(&s->pool, &s->frames[w->gfn].writers, link_key(v, page));
+		if (!window_writes_frame(s, v, page, w->gfn)) links_add(&s->pool, &s->frames[w->gfn].writers, link_key(v, page));
 	}
 	return true;
 }
@@ -92,8 +92,9 @@ void tables_drop_write(struct shadow *s, struct view *v, uint32_t page)
 {
 	if (!v->write[page]) return;
 	v->write[page] = 0;
-	if (window_writes_page(s, v, page)) return;
-	links_remove(&s->pool, &s->frames[tables_frame(s, v, page)].writers, link_key(v, page));
+	gfn_t gfn = tables_frame(s, v, page);
+	if (window_writes_frame(s, v, page, gfn)) return;
+	links_remove(&s->pool, &s->frames[gfn].writers, link_key(v, page));
 }
 
 bool tables_drop_page(struct shadow *s, struct view *v, uint32_t page)

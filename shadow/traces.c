@@ -158,9 +158,12 @@ static void page_follow(struct shadow *s, struct view *v, uint32_t page, uint64_
 	}
 	if (readable && frame_is_ram(s, gfn)) page_adopt(s, v, page, &w);
 	if (!v->shows || !v->shows[page]) return;
-	if (!readable || shown_frame(v->shows[page]) != gfn)
+	bool lost = !readable || shown_frame(v->shows[page]) != gfn;
+	bool protect = !lost && !writable && (v->shows[page] & SHOWN_WRITABLE);
+	if ((!lost && !protect) || settle_later(s, v, page)) return;
+	if (lost)
 		window_drop_page(s, v, page);
-	else if (!writable && (v->shows[page] & SHOWN_WRITABLE))
+	else
 		window_protect(s, v, page, 1, false);
 }
 

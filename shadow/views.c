@@ -132,6 +132,7 @@ static struct view *take_view(struct shadow *s)
 
 static void switch_user_view(struct shadow *s)
 {
+	shadow_settle(s);
 	struct view *v = find_view(s, &s->root);
 	if (!v) {
 		v = take_view(s);

@@ -40,14 +40,13 @@ static void record_page(struct shadow *s, struct view *v, uint32_t page, uint32_
 {
 	uint32_t slot = page_slot(s, page), old = v->shows[page];
 	v->mapped[slot] = (uint16_t)(v->mapped[slot] + (shows != 0) - (old != 0));
-	bool was_writer = window_writes_page(s, v, page);
+	gfn_t before = window_writes_page(s, v, page) ? shown_frame(old) : GFN_NONE;
 	v->shows[page] = shows;
-	bool is_writer = window_writes_page(s, v, page);
-	if (was_writer == is_writer || v->write[page]) return;
-	if (is_writer)
-		links_add(&s->pool, &s->frames[shown_frame(shows)].writers, link_key(v, page));
-	else
-		links_remove(&s->pool, &s->frames[shown_frame(old)].writers, link_key(v, page));
+	gfn_t after = window_writes_page(s, v, page) ? shown_frame(shows) : GFN_NONE;
+	gfn_t table = v->write[page] ? tables_frame(s, v, page) : GFN_NONE;
+	if (before == after) return;
+	if (after != GFN_NONE && after != table) links_add(&s->pool, &s->frames[after].writers, link_key(v, page));
+	if (before != GFN_NONE && before != table) links_remove(&s->pool, &s->frames[before].writers, link_key(v, page));
 }
 
 /* Record a run of frames from `shows` on, or nothing if that is 0. */
@@ -69,6 +68,8 @@ static void forget_all(struct shadow *s, struct view *v)
 {
 	for (uint32_t slot = 0; slot < count_slots(s); slot++)
 		if (v->mapped[slot] || (v->flags[slot] & SLOT_LARGE)) forget_slot(s, v, slot);
+	v->put_off_count = 0;
+	v->pub.behind = false;
 }
 
 static void reset(struct shadow *s, struct view *v, uint32_t page, uint64_t count)
@@ -201,16 +202,21 @@ void window_note_churn(struct view *v, uint32_t page)
 	if (v->churn && v->churn[page] < UINT8_MAX) v->churn[page]++;
 }
 
-void window_drop_page(struct shadow *s, struct view *v, uint32_t page)
+void window_drop_run(struct shadow *s, struct view *v, uint32_t page, uint32_t count)
 {
-	if (!v->shows || !v->shows[page]) return;
 	if (!may_split(s)) {
 		window_lose(s, v);
 		return;
 	}
+	reset(s, v, page, count);
+	record_run(s, v, page, count, 0);
+}
+
+void window_drop_page(struct shadow *s, struct view *v, uint32_t page)
+{
+	if (!v->shows || !v->shows[page]) return;
 	window_note_churn(v, page);
-	reset(s, v, page, 1);
-	record_run(s, v, page, 1, 0);
+	window_drop_run(s, v, page, 1);
 }
 
 void window_drop_slot(struct shadow *s, struct view *v, uint32_t slot)

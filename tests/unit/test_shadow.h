@@ -33,6 +33,7 @@ struct rig {
 	uint32_t trims;
 	uint32_t cr0, cr3, cr4;
 	bool nx, pse36;
+	bool kernel_runs; /* and a user window may be left behind */
 	uint64_t pdpte[4];
 };
 
@@ -146,6 +147,12 @@ static inline void rig_code_marked(void *ctx, gpa_t gpa)
 	r->last_mark = gpa;
 }
 
+static inline bool rig_may_wait(void *ctx)
+{
+	const struct rig *r = ctx;
+	return r->kernel_runs;
+}
+
 static inline struct shadow_config rig_config(uint64_t ram_size)
 {
 	return (struct shadow_config){ .ram_size = ram_size, .max_views = 4, .map_budget = 4096, .table_budget = 4096 };
@@ -161,6 +168,7 @@ static inline struct rig *rig_new(struct shadow_config config)
 	config.stats = &r->stats;
 	config.ops = (struct shadow_ops){
 		r, rig_alloc, rig_free, rig_trim, rig_window_alloc, rig_window_free, rig_map, rig_protect, rig_reset, rig_view_reset, rig_code_marked,
+		rig_may_wait,
 	};
 	if (!CHECK_EQ(shadow_create(&r->s, &config), 0)) abort();
 	return r;

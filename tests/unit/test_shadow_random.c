@@ -68,6 +68,8 @@ static struct shadow_answer access_guest(struct guest *g, gva_t gva, unsigned ac
 {
 	struct shadow_view *v = shadow_view(g->r->s, access & ACCESS_USER);
 	struct shadow_answer a = { .kind = SHADOW_RAM };
+	g->r->kernel_runs = !(access & ACCESS_USER);
+	if (!g->r->kernel_runs) shadow_settle(g->r->s);
 	/* Fetches ask neither: they go by the exec table alone. */
 	if (access & ACCESS_FETCH) return shadow_resolve(g->r->s, gva, access);
 	bool direct = v->window && pick(g, 2);

@@ -530,3 +530,82 @@ TEST(shadow_window, flush_empties_but_keeps_the_current)
 	CHECK(map_page(r, USER, ACCESS_USER));
 	rig_delete(r);
 }
+
+static struct rig *new_mapped(void)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	CHECK(shadow_make_direct(r->s, user_view(r)));
+	CHECK(map_page(r, USER, ACCESS_USER | ACCESS_WRITE));
+	CHECK_EQ(r->maps, 1);
+	r->kernel_runs = true;
+	return r;
+}
+
+TEST(shadow_window, kernel_unmaps_pages_and_the_host_hears_of_it_once)
+{
+	struct rig *r = new_mapped();
+	for (uint32_t i = 2; i < 10; i++) rig_store(r, rig_pte(TABLE_OF(0), USER + i * PAGE_SIZE), 0);
+	CHECK_EQ(r->resets, 0);
+	CHECK(user_view(r)->behind);
+	CHECK_EQ(rig_read_entry(user_view(r), USER + 2 * PAGE_SIZE), 0);
+	shadow_settle(r->s);
+	CHECK_EQ(r->resets, 1);
+	CHECK(!user_view(r)->behind);
+	for (uint32_t i = 0; i < 16; i++) CHECK_EQ(rig_shown(r, user_view(r), USER + i * PAGE_SIZE), i >= 2 && i < 10 ? 0 : data_shown(i, true));
+	shadow_settle(r->s);
+	CHECK_EQ(r->resets, 1);
+	rig_delete(r);
+}
+
+/* As copying on write does it: the page that comes instead is mapped over the one that goes. */
+TEST(shadow_window, kernel_replaces_a_page_that_is_in_use)
+{
+	struct rig *r = new_mapped();
+	CHECK(rig_read_entry(user_view(r), USER) != 0);
+	rig_store(r, rig_pte(TABLE_OF(0), USER), 0);
+	rig_store(r, rig_pte(TABLE_OF(0), USER), (DATA + 40 * PAGE_SIZE) | DIRTY);
+	CHECK_EQ(rig_shown(r, user_view(r), USER), data_shown(0, true));
+	shadow_settle(r->s);
+	CHECK_EQ(rig_shown(r, user_view(r), USER), data_shown(40, true));
+	CHECK_EQ(r->resets, 0);
+	CHECK_EQ(r->maps, 2);
+	rig_delete(r);
+}
+
+TEST(shadow_window, kernel_fills_in_the_page_of_a_true_fault)
+{
+	struct rig *r = new_mapped();
+	gva_t gva = USER + 30 * PAGE_SIZE;
+	bool mapped;
+	*rig_word(r, rig_pte(TABLE_OF(0), gva)) = 0;
+	CHECK_EQ(shadow_map(r->s, gva, ACCESS_USER | ACCESS_WRITE, &mapped).kind, SHADOW_FAULT);
+	rig_store(r, rig_pte(TABLE_OF(0), gva), (DATA + 50 * PAGE_SIZE) | DIRTY);
+	CHECK_EQ(rig_shown(r, user_view(r), gva), 0);
+	shadow_settle(r->s);
+	CHECK_EQ(rig_shown(r, user_view(r), gva), data_shown(50, true));
+	rig_delete(r);
+}
+
+TEST(shadow_window, kernel_takes_rights_and_another_space_comes)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK(map_page(r, USER, ACCESS_USER | ACCESS_WRITE));
+	struct shadow_view *first = user_view(r);
+	r->kernel_runs = true;
+	rig_store(r, rig_pte(TABLE_OF(0), USER + PAGE_SIZE), (DATA + PAGE_SIZE) | (DIRTY & ~PTE_RW));
+	CHECK_EQ(rig_shown(r, first, USER + PAGE_SIZE), data_shown(1, true));
+	load_space(r, 1);
+	CHECK_EQ(rig_shown(r, first, USER + PAGE_SIZE), data_shown(1, false));
+	rig_delete(r);
+}
+
+TEST(shadow_window, what_user_code_stores_is_followed_at_once)
+{
+	struct rig *r = new_mapped();
+	r->kernel_runs = false;
+	rig_store(r, rig_pte(TABLE_OF(0), USER), 0);
+	CHECK_EQ(rig_shown(r, user_view(r), USER), 0);
+	CHECK(!user_view(r)->behind);
+	rig_delete(r);
+}
