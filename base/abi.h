@@ -23,6 +23,11 @@
 #define ABI_EXEC_TABLE 0x1000000  /* uint32_t [1 << 20]: gfn + 1 */
 #define ABI_TABLES_SIZE 0x1400000
 
+/* Numbers of the inline lookup (base/vcpu.h) that assembly uses. */
+#define ABI_JUMP_SLOTS 16384
+#define ABI_JUMP_SET_BITS 10
+#define ABI_JUMP_SET_ROTATE 17
+
 /* Why translated code was left, and for which C function: vcpu.exit_kind. */
 #define EXIT_CHAIN 0   /* a direct branch not yet linked; R11 = host PC behind the slot's exit stub, a call */
 #define EXIT_LOOKUP 1  /* an indirect branch that the inline lookup missed; R8D = target EIP */
@@ -114,7 +119,7 @@
 #define MODE_DR7 0x8000u   /* a breakpoint register is enabled */
 #define MODE_SEG_SHIFT 16  /* two bits a segment, in enum seg's order */
 #define MODE_THUNK 0x10000000u /* one instruction whose write goes to vcpu.completion_hva without a lookup */
-#define MODE_TRAP_PADS 0x40000000u /* what a return lands on faults where it is not meant (VCPU_TRAP), instead of comparing and branching */
+#define MODE_TRAP_PADS 0x40000000u /* what returns and indirect branches land on faults where it is not meant (VCPU_TRAP), instead of comparing and branching */
 #define MODE_ENTRY 0x80000000u /* no instruction, but a way into another block (runtime/code.c); in the identity of blocks alone */
 #define MODE_ONE 0x20000000u   /* one instruction, then back to the dispatcher (TF, interrupt shadow) */
 /* How an access through a segment is checked: not at all; not, but a base is added; by C; inline against the limit (then any base too). */

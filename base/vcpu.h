@@ -30,7 +30,8 @@ struct guest_fault {
 };
 
 /* The inline lookup of indirect branches: a table of host PCs, one for each context and view, indexed by some bits of the target's EIP. What
- * is jumped to compares the target, in R8D, with its own EIP: a block's pad, or the way to C where the slot is empty. */
+ * is jumped to looks at the target, in R8D, again: a block's pad, or the way to C where the slot is empty, or entry_lookup_shared where targets
+ * take the slot from each other again and again. */
 #define JUMP_SLOTS 16384u
 #define JUMP_MASK 0x1FFF8u /* functions begin at multiples of 16 */
 static inline uint32_t jump_index(uint32_t eip) { return (eip & JUMP_MASK) >> 3; }

@@ -311,11 +311,8 @@ static host_pc_t known_target(const struct runtime *r)
 
 	if (r->link_from || r->observer || v->exit_kind == EXIT_LOOKUP)
 		return 0;
-	host_pc_t pc = v->jumps[jump_index(v->eip)];
-	if (pc == (host_pc_t)entry_lookup_slow)
-		return 0;
 	v->scratch[0] = v->eip;
-	return pc;
+	return jumps_find(r, v->eip);
 }
 
 static host_pc_t find_and_enter(struct runtime *r, uint32_t extra)
@@ -425,7 +422,9 @@ static host_pc_t answer_interruption(struct runtime *r)
 	struct side_row row = {.undo = UNDO_TARGET_R8};
 
 	r->stats.kicks++;
-	if ((pc >= (host_pc_t)entry_crossing_parked && pc < (host_pc_t)entry_crossing_end) || pc == (host_pc_t)entry_lookup_parked) {
+	bool in_crossing = pc >= (host_pc_t)entry_crossing_parked && pc < (host_pc_t)entry_crossing_end;
+	bool in_lookup = pc == (host_pc_t)entry_lookup_parked || (pc > (host_pc_t)entry_lookup_shared && pc < (host_pc_t)entry_end);
+	if (in_crossing || in_lookup) {
 		row.undo = UNDO_TARGET_R8_RCX;
 	} else if (pc == (host_pc_t)entry_underflow) {
 		/* The bottom entry was popped: stay on it. */

@@ -196,7 +196,34 @@ entry_lookup:
 entry_underflow:
 	lea -8(%rsp), %rsp
 	jmp entry_lookup
+
+	/* The target's slot is shared: R8D = EIP. The same targets are told apart here by a table that is searched. Flag-free: guest ECX is parked
+	 * in R10 behind the first instruction. */
+	.p2align 5
+	.globl entry_lookup_shared
+entry_lookup_shared:
+	mov %rcx, %r10
+	rorx $ABI_JUMP_SET_ROTATE, %r8d, %r9d
+	mov VCPU_JUMPS(%r13), %r11
+	lea (%r8, %r9), %r9d
+	pextl set_mask(%rip), %r9d, %r9d
+	lea (, %r9, 4), %r9d
+	mov ABI_JUMP_SLOTS * 8 + 0(%r11, %r9, 8), %rcx
+	lea 1(%rcx, %r8), %rcx
+	jrcxz 1f
+	mov ABI_JUMP_SLOTS * 8 + 16(%r11, %r9, 8), %rcx
+	lea 1(%rcx, %r8), %rcx
+	jrcxz 2f
+	jmp entry_lookup_slow_parked
+1:	mov %r10, %rcx
+	jmp *ABI_JUMP_SLOTS * 8 + 8(%r11, %r9, 8)
+2:	mov %r10, %rcx
+	jmp *ABI_JUMP_SLOTS * 8 + 24(%r11, %r9, 8)
 	.globl entry_end
 entry_end:
+
+	.p2align 2
+set_mask:
+	.long (1 << ABI_JUMP_SET_BITS) - 1
 
 	.section .note.GNU-stack, "", @progbits

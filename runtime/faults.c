@@ -447,6 +447,22 @@ static host_pc_t exec_missed(struct runtime *r, struct block *b, const struct si
 	return 0;
 }
 
+/* Targets share the slot: the lookup would lead here again. */
+static host_pc_t entry_missed(struct runtime *r, const struct side_row *row)
+{
+	r->stats.entry_misses++;
+	dispatch_stop(r->v, row);
+	r->v->exit_kind = EXIT_LOOKUP;
+	return 0;
+}
+
+static host_pc_t trap_missed(struct runtime *r, struct block *b, const struct side_row *row)
+{
+	if (row->undo != UNDO_TARGET_R8)
+		return exec_missed(r, b, row);
+	return r->v->resume_pc - b->host_pc < b->checked ? entry_missed(r, row) : return_missed(r, row);
+}
+
 host_pc_t fault_host(struct runtime *r)
 {
 	struct vcpu *v = r->v;
@@ -462,7 +478,7 @@ host_pc_t fault_host(struct runtime *r)
 		if (r->window && address + WINDOW_GUARD - (uint64_t)r->window < WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 			return window_fault(r, b, row);
 		if (is_trap_pad_miss(v, address))
-			return row->undo == UNDO_TARGET_R8 ? return_missed(r, row) : exec_missed(r, b, row);
+			return trap_missed(r, b, row);
 		return internal_error(r, "translated code touched memory outside the window");
 	case VEC_GP: /* misaligned SSE, reserved MXCSR bits */
 		return exception_from_host(r, row, VEC_GP, true);

@@ -25,7 +25,7 @@ void entry_run(struct vcpu *v, host_pc_t pc);
 host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exit switch */
 extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
 	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[], entry_lookup_parked[],
-	entry_lookup_slow_parked[];
+	entry_lookup_slow_parked[], entry_lookup_shared[];
 /* crossing.S */
 extern const char entry_sysenter[], entry_sysexit[], entry_crossing_parked[], entry_crossing_end[], entry_load_es[], entry_load_ds[],
 	entry_load_fs[], entry_load_gs[];
@@ -79,12 +79,30 @@ struct code_context {
 #define CONTEXT_TAGS 1024u
 #define PROFILE_NS 1009000u /* --profile: time between samples, out of step with anybody's clock */
 
+/* Targets of shared slots, behind the table: sets of two, the latest first. Bits that the slot does not tell apart choose the set. */
+struct jump_target {
+	uint64_t not_eip; /* ~EIP in 64 bits: no target is 0, which says that there is none */
+	host_pc_t pc;
+};
+struct jump_set {
+	struct jump_target way[2];
+};
+#define JUMP_SETS (1u << ABI_JUMP_SET_BITS)
+static inline uint32_t jump_set_index(uint32_t eip)
+{
+	return (eip + (eip << (32 - ABI_JUMP_SET_ROTATE) | eip >> ABI_JUMP_SET_ROTATE)) & (JUMP_SETS - 1);
+}
+
 struct jump_table {
 	uint64_t epoch;            /* the view's when it was made; 0: never */
 	uint32_t context;
 	uint32_t filled;           /* so many slots are not empty, and the log says which; larger than the log: it does not */
 	uint16_t log[512];
+	bool shares;               /* a slot is shared */
 	host_pc_t slots[JUMP_SLOTS];
+	struct jump_set sets[JUMP_SETS]; /* of shared slots: entry_lookup_shared knows that they are here */
+	uint32_t eips[JUMP_SLOTS]; /* whose pad the slot leads to, if it leads to one */
+	uint8_t taken[JUMP_SLOTS]; /* how often a target has taken it from another */
 };
 #define JUMP_TABLES 4u         /* a view's */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
@@ -229,6 +247,8 @@ void jumps_init(struct jump_table *tables);
 void jumps_select(struct runtime *r, struct shadow_view *view, uint32_t context);
 void jumps_fill(struct runtime *r, const struct block *b);
 void jumps_forget(struct shadow_view *view, const struct block *b);
+/* Where the running view's lookup leads to with this target, or 0 if that is C. */
+host_pc_t jumps_find(const struct runtime *r, uint32_t eip);
 
 /* context.c: what a host PC stands for beside the EIP. Both false if that takes more than they may do: see quick.c. */
 /* Make the view of the current privilege level the one that translated code runs in. It must have its return stack and lookup slots. */

@@ -2,15 +2,30 @@
  * that the view had when it was filled. Compiled for general registers alone: see quick.c. */
 #include "runtime/internal.h"
 
+_Static_assert(offsetof(struct jump_table, sets) == offsetof(struct jump_table, slots) + sizeof(host_pc_t) * JUMP_SLOTS, "entry_lookup_shared");
+_Static_assert(JUMP_SLOTS == ABI_JUMP_SLOTS, "entry_lookup_shared");
+_Static_assert(sizeof(struct jump_set) == 32, "entry_lookup_shared");
+
+/* A pad that is not its target's costs a host signal in user code: so often may targets take a slot from each other before they share it. */
+#define TAKEN_MOST 3u
+
+static void empty(struct jump_table *t, uint32_t at)
+{
+	t->slots[at] = (host_pc_t)entry_lookup_slow;
+	if (t->taken[at])
+		t->taken[at] = 0;
+}
+
 static void clear(struct jump_table *t)
 {
-	host_pc_t none = (host_pc_t)entry_lookup_slow;
+	bool logged = t->filled <= ARRAY_LEN(t->log);
 
-	if (t->filled <= ARRAY_LEN(t->log))
-		for (uint32_t i = 0; i < t->filled; i++) t->slots[t->log[i]] = none;
-	else
-		for (uint32_t i = 0; i < JUMP_SLOTS; i++) t->slots[i] = none;
+	for (uint32_t i = 0, count = logged ? t->filled : JUMP_SLOTS; i < count; i++)
+		empty(t, logged ? t->log[i] : i);
+	for (uint32_t i = 0; t->shares && i < JUMP_SETS; i++)
+		t->sets[i].way[0].not_eip = t->sets[i].way[1].not_eip = 0;
 	t->filled = 0;
+	t->shares = false;
 }
 
 void jumps_init(struct jump_table *tables)
@@ -36,23 +51,65 @@ void jumps_select(struct runtime *r, struct shadow_view *view, uint32_t context)
 	r->v->jumps = t->slots;
 }
 
-void jumps_fill(struct runtime *r, const struct block *b)
+static void fill_set(struct jump_table *t, const struct block *b)
 {
-	struct jump_table *t = &r->view->jumps[r->view->jumps_last];
-	uint32_t at = jump_index(b->eip);
+	struct jump_set *set = &t->sets[jump_set_index(b->eip)];
 
+	set->way[1] = set->way[0];
+	set->way[0] = (struct jump_target){.not_eip = ~(uint64_t)b->eip, .pc = b->host_pc};
+}
+
+static void fill_slot(struct jump_table *t, const struct block *b, uint32_t at)
+{
 	if (t->filled < ARRAY_LEN(t->log))
 		t->log[t->filled] = (uint16_t)at;
 	t->filled += t->filled <= ARRAY_LEN(t->log);
 	t->slots[at] = b->host_pc;
+	t->eips[at] = b->eip;
+}
+
+void jumps_fill(struct runtime *r, const struct block *b)
+{
+	struct jump_table *t = &r->view->jumps[r->view->jumps_last];
+	uint32_t at = jump_index(b->eip);
+	bool shared = t->slots[at] == (host_pc_t)entry_lookup_shared;
+
 	r->stats.jump_fills++;
+	if (!shared && t->slots[at] != (host_pc_t)entry_lookup_slow && t->eips[at] != b->eip && ++t->taken[at] > TAKEN_MOST) {
+		t->slots[at] = (host_pc_t)entry_lookup_shared;
+		t->shares = shared = true;
+		r->stats.jump_slots_shared++;
+	}
+	if (shared)
+		fill_set(t, b);
+	else
+		fill_slot(t, b, at);
+}
+
+static void forget_target(struct jump_set *set, host_pc_t pc)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (set->way[i].pc == pc)
+			set->way[i].not_eip = 0;
 }
 
 void jumps_forget(struct shadow_view *view, const struct block *b)
 {
 	uint32_t at = jump_index(b->eip);
 
-	for (unsigned i = 0; view->jumps && i < JUMP_TABLES; i++)
-		if (view->jumps[i].slots[at] == b->host_pc)
-			view->jumps[i].slots[at] = (host_pc_t)entry_lookup_slow;
+	for (unsigned i = 0; view->jumps && i < JUMP_TABLES; i++) {
+		struct jump_table *t = &view->jumps[i];
+		if (t->slots[at] == b->host_pc)
+			t->slots[at] = (host_pc_t)entry_lookup_slow;
+		if (t->shares)
+			forget_target(&t->sets[jump_set_index(b->eip)], b->host_pc);
+	}
+}
+
+host_pc_t jumps_find(const struct runtime *r, uint32_t eip)
+{
+	const struct jump_table *t = &r->view->jumps[r->view->jumps_last];
+	host_pc_t pc = t->slots[jump_index(eip)];
+
+	return pc == (host_pc_t)entry_lookup_shared || (pc != (host_pc_t)entry_lookup_slow && t->eips[jump_index(eip)] == eip) ? pc : 0;
 }

@@ -43,21 +43,36 @@ static const char *check_returns(struct runtime *r, const struct shadow_view *vi
 	return *at == (uint64_t)entry_underflow ? NULL : "the bottom of a return stack was overwritten";
 }
 
-/* A slot leads to a live block, of the table's context, that the view maps. */
-static const char *check_slot(struct runtime *r, const struct shadow_view *view, const struct jump_table *table, uint32_t at)
+/* This target leads to a live block, of the table's context, that the view maps. */
+static const char *check_target(struct runtime *r, const struct shadow_view *view, const struct jump_table *table, uint32_t eip, host_pc_t pc)
 {
 	const struct code_context *context = &r->contexts[table->context];
-	host_pc_t pc = table->slots[at];
 	const struct block *b = cache_contains(r->cache, pc) ? cache_find_host(r->cache, pc) : NULL;
 
-	if (pc == (host_pc_t)entry_lookup_slow)
-		return NULL;
 	if (!b || b->host_pc != pc || b->dead || !b->checked)
 		return "the inline lookup leads to code that is no more";
-	if (jump_index(b->eip) != at || (b->mode & ~MODE_ENTRY) != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
+	if (b->eip != eip || (b->mode & ~MODE_ENTRY) != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
 		return "the inline lookup leads to another block's code";
 	const uint32_t *exec = (const uint32_t *)(const void *)(view->tables + ABI_EXEC_TABLE);
 	return exec[b->gva >> PAGE_SHIFT] == (b->gpa >> PAGE_SHIFT) + 1 ? NULL : "the inline lookup leads to code of another frame";
+}
+
+static const char *check_table(struct runtime *r, const struct shadow_view *view, const struct jump_table *t)
+{
+	const char *wrong = NULL;
+
+	for (unsigned i = 0; i < JUMP_SLOTS && !wrong; i++) {
+		if (t->slots[i] == (host_pc_t)entry_lookup_slow || (t->shares && t->slots[i] == (host_pc_t)entry_lookup_shared))
+			continue;
+		wrong = jump_index(t->eips[i]) == i ? check_target(r, view, t, t->eips[i], t->slots[i]) : "a slot of the inline lookup has another's target";
+	}
+	for (unsigned i = 0; t->shares && i < 2 * JUMP_SETS && !wrong; i++) {
+		const struct jump_target *target = &t->sets[i / 2].way[i % 2];
+		uint32_t eip = ~(uint32_t)target->not_eip;
+		if (target->not_eip)
+			wrong = jump_set_index(eip) == i / 2 ? check_target(r, view, t, eip, target->pc) : "a set of the inline lookup has another's target";
+	}
+	return wrong;
 }
 
 struct view_check {
@@ -73,8 +88,8 @@ static void check_view(void *ctx, struct shadow_view *view)
 		return;
 	c->wrong = check_returns(c->r, view);
 	for (const struct jump_table *t = view->jumps; t < view->jumps + JUMP_TABLES; t++)
-		for (unsigned i = 0; t->epoch == view->jump_epoch && i < JUMP_SLOTS && !c->wrong; i++)
-			c->wrong = check_slot(c->r, view, t, i);
+		if (t->epoch == view->jump_epoch && !c->wrong)
+			c->wrong = check_table(c->r, view, t);
 }
 
 static const char *check_all(struct runtime *r)

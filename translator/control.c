@@ -318,7 +318,8 @@ static void trap(struct emitter *e)
 	emit_load(e, R9, mem_sum(REG_VCPU, R9, 1, (int32_t)VCPU_TRAP), 1);
 }
 
-/* What a host return lands on where mismatches are rare: goes on if R8D is the target that this pad stands for, and faults if it is another. */
+/* What a host return or the inline lookup lands on where mismatches are rare: goes on if R8D is the target that this pad stands for, and faults if
+ * it is another. */
 static void trap_pad(struct translation *t, uint32_t return_eip)
 {
 	struct emitter *e = &t->e;
@@ -367,7 +368,10 @@ static void return_pad(struct translation *t, uint32_t return_eip)
 /* The lookup has led here: asking it again would, too. */
 void emit_entry_pad(struct translation *t)
 {
-	landing_pad(t, t->in->eip, t->in->stubs.lookup_slow_parked);
+	if (t->in->mode & MODE_TRAP_PADS)
+		trap_pad(t, t->in->eip);
+	else
+		landing_pad(t, t->in->eip, t->in->stubs.lookup_slow_parked);
 }
 
 static void store_return_address(struct translation *t, const struct insn *insn, unsigned size)

@@ -296,6 +296,57 @@ static void test_other_frames(void)
 	check("a callee that loads CR3", s.vector == RUN_DONE && s.ebx == 50000 && s.esi == 50000);
 }
 
+/* --- indirect branches whose targets differ in few bits, far up or far down: whatever the monitor looks them up by, they meet --- */
+
+#define NEAR 0x20000u
+#define FAR 0x8000000u
+#define TARGETS 64u
+#define JUMPS 60000u
+
+static u32 order[JUMPS + 1];
+
+static u32 target(u32 n) { return X + (n >> 4 & 3) * FAR + (n >> 2 & 3) * NEAR + (n & 3); }
+
+/* Four INC EDX, each of which may be the first; then EDX turns and takes up EIP, and it goes on at order[ECX]. */
+static u32 mixed(u32 edx, u32 n)
+{
+	edx += 4 - (n & 3);
+	return (edx << 1 | edx >> 31) ^ ((target(n) & ~3u) + 9);
+}
+
+static void run_targets(const char *name, unsigned cpl, u32 targets, u32 stride)
+{
+	struct state s = state_at((void *)target(0), cpl);
+	u32 edx = s.edx, n = 0;
+	for (u32 i = 0; i <= JUMPS; i++) order[i] = draw(targets) * stride;
+	for (u32 left = JUMPS; edx = mixed(edx, n), --left;) n = order[left];
+	for (u32 i = 0; i <= JUMPS; i++) order[i] = target(order[i]);
+	s.ebx = (u32)order;
+	s.ecx = JUMPS;
+	run(&s);
+	check(name, s.vector == RUN_DONE && s.ecx == 0 && s.edx == edx);
+}
+
+static void test_targets(void)
+{
+	/* inc edx, four times; call $+5; pop eax; rol edx, 1; xor edx, eax; dec ecx; jz 1f; jmp [ebx+ecx*4]; 1: int 81h */
+	static const u8 code[] = {0x42, 0x42, 0x42, 0x42, 0xE8, 0, 0, 0, 0, 0x58, 0xD1, 0xC2, 0x31, 0xC2, 0x49, 0x74, 3, 0xFF, 0x24, 0x8B, CODE_DONE};
+	u8 *frame = frame_alloc();
+
+	memcpy(frame, code, sizeof code);
+	memset(tables[0], 0, 4096);
+	for (u32 i = 0; i < 4; i++) {
+		tables[0][i * NEAR >> 12] = (u32)frame | P | W | U;
+		page_directory[(X + i * FAR) >> 22] = (u32)tables[0] | P | W | U;
+	}
+	WRITE_CR(3, page_directory);
+	for (unsigned cpl = 0; cpl <= 3; cpl += 3) {
+		run_targets(cpl ? "two targets that differ in one high bit, CPL 3" : "two targets that differ in one high bit, CPL 0", cpl, 2, 4);
+		run_targets(cpl ? "four targets that differ in low bits, CPL 3" : "four targets that differ in low bits, CPL 0", cpl, 4, 1);
+		run_targets(cpl ? "64 targets that differ in few bits, CPL 3" : "64 targets that differ in few bits, CPL 0", cpl, TARGETS, 1);
+	}
+}
+
 /* --- a stack pointer that goes round the address space without touching it --- */
 
 static void test_wandering(void)
@@ -333,5 +384,6 @@ void guest_main(void)
 	test_middle();
 	test_random();
 	test_other_frames();
+	test_targets();
 	test_wandering();
 }

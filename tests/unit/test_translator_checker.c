@@ -257,26 +257,35 @@ TEST(translator_checker, refuses_a_repetition_with_one_bit_flipped)
 	}
 }
 
+/* The two instructions of a pad. */
+static void flip_pad(const struct translator_input *in, const struct host_insn *pad)
+{
+	uint32_t from = pad[0].at, to = pad[1].end;
+
+	REQUIRE(pad[1].d.mnemonic == ZYDIS_MNEMONIC_MOVZX);
+	for (uint32_t byte = from; byte < to; byte++)
+		for (unsigned bit = 0; bit < 8; bit++) {
+			fixture_code[byte] ^= (uint8_t)(1u << bit);
+			if (!host_check(&checked, in, &fixture_out))
+				FAIL("bit %u of host byte %u flipped goes unnoticed", bit, byte - from);
+			fixture_code[byte] ^= (uint8_t)(1u << bit);
+		}
+	CHECK(!host_check(&checked, in, &fixture_out));
+}
+
 TEST(translator_checker, refuses_a_trap_pad_with_one_bit_flipped)
 {
 	static const uint8_t call[] = {0xE8, 0x10, 0, 0, 0, 0x90};
 	struct translator_input in = fixture_input(call, sizeof(call), MODE_TRAP);
 
 	in.max_instructions = 2;
+	in.pad = true;
 	REQUIRE(translator_translate(&in, &fixture_out) == 0);
 	REQUIRE(!host_check(&checked, &in, &fixture_out));
-	const struct host_insn *pad = checked.insn;
-	while (pad->d.mnemonic != ZYDIS_MNEMONIC_CALL) pad++;
-	uint32_t from = pad[1].at, to = pad[2].end;
-	REQUIRE(pad[2].d.mnemonic == ZYDIS_MNEMONIC_MOVZX);
-	for (uint32_t byte = from; byte < to; byte++)
-		for (unsigned bit = 0; bit < 8; bit++) {
-			fixture_code[byte] ^= (uint8_t)(1u << bit);
-			if (!host_check(&checked, &in, &fixture_out))
-				FAIL("bit %u of host byte %u flipped goes unnoticed", bit, byte - from);
-			fixture_code[byte] ^= (uint8_t)(1u << bit);
-		}
-	CHECK(!host_check(&checked, &in, &fixture_out));
+	flip_pad(&in, checked.insn);
+	const struct host_insn *call_insn = checked.insn;
+	while (call_insn->d.mnemonic != ZYDIS_MNEMONIC_CALL) call_insn++;
+	flip_pad(&in, call_insn + 1);
 	in.mode &= ~MODE_TRAP_PADS;
 	CHECK(host_check(&checked, &in, &fixture_out));
 }
