@@ -25,6 +25,7 @@ enum undo {
 	UNDO_REPEAT,   /* nothing to undo; but registers hold host addresses, and a hidden fault goes on where the row begins */
 	UNDO_SHADOW_RCX, /* as UNDO_SHADOW, and guest ECX is parked in R10 */
 	UNDO_ENTRY,    /* as UNDO_NONE; and where the row begins, the block may be entered: nothing is known here that an entry at its beginning would not know */
+	UNDO_GUARD,    /* as UNDO_NONE; what the instruction reads is code that it expects there: if it is not to be had, it runs alone, as it stands */
 };
 
 /* A row holds from its host_offset to the next row's. Rows are in ascending order; a direct jump or call out of the block has UNDO_NONE or

@@ -271,6 +271,14 @@ static enum way way_in(const struct runtime *r, gva_t gva, uint32_t mode)
 	return (r->link_from->gva ^ gva) < PAGE_SIZE ? WAY_PLAIN : WAY_CHECKED;
 }
 
+/* What user code reads there is what it would run: without NX. */
+static const uint8_t *peek(void *ctx, gva_t gva)
+{
+	const uint8_t *page = code_page(ctx, gva, true);
+
+	return page ? page + (gva & PAGE_MASK) : NULL;
+}
+
 static struct block *translate(struct runtime *r, const struct block *what, enum way way, uint32_t max_instructions)
 {
 	struct vcpu *v = r->v;
@@ -285,6 +293,10 @@ static struct block *translate(struct runtime *r, const struct block *what, enum
 		.basic_blocks = r->observer || r->forms, .soft_bits = r->soft_bits[gfn], .gfn = gfn, .gfn2 = GFN_NONE, .stubs = stubs_for(r),
 	};
 
+	if (!r->nx) {
+		in.peek = peek;
+		in.peek_ctx = r;
+	}
 	in.joins = has_ways(r, what->mode);
 	in.check = way == WAY_CHECKED || !max_instructions;
 	in.pad = way == WAY_PAD;

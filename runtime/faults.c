@@ -380,6 +380,15 @@ static enum place_event window_event(enum shadow_kind kind, bool mapped)
 	return mapped || kind == SHADOW_RAM ? PLACE_HIDDEN : kind == SHADOW_MMIO ? PLACE_MMIO : PLACE_TRACED;
 }
 
+/* Code that a call was to find is not to be had there, or not what it was: the call runs as it stands. */
+static host_pc_t guard_missed(struct runtime *r, const struct side_row *row)
+{
+	r->stats.guard_misses++;
+	dispatch_stop(r->v, row);
+	r->v->shadow_interrupts |= SHADOW_STI;
+	return 0;
+}
+
 /* The direct form met something its window does not show: a hidden fault, a true one, or a page that only the soft form can serve. */
 static host_pc_t window_fault(struct runtime *r, const struct block *b, const struct side_row *row)
 {
@@ -393,6 +402,8 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 		struct shadow_answer a = shadow_map(r->shadow, (gva_t)offset, access, &mapped);
 		if (r->places)
 			places_access(r, b, row, window_event(a.kind, mapped));
+		if (a.kind == SHADOW_FAULT && row->undo == UNDO_GUARD)
+			return guard_missed(r, row);
 		if (a.kind == SHADOW_FAULT) {
 			dispatch_stop(v, row);
 			vcpu_forget_user_view(v); /* the page will be mapped by shadow_settle */
@@ -458,6 +469,10 @@ static host_pc_t entry_missed(struct runtime *r, const struct side_row *row)
 
 static host_pc_t trap_missed(struct runtime *r, struct block *b, const struct side_row *row)
 {
+	if (row->undo == UNDO_GUARD) {
+		code_make_soft(r, r->v->seg[SEG_CS].base + row->eip);
+		return guard_missed(r, row);
+	}
 	if (row->undo != UNDO_TARGET_R8)
 		return exec_missed(r, b, row);
 	return r->v->resume_pc - b->host_pc < b->checked ? entry_missed(r, row) : return_missed(r, row);

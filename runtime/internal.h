@@ -160,6 +160,7 @@ struct runtime {
 	uint8_t **soft_bits;       /* per frame: instructions that are emitted soft, or NULL */
 	gfn_t frames;
 
+	bool nx;                   /* EFER.NXE, as translations were made for it */
 	struct block *link_from;   /* the exit that the dispatcher may link to what it finds */
 	bool resumes;              /* EIP is where something was interrupted or came back from C, not the target of a branch */
 	int link_slot;

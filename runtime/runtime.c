@@ -394,6 +394,10 @@ void runtime_paging_changed(struct vcpu *v)
 	};
 
 	memcpy(paging.pdpte, v->pdpte, sizeof(paging.pdpte));
+	/* Calls that are done in place read what they call: with NX that does not say that it could run. */
+	if (paging.nx != r->nx)
+		cache_flush(r->cache);
+	r->nx = paging.nx;
 	r->code_epoch++;
 	vcpu_forget_user_view(v);
 	shadow_set_paging(r->shadow, &paging);

@@ -400,6 +400,41 @@ static void call_direct(struct translation *t, const struct insn *insn)
 	leave_by(t, emit_call(&t->e), target);
 }
 
+/* CALL of `mov r, [esp]; ret`, which position-independent code begins nearly each function with: the register, or -1. */
+static int thunk_register(const struct translation *t, const struct insn *insn, uint32_t *bytes)
+{
+	const struct translator_input *in = t->in;
+	uint32_t target = target_of(insn);
+	bool flat = (in->mode & MODE_TRAP_PADS) && !in->cs_base && !in->cs_end && insn->form->operand_width == 32 && stack_is_plain(t, insn);
+	bool alone = lookup_stub(t) == in->stubs.lookup_slow || in->basic_blocks || (t->shadow && t->shadow_eip == insn->eip);
+	bool whole = (target & PAGE_MASK) <= PAGE_SIZE - sizeof(*bytes);
+	const uint8_t *code = in->peek && flat && !alone && whole ? in->peek(in->peek_ctx, target) : NULL;
+
+	if (!code || code[0] != 0x8B || (code[1] & 0xC7) != 0x04 || code[2] != 0x24 || code[3] != 0xC3 || code[1] >> 3 == ESP)
+		return -1;
+	__builtin_memcpy(bytes, code, sizeof(*bytes));
+	return code[1] >> 3;
+}
+
+/* Done in place, where the code still is what it was: it is read behind the store that might have changed it, and nothing has happened by then that
+ * does not happen again. */
+static bool call_thunk(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+	uint32_t bytes;
+	int reg = thunk_register(t, insn, &bytes);
+
+	if (reg < 0)
+		return false;
+	store_return_address(t, insn, 4);
+	row_add(t, UNDO_GUARD, insn->eip, ROW_READ | row_size(sizeof(bytes)));
+	emit_load(e, R9, (struct host_mem){.base = NO_REG, .index = NO_REG, .scale = 1, .disp = (int32_t)target_of(insn), .window = true}, sizeof(bytes));
+	emit_lea(e, R9, mem_at(R9, (int32_t)(0u - bytes)));
+	trap(e);
+	emit_mov_imm(e, (enum host_reg)reg, next_of(insn));
+	return true;
+}
+
 static void call_indirect(struct translation *t, const struct insn *insn)
 {
 	unsigned size = return_size(insn);
@@ -436,6 +471,8 @@ bool emit_call_insn(struct translation *t, const struct insn *insn)
 			push_return_address(t, insn);
 			return false;
 		}
+		if (call_thunk(t, insn))
+			return false;
 		call_direct(t, insn);
 	} else {
 		call_indirect(t, insn);

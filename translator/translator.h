@@ -35,6 +35,9 @@ struct translator_input {
 	/* Where code may be entered already: a bit for each byte of that page. A block ends before such an instruction; NULL: nowhere. */
 	const uint8_t *known_bits;
 	gfn_t gfn;             /* the frame of the first byte */
+	/* Guest code at another linear address, up to its page's end, as it is now; or NULL. Not called if NULL itself. */
+	const uint8_t *(*peek)(void *ctx, gva_t gva);
+	void *peek_ctx;
 	/* Of a block whose bytes span two pages, the frame of the second, which its entry compares with the exec table; else GFN_NONE. */
 	gfn_t gfn2;
 	bool check;            /* begin with a check that the view maps `gfn` there, for links from other pages; a pad before it leaves by an exit of its own */

@@ -347,6 +347,106 @@ static void test_targets(void)
 	}
 }
 
+/* --- calls of `mov ebx, [esp]; ret`, which a monitor may do in place: as long as that is what stands there, and only if it could be run --- */
+
+#define THUNK (X + 4096)
+static u8 *thunk;
+
+/* mov ecx, 1000; 1: call THUNK; add esi, ebx; dec ecx; jnz 1b; int 81h */
+static struct state call_thunks(unsigned cpl, bool anew)
+{
+	u8 code[] = {0xB9, 0xE8, 3, 0, 0, 0xE8, 0, 0, 0, 0, 0x01, 0xDE, 0x49, 0x75, 0xF6, CODE_DONE};
+	u32 distance = THUNK - (X + 10);
+
+	memcpy(code + 6, &distance, 4);
+	if (anew) memcpy(frames[0], code, sizeof code);
+	struct state s = state_at((void *)X, cpl);
+	s.esi = 0;
+	*(u32 *)(s.esp - 4) = 0;
+	return s;
+}
+
+static void put_thunk(const u8 *bytes, u32 length) { memcpy(thunk, bytes, length); }
+#define PUT_THUNK(...) put_thunk((const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
+
+static void test_thunks_of(unsigned cpl)
+{
+	struct state s;
+
+	PUT_THUNK(0x8B, 0x1C, 0x24, 0xC3);
+	for (u32 i = 0; i < 3; i++) {
+		s = call_thunks(cpl, i == 0);
+		u32 esp = s.esp;
+		run(&s);
+		check("a thousand calls that load EIP", s.vector == RUN_DONE && s.ebx == X + 10 && s.esi == 1000 * (X + 10) && s.ecx == 0);
+		check("their return address is on the stack", cpl == 0 || (s.esp == esp && *(u32 *)(esp - 4) == X + 10));
+	}
+	/* 0200000Ah is or al, [eax]; add [edx], al: harmless there */
+	PUT_THUNK(0x8B, 0x1C, 0x24, 0xC3, CODE_DONE);
+	s = call_thunks(cpl, false);
+	s.esp = THUNK + 4;
+	s.eax = s.edx = (u32)user_stack;
+	user_stack[0] = 0x40;
+	run(&s);
+	check("a return address that is stored over it", s.vector == RUN_DONE && s.eip == THUNK + 6 && s.ecx == 1000);
+	PUT_THUNK(0x8B, 0x1C, 0x24, 0xC3);
+	s = call_thunks(cpl, true);
+	run(&s);
+	check("and once more", s.vector == RUN_DONE && s.esi == 1000 * (X + 10));
+	PUT_THUNK(0xBB, 1, 0, 0, 0, 0xC3);
+	for (u32 i = 0; i < 2; i++) {
+		s = call_thunks(cpl, i == 1);
+		run(&s);
+		check("other code is there now", s.vector == RUN_DONE && s.ebx == 1 && s.esi == 1000);
+	}
+	PUT_THUNK(0x8B, 0x0C, 0x24, 0xC3);
+	s = call_thunks(cpl, true);
+	memset(frames[0] + 12, 0x90, 3);
+	run(&s);
+	check("another register's code is there now", s.vector == RUN_DONE && s.ecx == X + 10 && s.ebx != X + 10);
+	PUT_THUNK(0x8B, 0x1C, 0x24, 0xC3);
+}
+
+static void test_thunk_pages(void)
+{
+	static const struct {
+		const char *name;
+		u32 flags, error;
+	} pages[] = {{"its page is not present", 0, 4}, {"its page is the supervisor's", P | W, 5}};
+
+	for (u32 i = 0; i < 2 * sizeof pages / sizeof *pages; i++) {
+		const char *name = pages[i / 2].name;
+		tables[0][1] = (u32)thunk | P | W | U;
+		invlpg(THUNK);
+		struct state s = call_thunks(3, true);
+		if (i & 1) run(&s);
+		s = call_thunks(3, false);
+		u32 esp = s.esp;
+		tables[0][1] = pages[i / 2].flags ? (u32)thunk | pages[i / 2].flags : 0;
+		invlpg(THUNK);
+		run(&s);
+		check(name, s.vector == 14 && s.error == pages[i / 2].error && s.cr2 == THUNK && s.eip == THUNK && s.esp == esp - 4 && *(u32 *)(esp - 4) == X + 10);
+	}
+	tables[0][1] = (u32)thunk | P | W | U;
+	invlpg(THUNK);
+	struct state s = call_thunks(3, false);
+	run(&s);
+	check("and there again", s.vector == RUN_DONE && s.esi == 1000 * (X + 10));
+}
+
+static void test_thunks(void)
+{
+	thunk = frame_alloc();
+	memset(tables[0], 0, 4096);
+	tables[0][0] = (u32)frames[0] | P | W | U;
+	tables[0][1] = (u32)thunk | P | W | U;
+	page_directory[X >> 22] = (u32)tables[0] | P | W | U;
+	WRITE_CR(3, page_directory);
+	test_thunks_of(0);
+	test_thunks_of(3);
+	test_thunk_pages();
+}
+
 /* --- a stack pointer that goes round the address space without touching it --- */
 
 static void test_wandering(void)
@@ -385,5 +485,6 @@ void guest_main(void)
 	test_random();
 	test_other_frames();
 	test_targets();
+	test_thunks();
 	test_wandering();
 }

@@ -115,6 +115,22 @@ static inline bool host_is_exec_trap(const struct host_code *c, const struct hos
 	       row->eip == c->in->eip;
 }
 
+/* mov r9d, gs:[target]; lea r9d, [r9 - bytes]; movzx ...: R9D is not zero where other code is than a call is to find. */
+static inline bool host_is_guard_trap(const struct host_code *c, const struct host_insn *i)
+{
+	const struct side_row *row = host_row(c, i->at);
+	const struct host_insn *load = i - 2;
+	bool guards = row && row->undo == UNDO_GUARD && c->in->peek && load >= c->insn && row->host_offset == load->at && !i[-1].is_target &&
+		      load->d.mnemonic == ZYDIS_MNEMONIC_MOV && load->op[0].reg.value == ZYDIS_REGISTER_R9D && load->op[1].mem.segment == ZYDIS_REGISTER_GS &&
+		      load->op[1].mem.base == ZYDIS_REGISTER_NONE && load->op[1].mem.index == ZYDIS_REGISTER_NONE;
+	uint32_t bytes;
+
+	if (!guards || !host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_NONE))
+		return false;
+	memcpy(&bytes, c->in->peek(c->in->peek_ctx, (gva_t)load->op[1].mem.disp.value), sizeof(bytes));
+	return bytes + (uint32_t)i[-1].op[1].mem.disp.value == 0;
+}
+
 /* movzx r9d, byte [r13 + r9 + VCPU_TRAP]: the last byte that can be read, or a fault. */
 static inline bool host_check_trap(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
@@ -124,7 +140,7 @@ static inline bool host_check_trap(struct host_code *c, uint32_t n, const ZydisD
 		return host_refuse(c, i->at, "an indexed access to the vCPU");
 	if (i->d.mnemonic != ZYDIS_MNEMONIC_MOVZX || i->op[0].reg.value != ZYDIS_REGISTER_R9D || i->is_target || !n)
 		return host_refuse(c, i->at, "a trap that is not whole");
-	return host_is_return_trap(c, i) || host_is_exec_trap(c, i) || host_refuse(c, i->at, "a trap whose row is another's");
+	return host_is_return_trap(c, i) || host_is_exec_trap(c, i) || host_is_guard_trap(c, i) || host_refuse(c, i->at, "a trap whose row is another's");
 }
 
 static inline bool host_check_tables(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)

@@ -290,6 +290,33 @@ TEST(translator_checker, refuses_a_trap_pad_with_one_bit_flipped)
 	CHECK(host_check(&checked, &in, &fixture_out));
 }
 
+/* A call that is done in place, if the code that it calls still is there. */
+TEST(translator_checker, refuses_a_guard_with_one_bit_flipped)
+{
+	static const uint8_t call[] = {0xE8, 0x10, 0, 0, 0, 0x90};
+	struct translator_input in = fixture_input(call, sizeof(call), MODE_TRAP);
+
+	in.max_instructions = 2;
+	in.peek = fixture_thunk;
+	REQUIRE(translator_translate(&in, &fixture_out) == 0);
+	REQUIRE(!host_check(&checked, &in, &fixture_out));
+	const struct host_insn *load = checked.insn;
+	while (host_row(&checked, load->at)->undo != UNDO_GUARD) load++;
+	CHECK(load[3].d.mnemonic == ZYDIS_MNEMONIC_MOV && load[3].op[0].reg.value == ZYDIS_REGISTER_ESI && load[3].op[1].imm.value.u == in.eip + 5);
+	flip_pad(&in, load + 1);
+	in.peek = NULL;
+	CHECK(host_check(&checked, &in, &fixture_out));
+	/* Whatever else may be behind the call, or where a return pad would compare, it is a call. */
+	for (uint32_t mode = 0; mode < 3; mode++) {
+		in = fixture_input(call, sizeof(call), mode == 0 ? MODE_TRAP & ~MODE_TRAP_PADS : mode == 1 ? MODE_TRAP | MODE_ONE : MODE_TRAP);
+		in.peek = fixture_thunk;
+		in.basic_blocks = mode == 2;
+		REQUIRE(translator_translate(&in, &fixture_out) == 0);
+		CHECK(fixture_out.slot_count);
+		for (uint32_t i = 0; i < fixture_out.row_count; i++) CHECK(fixture_out.rows[i].undo != UNDO_GUARD);
+	}
+}
+
 TEST(translator_checker, refuses_an_exec_check_with_one_bit_flipped)
 {
 	static const uint8_t nop = 0x90;

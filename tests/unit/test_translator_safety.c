@@ -200,6 +200,7 @@ static struct translator_input random_input(const uint8_t *bytes, uint32_t size,
 	in.known_bits = (s >> 60) % 4 ? NULL : soft_bits;
 	in.basic_blocks = r >> 63;
 	in.pad = r >> 62 & 1;
+	in.peek = s >> 63 ? fixture_thunk : NULL;
 	in.soft_bits = (r >> 48) % 4 ? NULL : soft_bits;
 	in.gfn2 = (r >> 52) % 8 ? GFN_NONE : (gfn_t)(s >> 8 & 0xFFFFF);
 	if ((r >> 56) % 16 == 0)

@@ -30,6 +30,16 @@ static const struct translator_stubs fixture_stubs = {
 	.load = {[SEG_ES] = FIXTURE_CODE_PC - 0x8000, [SEG_DS] = FIXTURE_CODE_PC - 0x8000, [SEG_FS] = FIXTURE_CODE_PC - 0x8000, [SEG_GS] = FIXTURE_CODE_PC - 0x8000},
 };
 
+/* translator_input.peek: everywhere stands mov esi, [esp]; ret. */
+static inline const uint8_t *fixture_thunk(void *ctx, gva_t gva)
+{
+	static const uint8_t thunk[] = {0x8B, 0x34, 0x24, 0xC3};
+
+	(void)ctx;
+	(void)gva;
+	return thunk;
+}
+
 static inline struct translator_input fixture_input(const uint8_t *bytes, uint32_t length, uint32_t mode)
 {
 	return (struct translator_input){
