@@ -277,6 +277,7 @@ static pid_t spawn(int input, int output, void (*guest)(struct machine *m), bool
 	if (pid)
 		return pid;
 	alarm(30);
+	signal(SIGHUP, SIG_DFL); /* under nohup it is ignored, and would be here */
 	if (session) {
 		setsid();
 		ioctl(input, TIOCSCTTY, 0);
