@@ -159,7 +159,8 @@ static void find_segments(struct verify_insn *insn, uint8_t sib, bool a16)
 		insn->stores = SEG_ES;
 	if (pushes(insn))
 		insn->stores = SEG_SS;
-	if (pops(insn))
+	insn->pops = pops(insn);
+	if (insn->pops)
 		insn->loads = SEG_SS;
 }
 

@@ -21,6 +21,7 @@ struct verify_insn {
 	uint8_t imm;            /* the last byte */
 	bool emulated;          /* the monitor has it inline, on virtual selectors: PUSH Sreg, MOV r, Sreg; in real mode and V86 MOV Sreg, r and POP Sreg */
 	bool branches;          /* near */
+	bool pops;
 	bool transfers;         /* through gates, or far */
 	bool stops;             /* the reference must not run it */
 	uint8_t gpr_changed;    /* where it stops: registers that the monitor may change, a bit each */
