@@ -475,14 +475,27 @@ static uint64_t end_address(const struct reference *ref, uint32_t limit)
 	return limit < ref->count && ref->insns[limit].stops ? (uint64_t)(gva_t)(ref->state.base[SEG_CS] + ref->insns[limit].eip) : NEVER;
 }
 
+/* Unicorn may also return of its own between two instructions. */
+static bool is_behind_last(const struct reference *ref)
+{
+	const struct verify_insn *last = &ref->insns[ref->limit - 1];
+	uint32_t eip;
+
+	unicorn.reg_read(ref->uc, UC_X86_REG_EIP, &eip);
+	return ref->steps == ref->limit && eip == last->eip + last->length;
+}
+
 static uc_err start_engine(struct reference *ref, uint32_t eip, uint64_t until)
 {
 	uc_err error = unicorn.emu_start(ref->uc, eip, until, 0, 0);
 
-	if (!ref->stopped && error == UC_ERR_OK && until != NEVER && ref->steps == ref->limit) {
+	if (ref->stopped || error != UC_ERR_OK)
+		return error;
+	if (until != NEVER && ref->steps == ref->limit) {
 		ref->stopped = true;
 		ref->stopped_at = (gva_t)until;
 	}
+	ref->stopped |= is_behind_last(ref);
 	return error;
 }
 
