@@ -16,7 +16,6 @@
 #define DESCRIPTOR_PAGE 0xFFFFF000u
 #define DESCRIPTOR_BIG (1ULL << 54)
 #define DESCRIPTOR_CODE (8ULL << 40)
-#define CODE_HASHES 65536u
 /* Readable where nothing is mapped: Unicorn translates a branch's target before it can be stopped there. */
 #define WINDOW_PROT (PROT_READ | PROT_WRITE)
 #define WINDOW_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
@@ -37,11 +36,7 @@ struct reference {
 		uint32_t base;
 		bool big, loaded;
 	} key[SEG_COUNT];
-	struct {
-		gva_t gva;
-		uint32_t length;
-		uint64_t hash;
-	} code[CODE_HASHES];
+	struct unicorn_code code;
 
 	bool user;
 	const struct verify_insn *insns;
@@ -411,29 +406,6 @@ static void store_state(struct reference *ref)
 		store_fpu(ref);
 }
 
-static uint64_t hash_bytes(const uint8_t *p, uint32_t n)
-{
-	uint64_t h = 0xCBF29CE484222325ULL;
-
-	for (uint32_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3ULL;
-	return h;
-}
-
-/* Unicorn caches translations by address: drop them where other bytes are there now. */
-static void check_code(struct reference *ref, gva_t gva, uint32_t length)
-{
-	uint64_t hash = hash_bytes(ref->window + gva, length);
-	uint32_t slot = (gva ^ gva >> 16) % CODE_HASHES;
-
-	/* What ran on from before an emulated instruction has made translations that nobody looked at. */
-	if (!ref->steps && ref->code[slot].gva == gva && ref->code[slot].length >= length && ref->code[slot].hash == hash)
-		return;
-	unicorn_forget_code(ref->uc, (uint64_t)gva, (uint64_t)gva + length);
-	ref->code[slot].gva = gva;
-	ref->code[slot].length = length;
-	ref->code[slot].hash = hash;
-}
-
 static void undo_stores(struct reference *ref, gva_t code, uint32_t code_length)
 {
 	bool code_changed = false;
@@ -446,7 +418,8 @@ static void undo_stores(struct reference *ref, gva_t code, uint32_t code_length)
 	for (uint32_t i = ref->store_count; i-- > 0;) {
 		memcpy(ref->stores[i].at, &ref->stores[i].before, ref->stores[i].size);
 	}
-	for (uint32_t i = 0; code_changed && i < code_length; i++) ref->code[((code + i) ^ (code + i) >> 16) % CODE_HASHES].length = 0;
+	if (code_changed)
+		unicorn_code_changed(&ref->code, code, code_length);
 }
 
 static void begin(struct reference *ref, const struct reference_state *start, const struct verify_insn *insns, uint32_t count,
@@ -508,7 +481,8 @@ static void run_engine(struct reference *ref, uint32_t limit)
 	show_page(ref, from, ACCESS_FETCH);
 	show_page(ref, from + PAGE_SIZE, ACCESS_FETCH);
 	show_page(ref, from, ACCESS_FETCH);
-	check_code(ref, from, end - eip);
+	/* What ran on from before an emulated instruction has made translations that nobody looked at. */
+	unicorn_check_code(ref->uc, &ref->code, ref->window + from, from, end - eip, !ref->steps);
 	ref->first = ref->steps;
 	ref->limit = limit;
 	ref->stale = false;

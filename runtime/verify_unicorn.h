@@ -25,6 +25,18 @@ static inline void unicorn_forget_code(uc_engine *engine, uint64_t from, uint64_
 	unicorn.ctl(engine, UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2), from, to);
 }
 
+/* Unicorn keeps translations by address: the bytes that it made them of, by where they begin. */
+struct unicorn_code {
+	struct {
+		uint32_t gva, length;
+		uint64_t hash;
+	} known[65536];
+};
+
+/* Have the translations of [gva, gva + length) dropped, unless `may_be_known` and they are of these bytes. */
+void unicorn_check_code(uc_engine *engine, struct unicorn_code *code, const uint8_t *bytes, uint32_t gva, uint32_t length, bool may_be_known);
+void unicorn_code_changed(struct unicorn_code *code, uint32_t gva, uint32_t length);
+
 /* False, and why, if it is not there. */
 bool unicorn_load(char *why, size_t why_size);
 
