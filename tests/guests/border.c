@@ -1,6 +1,6 @@
 /* Callouts that the monitor answers at its border, and SYSENTER and SYSEXIT without C, from states made of a seed: each case is run a few times, and leaves
  * a digest of all that it did. border_test.py compares these with those of a monitor that takes the long way each time. */
-#include "guest.h"
+#include "random.h"
 
 #define ROUNDS 3u
 #define CASES 4000u
@@ -48,22 +48,8 @@ struct border_case {
 	bool narrow; /* virtual-8086 mode */
 };
 
-static u32 random_state __attribute__((aligned(4096))); /* away from code */
 static u32 ended_by[256];
 static u8 kernel_stack[4096] __attribute__((aligned(16)));
-
-static u32 next(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 17;
-	random_state ^= random_state << 5;
-	return random_state;
-}
-
-static u32 below(u32 n)
-{
-	return (next() >> 8) % n;
-}
 
 static bool one_in(u32 n)
 {

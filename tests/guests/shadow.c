@@ -1,7 +1,7 @@
 /* Where an interrupt is taken, and where a debug exception: sequences of what sets IF and TF and what holds interrupts off (STI, MOV SS, POP SS, POPF, IRET,
  * SYSENTER, SYSEXIT, HLT), with an interrupt that becomes pending at one place of them, against the manual's rules (vol. 3, 6.8.3 and 6.9). border_test.py compares
  * what happens, too, between the monitor's ways. In a second part interrupts come by themselves, at any time. */
-#include "guest.h"
+#include "random.h"
 
 #define IRQ0 0x20u
 #define PIT_HZ 1193182u
@@ -42,24 +42,11 @@ struct shadow_case {
 
 static struct event seen[MOST];
 static struct event stray; /* the first one */
-static u32 seen_count, random_state, irqs, late, strayed;
+static u32 seen_count, irqs, late, strayed;
 static bool counting;
 static u64 allowed[4]; /* by offset: an interrupt may be taken before this instruction */
 static u8 kernel_stack[4096] __attribute__((aligned(16)));
 static struct shadow_case the_case;
-
-static u32 next(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 17;
-	random_state ^= random_state << 5;
-	return random_state;
-}
-
-static u32 below(u32 n)
-{
-	return (next() >> 8) % n;
-}
 
 /* --- handlers --- */
 
