@@ -13,7 +13,7 @@ enum undo {
 	UNDO_TARGET_R8_RCX, /* ditto, and guest ECX is parked in R10 */
 	UNDO_RDI,      /* guest EDI is parked in R10: put it back, restart at eip */
 	UNDO_RAX,      /* guest EAX is parked in R10: put it back, restart at eip */
-	UNDO_SHADOW,   /* nothing done yet; the instruction stands behind STI: no interrupt before it */
+	UNDO_SHADOW,   /* nothing done yet, but no interrupt before the instruction: it stands behind STI, or has changed what it will set anyway */
 	UNDO_EBP_R10,  /* not undone but finished: guest EBP is R10D; go on at eip */
 	UNDO_EDI_R9,   /* ditto: guest EDI is R9D */
 	UNDO_STEP,     /* ditto: guest ESI and EDI step by the size in `access`, as DF says */
@@ -24,6 +24,7 @@ enum undo {
 	UNDO_CALL,     /* as UNDO_PUSH, but go on at R8D */
 	UNDO_REPEAT,   /* nothing to undo; but registers hold host addresses, and a hidden fault goes on where the row begins */
 	UNDO_SHADOW_RCX, /* as UNDO_SHADOW, and guest ECX is parked in R10 */
+	UNDO_SHADOW_RAX, /* ditto: guest EAX */
 	UNDO_ENTRY,    /* as UNDO_NONE; and where the row begins, the block may be entered: nothing is known here that an entry at its beginning would not know */
 	UNDO_GUARD,    /* as UNDO_NONE; what the instruction reads is code that it expects there: if it is not to be had, it runs alone, as it stands */
 };

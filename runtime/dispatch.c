@@ -43,7 +43,7 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row)
 		step_stack(v, row->undo == UNDO_POP ? size : 0u - size);
 	if (row->undo == UNDO_RCX || row->undo == UNDO_TARGET_R8_RCX || row->undo == UNDO_SHADOW_RCX)
 		v->gpr[ECX] = r10;
-	if (row->undo == UNDO_RAX)
+	if (row->undo == UNDO_RAX || row->undo == UNDO_SHADOW_RAX)
 		v->gpr[EAX] = r10;
 	if (row->undo == UNDO_RDI)
 		v->gpr[EDI] = r10;
@@ -62,19 +62,25 @@ static bool is_done(const struct runtime *r, const struct side_row *row)
 	return says_so || row->eip != r->alone.eip;
 }
 
+static void begin_alone_anew(struct runtime *r)
+{
+	struct vcpu *v = r->v;
+
+	r->single_step = false;
+	v->debug_hits = r->alone.debug_hits;
+	v->shadow_interrupts = r->alone.shadow;
+	v->eflags |= r->alone.resume_flag;
+}
+
 void dispatch_stop(struct vcpu *v, const struct side_row *row)
 {
 	struct runtime *r = runtime_of(v);
 
 	dispatch_undo(v, row);
-	if (row->undo == UNDO_SHADOW || row->undo == UNDO_SHADOW_RCX)
+	if (r->alone.running && !is_done(r, row))
+		begin_alone_anew(r);
+	if (row->undo == UNDO_SHADOW || row->undo == UNDO_SHADOW_RCX || row->undo == UNDO_SHADOW_RAX)
 		v->shadow_interrupts |= SHADOW_STI;
-	if (!r->alone.running || is_done(r, row))
-		return;
-	r->single_step = false;
-	v->debug_hits = r->alone.debug_hits;
-	v->shadow_interrupts = r->alone.shadow;
-	v->eflags |= r->alone.resume_flag;
 }
 
 /* Make the view of the current privilege level the one that translated code runs in. */

@@ -84,8 +84,8 @@ static void compare_system_flags(struct translation *t, unsigned size)
 		emit_alu_imm(e, 4, R9, (size == 2 ? 0xFFFF : ~0u) & ~EFL_IOPL);
 }
 
-/* POPF where it changes nothing but IF, if it may, and the status flags. These are about to be overwritten: compares are free. IF comes last: once it is
- * set an interrupt may be taken, behind POPF, with what is left of it done by the row. */
+/* POPF where it changes nothing but IF, if it may, and the status flags. These are about to be overwritten: compares are free, but from the first on no interrupt
+ * may show them. IF comes last: once it is set an interrupt may be taken, behind POPF, with what is left of it done by the row. */
 bool emit_popf(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
@@ -96,6 +96,8 @@ bool emit_popf(struct translation *t, const struct insn *insn)
 	if (t->in->mode & (MODE_VM | MODE_DR7 | MODE_TF))
 		return emit_callout(t, insn);
 	emit_load(e, R8, access_emit(t, insn, &m, false), size);
+	rows_shadow(t, insn->eip);
+	row_add(t, UNDO_NONE, insn->eip, 0);
 	compare_system_flags(t, size);
 	struct cold *slow = cold_add(t, COLD_CALLOUT, emit_jcc(e, CONDITION_NE), insn->eip);
 	if (t->in->mode & MODE_IOPL_OK) {
@@ -160,7 +162,6 @@ bool emit_sti(struct translation *t, const struct insn *insn)
 	emit_store_imm(e, VCPU(if_flag), 1, 1);
 	slow->word = callout_word(insn);
 	slow->back = emit_offset(e);
-	t->shadow = true;
-	t->shadow_eip = insn->eip + insn->length;
+	rows_shadow(t, insn->eip + insn->length);
 	return false;
 }

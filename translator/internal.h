@@ -103,7 +103,7 @@ struct cold {
 	uint32_t back;        /* COLD_CALLOUT: offset of what follows */
 	uint32_t word;        /* COLD_CALLOUT: R9D; COLD_RAISE: the vector */
 	bool unpark;          /* guest ECX is in R10 */
-	bool shadow;          /* of the instruction behind an inline STI */
+	bool shadow;          /* of translation.shadow_eip */
 	int8_t esp;           /* translation.esp where it was left */
 };
 #define MAX_COLD 256u
@@ -116,7 +116,7 @@ struct translation {
 	uint32_t count;
 	struct cold cold[MAX_COLD];
 	uint32_t cold_count;
-	uint32_t shadow_eip;  /* the instruction behind an inline STI, if `shadow` */
+	uint32_t shadow_eip;  /* the instruction behind an inline STI, or one half-way, if `shadow`: no interrupt before it */
 	bool shadow;
 	uint64_t joins;       /* a bit for each instruction that a branch of this block goes to */
 	uint16_t join_at[TRANSLATOR_MAX_INSTRUCTIONS]; /* where in the code, once it is emitted */
@@ -154,6 +154,8 @@ bool rule_is_explained(const struct rule *rule);
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access);
 /* The instruction begins here, and nothing is left to do of those before it: the block may be entered, so far. */
 void row_add_entry(struct translation *t, uint32_t eip);
+/* From here on an interrupt that would stop this instruction lets it run first. */
+void rows_shadow(struct translation *t, uint32_t eip);
 /* What was known behind the first so many rows is made use of: an entry behind them would not know it. */
 void rows_void_entries(struct translation *t, uint32_t first);
 struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip);

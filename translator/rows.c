@@ -1,5 +1,11 @@
 #include "translator/internal.h"
 
+void rows_shadow(struct translation *t, uint32_t eip)
+{
+	t->shadow = true;
+	t->shadow_eip = eip;
+}
+
 static bool is_shadowed(const struct translation *t, uint32_t eip)
 {
 	return t->shadow && eip == t->shadow_eip;
@@ -7,9 +13,9 @@ static bool is_shadowed(const struct translation *t, uint32_t eip)
 
 static unsigned undo_in_shadow(const struct translation *t, unsigned undo, uint32_t eip)
 {
-	if ((undo != UNDO_NONE && undo != UNDO_RCX) || !is_shadowed(t, eip))
+	if (!is_shadowed(t, eip))
 		return undo;
-	return undo == UNDO_NONE ? UNDO_SHADOW : UNDO_SHADOW_RCX;
+	return undo == UNDO_NONE ? UNDO_SHADOW : undo == UNDO_RCX ? UNDO_SHADOW_RCX : undo == UNDO_RAX ? UNDO_SHADOW_RAX : undo;
 }
 
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access)

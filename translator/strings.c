@@ -68,6 +68,15 @@ static void step_both(struct translation *t, const struct insn *insn)
 	emit_mov(e, RDI, R9);
 }
 
+/* The pointer steps of an instruction that has set a register or the flags already: it may begin anew, but no interrupt may show them. */
+static void step_one(struct translation *t, const struct insn *insn, enum host_reg pointer)
+{
+	rows_shadow(t, insn->eip);
+	row_add(t, UNDO_NONE, insn->eip, 0);
+	load_step(&t->e);
+	add_step(&t->e, insn, pointer, pointer);
+}
+
 /* What has no element to work on, as most ends of copies by words, does not ask. */
 static bool repeat_in_c(struct translation *t, const struct insn *insn)
 {
@@ -87,8 +96,7 @@ bool emit_lods(struct translation *t, const struct insn *insn)
 	if (insn->form->rep)
 		return repeat_in_c(t, insn);
 	emit_sized(&t->e, 0x8A, RAX, access_emit(t, insn, &m, false), m.size);
-	load_step(&t->e);
-	add_step(&t->e, insn, RSI, RSI);
+	step_one(t, insn, RSI);
 	return false;
 }
 
@@ -158,8 +166,7 @@ bool emit_scas(struct translation *t, const struct insn *insn)
 	if (insn->form->rep)
 		return repeat_in_c(t, insn);
 	emit_sized(&t->e, 0x3A, RAX, access_emit(t, insn, &m, false), m.size); /* cmp al, m */
-	load_step(&t->e);
-	add_step(&t->e, insn, RDI, RDI);
+	step_one(t, insn, RDI);
 	return false;
 }
 

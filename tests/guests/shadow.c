@@ -33,7 +33,7 @@ struct event {
 struct shadow_case {
 	struct state state;
 	struct insn insns[MOST];
-	u32 count, length, unmask_at;
+	u32 count, length, turn; /* where a loop ends */
 	u8 code[160];
 	bool v86, debug, watch, halts, repeats;
 	bool open; /* the manual leaves open what one of two such instructions in a row holds off */
@@ -42,11 +42,14 @@ struct shadow_case {
 
 static struct event seen[MOST];
 static struct event stray; /* the first one */
-static u32 seen_count, irqs, late, strayed;
+static u32 seen_count, irqs, late, strayed, misshown;
 static bool counting;
-static u64 allowed[4]; /* by offset: an interrupt may be taken before this instruction */
-static u8 kernel_stack[4096] __attribute__((aligned(16)));
 static struct shadow_case the_case;
+static u64 allowed[4]; /* by offset: an interrupt may be taken before this instruction */
+static struct {
+	u16 mask, value;
+} status[sizeof the_case.code]; /* ditto: what is known of the status flags there */
+static u8 kernel_stack[4096] __attribute__((aligned(16)));
 
 /* --- handlers --- */
 
@@ -68,6 +71,7 @@ static void on_interrupt(struct trap_frame *f)
 		bool inside = at < sizeof the_case.code;
 		late += !inside; /* in run_state */
 		if (inside && !(allowed[at / 64] >> at % 64 & 1) && !strayed++) stray = (struct event){IRQ0, at, f->eflags & FLAGS_SHOWN, 0};
+		misshown += inside && (f->eflags & status[at].mask) != status[at].value;
 	} else {
 		note(f, 0);
 		out8(0x21, 0xFF);
@@ -120,7 +124,7 @@ static void put_bytes(struct shadow_case *c, enum kind kind, u8 first, u32 secon
 
 static u32 some_flags(const struct shadow_case *c)
 {
-	return 2 | (below(2) ? EFLAGS_IF : 0) | (c->debug && below(3) == 0 ? EFLAGS_TF : 0) | c->iopl << 12;
+	return 2 | (c->repeats ? next() & EFLAGS_ARITH : 0) | (below(2) ? EFLAGS_IF : 0) | (c->debug && below(3) == 0 ? EFLAGS_TF : 0) | c->iopl << 12;
 }
 
 static void put_flags(struct shadow_case *c, u32 flags, bool iret)
@@ -204,15 +208,17 @@ static bool shadows(u32 kind)
 static void put_code(struct shadow_case *c)
 {
 	u32 units = 2 + below(4), unmask = c->halts ? units : below(units), crossing = below(3) || c->v86 || c->repeats ? units : below(units);
-	if (c->repeats) ONE(c, CLI, 0xFA);
+	bool fixed = c->repeats && !c->iopl; /* IF stays set */
+	if (c->repeats && !fixed) ONE(c, CLI, 0xFA);
 	if (c->halts) put_halt(c);
 	for (u32 i = 0; i < units; i++) {
 		if (i == unmask && !c->repeats) put_bytes(c, OUT, 0xE6, 0x21);
 		if (i == crossing) put_crossing(c, c->cpl == 3);
-		put_one(c, below(8));
+		put_one(c, fixed ? 2 + below(6) : below(8));
 	}
 	for (u32 i = 1; i < c->count; i++) c->open |= shadows(c->insns[i].kind) && shadows(c->insns[i - 1].kind);
 	ONE(c, NOTHING, 0x90);
+	c->turn = c->length;
 	if (c->repeats) {
 		ONE(c, NOTHING, 0x4E); /* dec esi; jnz */
 		put_bytes(c, NOTHING, 0x75, (u8)-(c->length + 2));
@@ -226,7 +232,7 @@ static void make(struct shadow_case *c, bool repeats)
 	c->repeats = repeats;
 	c->v86 = below(4) == 0;
 	c->cpl = c->v86 || below(2) ? 3 : 0;
-	c->iopl = c->v86 || repeats || below(3) ? 3 : 0;
+	c->iopl = c->v86 || (repeats && c->cpl == 0) || below(3) ? 3 : 0;
 	c->debug = !repeats && below(3) == 0;
 	c->watch = c->debug && below(2);
 	c->halts = !c->debug && c->cpl == 0 && below(4) == 0;
@@ -238,7 +244,7 @@ static void make(struct shadow_case *c, bool repeats)
 	s->ebp = s->ss;
 	s->ebx = c->v86 ? WATCHED_V86 - V86_DATA : WATCHED;
 	s->esi = TURNS;
-	s->eflags |= c->iopl << 12 | (c->halts || below(2) ? 0 : EFLAGS_IF) | (c->debug && below(2) ? EFLAGS_TF : 0);
+	s->eflags |= c->iopl << 12 | (c->halts || (below(2) && !(repeats && !c->iopl)) ? 0 : EFLAGS_IF) | (c->debug && below(2) ? EFLAGS_TF : 0);
 	*(volatile u32 *)WATCHED = *(volatile u32 *)WATCHED_V86 = s->ss;
 }
 
@@ -384,10 +390,24 @@ static void test_places(void)
 	check("interrupts, traps and halts came", taken > CASES / 4 && traps > CASES / 4 && halts > CASES / 100);
 }
 
+/* POPF and IRET set the status flags; before the first one they are DEC's, of what is more than 0, or those that the loop began with: 0. */
+static void find_status(const struct shadow_case *c)
+{
+	u32 mask = EFLAGS_ZF | EFLAGS_SF | EFLAGS_OF, value = 0;
+	memset(status, 0, sizeof status);
+	for (const struct insn *x = c->insns; x->at < c->turn; x++) {
+		status[x->at].mask = (u16)mask;
+		status[x->at].value = (u16)value;
+		if (x->kind != SET_FLAGS) continue;
+		mask = EFLAGS_ARITH;
+		value = x->flags & EFLAGS_ARITH;
+	}
+}
+
 /* By the model's own rules, wherever the loop is. */
 static void find_allowed(const struct shadow_case *c)
 {
-	bool enabled = false;
+	bool enabled = !c->iopl;
 	memset(allowed, 0, sizeof allowed);
 	allowed[0] = 1;
 	for (const struct insn *x = c->insns; x->kind != END; x++) {
@@ -395,7 +415,7 @@ static void find_allowed(const struct shadow_case *c)
 		bool held = shadows(x->kind) && (x->kind != STI || !enabled);
 		if (x->kind == STI) enabled = true;
 		else if (x->kind == CLI) enabled = false;
-		else if (x->kind == SET_FLAGS) enabled = x->flags & EFLAGS_IF;
+		else if (x->kind == SET_FLAGS && c->iopl) enabled = x->flags & EFLAGS_IF;
 		if (enabled && !held) allowed[behind / 64] |= 1ull << behind % 64;
 	}
 }
@@ -410,6 +430,7 @@ static void test_any_time(void)
 		make(c, true);
 		if (c->open) continue;
 		find_allowed(c);
+		find_status(c);
 		struct state s = c->state;
 		out8(0x21, UNMASK);
 		run(&s);
@@ -418,6 +439,7 @@ static void test_any_time(void)
 	}
 	counting = false;
 	check_equal("interrupts at any time, where none may be taken", strayed, 0);
+	check_equal("status flags that they show: wrong", misshown, 0);
 	print("# %u interrupts, %u of them outside of the loops\n", irqs, late);
 	check("there were some", irqs > late + 100);
 }

@@ -205,14 +205,25 @@ static bool is_boundary(const struct guest_state *g)
 	return false;
 }
 
-/* A state in the middle of an instruction that begins anew: fine where the second run gives what the first would have. ESP must be
- * right even so, since an interrupt may push there in between. */
-static bool is_restartable(const struct subject *s, const struct guest_state *g)
+static bool holds_interrupts(const struct side_row *row)
+{
+	return row->undo == UNDO_SHADOW || row->undo == UNDO_SHADOW_RCX || row->undo == UNDO_SHADOW_RAX;
+}
+
+/* What an interrupt in between would show; of memory no more than that the instruction has begun to store. */
+static bool shows_as(const struct guest_state *g, const struct guest_state *between)
+{
+	return g->flags == between->flags && !memcmp(g->gpr, between->gpr, sizeof(g->gpr));
+}
+
+/* A state in the middle of an instruction that begins anew: fine where the second run gives what the first would have, and where an interrupt that may
+ * come before it finds registers and flags as they were. */
+static bool is_restartable(const struct subject *s, const struct guest_state *g, bool held)
 {
 	static struct ending first, second;
 
 	for (unsigned i = 0; i < boundaries; i++) {
-		if (g->eip != boundary[i].eip || g->gpr[ESP] != boundary[i].gpr[ESP] || !translate(s, g->eip, 1))
+		if (g->eip != boundary[i].eip || g->gpr[ESP] != boundary[i].gpr[ESP] || !(held || shows_as(g, &boundary[i])) || !translate(s, g->eip, 1))
 			continue;
 		start_from(&boundary[i]);
 		find_ending(&first);
@@ -257,7 +268,7 @@ static void check_shadow(const struct subject *s, const struct side_row *row, co
 {
 	bool behind_sti = s->bytes[0] == 0xFB && boundaries > 1 && same(g, &boundary[1]);
 
-	if (behind_sti && row->undo != UNDO_SHADOW && row->undo != UNDO_SHADOW_RCX)
+	if (behind_sti && !holds_interrupts(row))
 		FAIL("%s: at host offset %#x an interrupt could come behind STI (mode %08x; undo %u)", s->name, row->host_offset, s->mode, row->undo);
 }
 
@@ -290,7 +301,8 @@ static bool check_subject(const struct subject *s, const struct guest_state *sta
 
 	find_boundaries(s, start);
 	for (int i = find_partial(s, start, 0, &g); i >= 0; i = find_partial(s, start, (unsigned)i + 1, &g)) {
-		if (is_restartable(s, &g))
+		uint64_t offset = step_machine.states[i].regs.rip - (uint64_t)step_machine.code;
+		if (is_restartable(s, &g, holds_interrupts(row_at((uint32_t)offset))))
 			continue;
 		find_partial(s, start, (unsigned)i, &g);
 		report(s, (unsigned)i, &g);
