@@ -364,9 +364,10 @@ static host_pc_t internal_error(struct runtime *r, const char *what)
 static void cool_down(struct runtime *r, gva_t gva)
 {
 	struct fault_heat *heat = &r->heat[(gva ^ gva >> 9) % HEAT_SLOTS];
+	uint64_t now = runtime_now_ns();
 
-	if (heat->gva != gva)
-		*heat = (struct fault_heat){.gva = gva};
+	if (heat->gva != gva || now - heat->since > HEAT_NS)
+		*heat = (struct fault_heat){.gva = gva, .since = now};
 	if (++heat->faults >= HEAT_LIMIT) {
 		heat->faults = 0;
 		code_make_soft(r, gva);

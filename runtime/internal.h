@@ -58,11 +58,15 @@ struct completion {
 #define RETURN_STACK KIB(64) /* of each view, below return_top */
 #define HISTORY 16u
 #define HEAT_SLOTS 256u
-#define HEAT_LIMIT 8u /* faults of one direct instruction on fresh pages before it turns soft */
+/* So many faults of one direct instruction on fresh pages, within so long, turn it soft. Fewer, or however long it takes, is what a program does that
+ * allocates now and then: what it uses its memory by would be soft for ever. */
+#define HEAT_LIMIT 32u
+#define HEAT_NS 4000000u
 
 struct fault_heat {
 	gva_t gva;
 	uint32_t faults;
+	uint64_t since; /* when the first of them was */
 };
 /* A soft exit that was answered lately: its block, and its row in that. */
 struct soft_place {
