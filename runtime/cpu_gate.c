@@ -194,7 +194,7 @@ bool cpu_try_fault(struct vcpu *v)
 
 bool cpu_deliver_fault(struct vcpu *v)
 {
-	for (;;) {
+	for (bool misaligned = v->fault.vector == VEC_AC;; misaligned |= v->fault.vector == VEC_AC) {
 		struct guest_fault f = v->fault;
 		struct event e = fault_event(v);
 		if (f.vector == VEC_PF) v->cr2 = f.cr2;
@@ -203,8 +203,9 @@ bool cpu_deliver_fault(struct vcpu *v)
 		LOG(LOG_CPU, LOG_DEBUG, "exception %u (error %#x) while delivering exception %u", second, v->fault.error, f.vector);
 		if (second == VEC_PF) v->cr2 = v->fault.cr2;
 		if (f.vector == VEC_DF) return false;
-		/* A frame misaligned at CPL 3: a processor tries for ever, out of reach of interrupts. Here the instruction starts over. */
-		if (f.vector == VEC_AC && second == VEC_AC) return true;
+		/* Frames misaligned at CPL 3, with other faults in between or not: a processor tries for ever, out of reach of interrupts. Here the
+		 * instruction starts over. */
+		if (misaligned && second == VEC_AC) return true;
 		if (makes_double_fault(f.vector, second)) v->fault = (struct guest_fault){ .vector = VEC_DF, .has_error = true };
 	}
 }

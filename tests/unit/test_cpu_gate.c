@@ -128,6 +128,23 @@ TEST(cpu_gate, endless_alignment_checks_come_back)
 	CHECK_EQ(cpu.gpr[ESP], USER_STACK - 16);
 }
 
+/* So are #AC and another fault in turn: here #NP of the gate of #AC. */
+TEST(cpu_gate, endless_alignment_checks_with_another_fault_between_come_back)
+{
+	set_up_cpl(3);
+	gate(VEC_GP, CODE3, INT32);
+	gate(VEC_NP, CODE3, INT32);
+	gate(VEC_AC, CODE3, INT32 & ~0x80u);
+	cpu.cr0 |= CR0_AM;
+	cpu.eflags |= EFL_AC;
+	cpu.gpr[ESP] = USER_STACK - 2;
+	cpu_update_mode(&cpu);
+	CHECK(raise_error(VEC_GP, 0));
+	CHECK_EQ(cpu.eip, 0x1000);
+	CHECK_EQ(cpu.gpr[ESP], USER_STACK - 2);
+	CHECK_EQ(cpu.cpl, 3);
+}
+
 TEST(cpu_gate, sixteen_bit_gate)
 {
 	set_up_cpl(3);
