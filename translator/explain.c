@@ -97,6 +97,7 @@ static const struct way {
 	{emit_bt_mem, false, "inline", "the bit offset reaches far: address arithmetic made explicit"},
 	{emit_salc, false, "inline", "64-bit mode has no SALC"},
 	{emit_maskmov, false, "inline", "stores through [EDI]: the soft form always"},
+	{emit_ldmxcsr, false, "inline", "the host's processor may know more bits than the guest's"},
 	{emit_push, false, "inline", "stack: guest ESP is R12"},
 	{emit_pop, false, "inline", "stack: guest ESP is R12"},
 	{emit_leave, false, "inline", "stack: guest ESP is R12"},

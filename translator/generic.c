@@ -186,6 +186,25 @@ bool emit_salc(struct translation *t, const struct insn *insn)
 	return false;
 }
 
+/* LDMXCSR. Bits that FXSAVE's mask does not show are #GP(0) (vol. 1, 10.2.3); a host by AMD has one, which lets misaligned operands pass. */
+bool emit_ldmxcsr(struct translation *t, const struct insn *insn)
+{
+	struct emitter *e = &t->e;
+	struct guest_mem m = access_of(insn, &insn->form->memory);
+	int trap = fpu_trap(t->in->mode, insn);
+
+	if (trap >= 0) {
+		emit_raise(t, insn, (unsigned)trap, false, 0);
+		return true;
+	}
+	emit_load(e, R8, access_emit(t, insn, &m, false), 4);
+	emit_store(e, VCPU(spill), R8, 4);
+	emit_mov_imm(e, R9, 0xFFFF0000u);
+	access_raise_if_carry(t, insn->eip, mem_sum(R8, R9, 1, 0), VEC_GP);
+	emit_op(e, &(struct host_op){.opcode = 0xAE, .map = MAP_0F, .reg = 2, .rm = NO_REG, .mem = VCPU(spill)});
+	return false;
+}
+
 /* MASKMOVQ, MASKMOVDQU store through [EDI] without a ModRM address; at a window's end they were seen to wrap silently. Always
  * soft, with host RDI pointing at RAM for the one instruction. */
 bool emit_maskmov(struct translation *t, const struct insn *insn)

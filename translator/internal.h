@@ -202,7 +202,7 @@ static inline bool is_high_byte(const struct operand *op)
 }
 
 /* Emitters of the classes. */
-emit_fn emit_generic, emit_nothing, emit_flush, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov;   /* generic.c */
+emit_fn emit_generic, emit_nothing, emit_flush, emit_lea_insn, emit_xlat, emit_bt_mem, emit_salc, emit_maskmov, emit_ldmxcsr; /* generic.c */
 /* The vector that an x87, MMX or SSE instruction raises in this mode, or -1. */
 int fpu_trap(uint32_t mode, const struct insn *insn);
 emit_fn emit_push, emit_pop, emit_leave, emit_add_esp;                                                              /* stack.c */

@@ -96,6 +96,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(FXSAVE) = CALLOUT_OF(FXSR, fxsave), M(FXRSTOR) = CALLOUT_OF(FXSR, fxrstor), M(FNSAVE) = CALLOUT_TO(fnsave), M(FRSTOR) = CALLOUT_TO(frstor),
 	M(FNSTENV) = CALLOUT_TO(fnstenv), M(FLDENV) = CALLOUT_TO(fldenv),
 	M(MASKMOVQ) = {.emit = emit_maskmov, .needs = NEEDS(SSE)}, M(MASKMOVDQU) = {.emit = emit_maskmov, .needs = NEEDS(SSE2)},
+	M(LDMXCSR) = {.emit = emit_ldmxcsr, .needs = NEEDS(SSE)},
 };
 
 static bool is_register(const ZydisDecodedOperand *op, ZydisRegisterClass c)
