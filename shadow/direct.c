@@ -117,6 +117,14 @@ static bool refuse_churn(struct view *v, uint32_t page)
 	return true;
 }
 
+/* May the slot be shown as one run? The lists of windows that show a chunk of RAM so have a limit as well: a trace in it goes through them. */
+static bool may_show_large(struct shadow *s, struct view *v, uint32_t slot, gfn_t gfn)
+{
+	bool listed = v->flags[slot] & SLOT_LARGE;
+	if (!listed && links_full(&s->pool, s->large[gfn >> s->mode.index_shift])) return false;
+	return window_make_room(s, v, count_large_maps(s, gfn & ~(table_entries(s) - 1)));
+}
+
 bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const struct walk *w)
 {
 	uint32_t slot = page_slot(s, page);
@@ -125,7 +133,7 @@ bool direct_show_page(struct shadow *s, struct view *v, uint32_t page, const str
 	if (refuse_churn(v, page)) return false;
 	if (!w->large) return show_small(s, v, page, w);
 	if (v->shows[page] && (v->flags[slot] & SLOT_LARGE_WRITABLE)) return heal_large(s, v, page, w->gfn);
-	if (window_make_room(s, v, count_large_maps(s, w->gfn & ~(table_entries(s) - 1)))) return show_large(s, v, slot, w);
+	if (may_show_large(s, v, slot, w->gfn)) return show_large(s, v, slot, w);
 	return !(v->flags[slot] & SLOT_LARGE) && show_small(s, v, page, w);
 }
 

@@ -417,6 +417,25 @@ TEST(shadow_window, a_frame_shown_everywhere)
 	rig_delete(r);
 }
 
+/* So is a chunk of RAM that large pages show everywhere; beyond the limit they are shown page by page. */
+TEST(shadow_window, a_large_page_shown_everywhere)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, 0);
+	for (uint32_t slot = 0; slot < 700; slot++) *rig_word(r, rig_pde(DIRECTORY_OF(0), slot << 22)) = DATA | DIRTY | PTE_PS;
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	for (uint32_t slot = 0; slot < 700; slot++) CHECK(map_page(r, slot << 22, ACCESS_USER | ACCESS_WRITE));
+	CHECK(r->s->pool.used <= 2 * LIST_MOST);
+	CHECK(rig_shown(r, user_view(r), PAGE_SIZE) & MAP_W);
+	CHECK_EQ(rig_shown(r, user_view(r), (699u << 22) + PAGE_SIZE), 0);
+	CHECK(rig_shown(r, user_view(r), 699u << 22) & MAP_W);
+	CHECK_STR(shadow_check(r->s), NULL);
+	/* A trace finds them all. */
+	shadow_trace_code(r->s, DATA >> PAGE_SHIFT);
+	for (uint32_t slot = 0; slot < 700; slot++) CHECK(!(rig_shown(r, user_view(r), slot << 22) & MAP_W));
+	CHECK_STR(shadow_check(r->s), NULL);
+	rig_delete(r);
+}
+
 /* Tables take memory in pieces: beyond the budget the view used longest ago gives back all of its own. */
 TEST(shadow_window, tables_stay_within_their_budget)
 {
