@@ -351,6 +351,7 @@ struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry)
 	struct vcpu *v = r->v;
 	gva_t gva = v->seg[SEG_CS].base + v->eip;
 	uint32_t mode = context_now(r).mode | extra;
+	uint64_t epoch = r->code_epoch;
 
 	if (v->eip > v->seg[SEG_CS].limit)
 		return beyond_limit(v);
@@ -367,6 +368,9 @@ struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry)
 			return known;
 		b = known ? find_entry_block(r, &what) : translate(r, &what, way, r->config.chaos & CHAOS_ONE_INSTRUCTION ? 1 : TRANSLATOR_MAX_INSTRUCTIONS);
 	}
+	/* The walk for a second page may have cost the view what it had of the first: who enters the block relies on that. */
+	if (b && epoch != r->code_epoch)
+		fetch_frame(r, gva);
 	*entry = b ? entry_by(b, way) : 0;
 	return b;
 }

@@ -259,6 +259,45 @@ static void test_descriptor_tables(void)
 	__asm__ volatile("mov %0, %%fs" : : "r"(DATA0));
 }
 
+static u32 call(u32 at)
+{
+	u32 eax;
+	__asm__ volatile("call *%1" : "=a"(eax) : "0"(at) : "ecx", "edx", "memory");
+	return eax;
+}
+
+/* MOV EAX, imm32 over the boundary of two slots that many others share a page table with; then its first page becomes another. */
+static bool straddling_call_is_fresh(u32 sharers)
+{
+	u32 at = VA_A + (380 << 22) - 2;
+	static const u8 code[] = {0xB8, 0x11, 0x22, 0x33, 0x44, 0xC3};
+	memcpy(frames[0] + 4094, code, 2);
+	memcpy(frames[1] + 4094, code, 2);
+	frames[1][4095] = 0x99;
+	memcpy(frames[2], code + 2, 4);
+	memset(table, 0, sizeof table);
+	table[1023] = (u32)frames[0] | P | W | U;
+	table[0] = (u32)frames[2] | P | W | U;
+	table[5] = (u32)frames[3] | P | W | U;
+	for (u32 i = 0; i < 400; i++) page_directory[SLOT_A + i] = (u32)table | P | W | U;
+	WRITE_CR(3, page_directory);
+	for (u32 i = 0; i < sharers; i++) (void)*word(VA_A + (i << 22) + 0x5000);
+	bool right = call(at) == 0x44332211;
+	table[1023] = (u32)frames[1] | P | W | U;
+	invlpg(at);
+	right &= call(at) == 0x44332299;
+	for (u32 i = 0; i < 400; i++) page_directory[SLOT_A + i] = 0;
+	WRITE_CR(3, page_directory);
+	return right;
+}
+
+static void test_shared_table(void)
+{
+	u32 wrong = 0;
+	for (u32 sharers = 250; sharers < 262; sharers++) wrong += !straddling_call_is_fresh(sharers);
+	check_equal("an instruction on two pages whose page table has many users: stale", wrong, 0);
+}
+
 void guest_main(void)
 {
 	paging_enable();
@@ -270,4 +309,5 @@ void guest_main(void)
 	test_three_in_one();
 	test_beyond();
 	test_descriptor_tables();
+	test_shared_table();
 }
