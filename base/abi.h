@@ -50,6 +50,7 @@
 #define VCPU_RESUME_PC 128
 #define VCPU_JUMPS 136
 #define VCPU_JUMP_MASK 144
+#define VCPU_UNDERFLOW 148
 #define VCPU_WINDOW 152
 #define VCPU_XMM 448
 /* Ditto, and of what they point to, that crossing.S uses. */

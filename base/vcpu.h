@@ -96,7 +96,7 @@ struct vcpu {
 
 	host_pc_t *jumps;     /* the table of the current context and view */
 	uint32_t jump_mask;   /* JUMP_MASK */
-	uint32_t pad1;
+	uint32_t underflow;   /* where the return that last found no prediction went */
 	uint8_t *window;      /* R15 */
 	struct segment seg[SEG_COUNT];
 	struct segment ldtr, tr;

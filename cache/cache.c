@@ -98,6 +98,12 @@ void cache_abort(struct cache *c)
 	c->reserved = 0;
 }
 
+void cache_skip(struct cache *c, uint32_t bytes)
+{
+	c->regions[c->current].used += bytes;
+	c->reserved -= bytes;
+}
+
 void cache_flush(struct cache *c)
 {
 	for (uint32_t i = 0; i < c->region_count; i++) region_evict(c, i);

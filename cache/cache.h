@@ -72,6 +72,8 @@ struct cache_space {
 };
 int cache_reserve(struct cache *c, uint32_t bytes, uint32_t slots, struct cache_space *space);
 void cache_abort(struct cache *c);
+/* What was reserved begins so many bytes further on. */
+void cache_skip(struct cache *c, uint32_t bytes);
 
 /* What to commit: everything of struct block but host_pc, exit_pc, dead and rows: those are `rows`, row_count of them; they and slots are copied. With
  * row_count and guest_length 0 the code is a thunk: kept, found by host PC, not by cache_lookup. Never fails once reserved (side tables are allocated with xmalloc semantics: abort()). */

@@ -181,6 +181,7 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 		.host_length = out->code_length, .checked = out->checked, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
 		.slots = (struct link_slot *)out->slots, .aside = !r->link_from && r->resumes,
 	};
+	cache_skip(r->cache, out->lead);
 	struct block *b = cache_commit(r->cache, &what, out->rows, out->code_length);
 
 	shadow_trace_code(r->shadow, in->gfn);
@@ -190,7 +191,7 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 		link_known(r, b);
 	r->stats.blocks_translated++;
 	r->stats.guest_instructions_translated += out->instructions;
-	r->stats.host_bytes_emitted += out->code_length;
+	r->stats.host_bytes_emitted += out->lead + out->code_length;
 	if (r->dump)
 		dump_block(r, in, b);
 	if (r->perf)
@@ -298,6 +299,7 @@ static struct block *translate(struct runtime *r, const struct block *what, enum
 		in.peek_ctx = r;
 	}
 	in.joins = has_ways(r, what->mode);
+	in.arrange = in.joins && !(what->mode & MODE_SOFT);
 	in.check = way == WAY_CHECKED || !max_instructions;
 	in.pad = way == WAY_PAD;
 	uint64_t start = runtime_now_ns();

@@ -469,14 +469,24 @@ static bool observe_after(struct runtime *r)
 	return true;
 }
 
+/* Where the lookup found nothing, a callout has led there if it set EIP, to interrupted code most of the time, or a return without a prediction: to
+ * behind a call, in the middle of a function. */
+static bool resumes(const struct vcpu *v)
+{
+	uint32_t target = (uint32_t)v->scratch[0];
+
+	if (v->exit_kind == EXIT_LOOKUP)
+		return v->eip == target || v->underflow == target;
+	return v->exit_kind != EXIT_CHAIN;
+}
+
 host_pc_t runtime_leave(struct vcpu *v)
 {
 	struct runtime *r = runtime_of(v);
 	host_pc_t pc = 0;
 
 	r->stats.exits[v->exit_kind]++;
-	/* A callout has led to where the lookup found nothing, if it set EIP: interrupted code, most of the time. */
-	r->resumes = v->exit_kind != EXIT_CHAIN && (v->exit_kind != EXIT_LOOKUP || v->eip == (uint32_t)v->scratch[0]);
+	r->resumes = resumes(v);
 	if (r->completion.active && (v->exit_kind == EXIT_CHAIN || v->exit_kind == EXIT_LOOKUP))
 		completion_finish(r);
 	switch (v->exit_kind) {

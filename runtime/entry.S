@@ -195,6 +195,7 @@ entry_lookup:
 	.globl entry_underflow
 entry_underflow:
 	lea -8(%rsp), %rsp
+	mov %r8d, VCPU_UNDERFLOW(%r13)
 	jmp entry_lookup
 
 	/* The target's slot is shared: R8D = EIP. The same targets are told apart here by a table that is searched. Flag-free: guest ECX is parked

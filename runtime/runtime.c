@@ -14,6 +14,7 @@ _Static_assert(offsetof(struct vcpu, gpr) == VCPU_GPR, "entry.S");
 _Static_assert(offsetof(struct vcpu, flags) == VCPU_FLAGS, "entry.S");
 _Static_assert(offsetof(struct vcpu, exit_kind) == VCPU_EXIT_KIND, "entry.S");
 _Static_assert(offsetof(struct vcpu, kick) == VCPU_KICK, "entry.S");
+_Static_assert(offsetof(struct vcpu, underflow) == VCPU_UNDERFLOW, "entry.S");
 _Static_assert(offsetof(struct vcpu, scratch) == VCPU_SCRATCH, "entry.S");
 _Static_assert(offsetof(struct vcpu, c_rsp) == VCPU_C_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, return_rsp) == VCPU_RETURN_RSP, "entry.S");

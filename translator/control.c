@@ -28,13 +28,23 @@ static int insn_at(const struct translation *t, uint32_t eip)
 	return low && t->insns[low - 1].eip == eip ? (int)low - 1 : -1;
 }
 
+int join_of(const struct translation *t, const struct insn *insn)
+{
+	emit_fn *emit = insn->rule->emit;
+	bool branches = emit == emit_jcc_insn || emit == emit_loop || (emit == emit_jump && insn->form->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE);
+
+	return branches ? insn_at(t, target_of(insn)) : -1;
+}
+
+bool calls_itself(const struct translation *t, const struct insn *insn)
+{
+	return insn->rule->emit == emit_call_insn && insn->form->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && target_of(insn) == t->in->eip;
+}
+
 void joins_find(struct translation *t)
 {
 	for (uint32_t i = 0; i < t->count; i++) {
-		const struct insn *insn = &t->insns[i];
-		emit_fn *emit = insn->rule->emit;
-		bool branches = emit == emit_jcc_insn || emit == emit_loop || (emit == emit_jump && insn->form->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE);
-		int to = branches ? insn_at(t, target_of(insn)) : -1;
+		int to = join_of(t, &t->insns[i]);
 		if (to >= 0)
 			t->joins |= 1ull << to;
 	}

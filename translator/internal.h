@@ -128,6 +128,7 @@ struct translation {
 	uint32_t forward_count;
 	bool all_long;        /* no rel8s: one did not reach */
 	bool too_far;         /* ditto, just now: begin anew */
+	uint32_t lead;        /* bytes of nothing before the code: see place.c */
 	uint32_t emitted;     /* index of the instruction being emitted */
 	uint32_t near_rows;   /* esp_near was learned behind these rows */
 	int32_t esp;          /* guest ESP - R12: pushes and pops in a row adjust R12 once */
@@ -226,6 +227,10 @@ void emit_lea_r11(struct emitter *e, host_pc_t pc);
 
 /* control.c: leave for a known EIP. */
 void emit_exit(struct translation *t, uint32_t eip);
+/* Index of the block's instruction that this one branches to, or -1. */
+int join_of(const struct translation *t, const struct insn *insn);
+/* Does this one call its own block? */
+bool calls_itself(const struct translation *t, const struct insn *insn);
 /* Which instructions the block's own branches go to. */
 void joins_find(struct translation *t);
 /* translation.emitted is one of them: its code begins here. */
@@ -238,6 +243,11 @@ void emit_entry_pad(struct translation *t);
 void emit_exec_check(struct translation *t);
 /* The entry of a block that spans two pages: go on only if this view maps the second page to the frame it was made from. */
 void emit_second_page_check(struct translation *t);
+
+/* control.c: the length of a pad that faults. */
+#define TRAP_PAD_BYTES 16u
+/* place.c: how many bytes further on the emitted code would lie better. */
+uint32_t place_lead(const struct translation *t);
 
 /* stack.c: the parts of push that call and push share: store at ESP - size, without changing ESP. On a 16-bit stack (SS.B = 0) all of
  * these mean SP, and translation.esp stays 0. */

@@ -42,6 +42,7 @@ struct translator_input {
 	gfn_t gfn2;
 	bool check;            /* begin with a check that the view maps `gfn` there, for links from other pages; a pad before it leaves by an exit of its own */
 	bool joins;            /* branches to within the block go there, and rows say where it may be entered (UNDO_ENTRY) */
+	bool arrange;          /* move it on, `lead` bytes, where its code lies better then */
 	bool pad;              /* begin with a pad, on which the inline lookup lands: it compares R8D with `eip` */
 	struct translator_stubs stubs;
 	uint8_t *code;         /* write here; runs at code_pc */
@@ -60,6 +61,7 @@ enum translator_end {
 #define TRANSLATOR_MAX_BYTES 32768u /* of host code in one block: offsets are 16 bits */
 
 struct translator_output {
+	uint32_t lead;              /* the code begins so many bytes behind `code` */
 	uint32_t code_length;
 	uint32_t checked;           /* where links from other pages enter: behind the pad; 0 without one */
 	uint32_t body;              /* where links from the same page enter: behind the check; as `checked` without one */
