@@ -212,21 +212,32 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 
 #define STACK_REGISTER 12u /* R12 */
 
-/* The store of a soft access where the emitter has written MOV [R9], r32 or MOV [R9], imm32: what it stores, and its end. */
-static bool is_plain_store(const struct vcpu *v, host_pc_t pc, uint32_t *value, host_pc_t *end)
+/* What a soft access stores, what of the vCPU gets what was there, and where the instruction ends. */
+struct plain_store {
+	uint32_t value;
+	uint32_t *old;
+	host_pc_t end;
+};
+
+/* The store of a soft access where the emitter has written MOV [R9], r32, XCHG of these, or MOV [R9], imm32. */
+static bool is_plain_store(struct vcpu *v, host_pc_t pc, struct plain_store *s)
 {
 	const uint8_t *at = (const uint8_t *)pc;
 	unsigned reg = (at[2] >> 3 & 7u) | (at[0] << 1 & 8u);
+	bool exchanges = at[1] == 0x87;
 
+	*s = (struct plain_store){.end = pc + 3};
 	if (at[0] == 0x41 && at[1] == 0xC7 && at[2] == 0x01) {
-		memcpy(value, at + 3, sizeof(*value));
-		*end = pc + 3 + sizeof(*value);
+		memcpy(&s->value, at + 3, sizeof(s->value));
+		s->end += sizeof(s->value);
 		return true;
 	}
-	if ((at[0] & ~4u) != 0x41 || at[1] != 0x89 || (at[2] & 0xC7u) != 0x01 || reg == ESP || (reg > EDI && reg != STACK_REGISTER))
+	if ((at[0] & ~4u) != 0x41 || (at[1] != 0x89 && !exchanges) || (at[2] & 0xC7u) != 0x01 || reg == ESP || (reg > EDI && reg != STACK_REGISTER))
 		return false;
-	*value = v->gpr[reg == STACK_REGISTER ? ESP : reg];
-	*end = pc + 3;
+	if (exchanges && reg == STACK_REGISTER)
+		return false;
+	s->value = v->gpr[reg == STACK_REGISTER ? ESP : reg];
+	s->old = exchanges ? &v->gpr[reg] : NULL;
 	return true;
 }
 
@@ -237,19 +248,20 @@ static bool store_to_trace(struct runtime *r, const struct completion *c, const 
 	struct vcpu *v = r->v;
 	uint64_t epoch = r->code_epoch;
 	struct row_cursor at = *from;
-	uint32_t value;
-	host_pc_t end;
+	struct plain_store s;
 
-	if (c->pieces != 1 || c->piece[0].mmio || c->size != sizeof(value) || !is_plain_store(v, soft_pc(b, &at), &value, &end))
+	if (c->pieces != 1 || c->piece[0].mmio || c->size != sizeof(s.value) || !is_plain_store(v, soft_pc(b, &at), &s))
 		return false;
-	if (!cache_next_row(&at) || b->host_pc + at.row.host_offset != end || at.row.eip == from->row.eip)
+	if (!cache_next_row(&at) || b->host_pc + at.row.host_offset != s.end || at.row.eip == from->row.eip)
 		return false;
 	uint8_t *to = r->ram + c->piece[0].gpa;
-	memcpy(to, &value, sizeof(value));
+	if (s.old)
+		memcpy(s.old, to, sizeof(*s.old));
+	memcpy(to, &s.value, sizeof(s.value));
 	v->scratch[1] = (uint64_t)to;
 	v->scratch[2] = v->gpr[ECX];
-	tell_written(r, c->piece[0].gpa, sizeof(value));
-	*pc = epoch == r->code_epoch ? end : 0;
+	tell_written(r, c->piece[0].gpa, sizeof(s.value));
+	*pc = epoch == r->code_epoch ? s.end : 0;
 	if (!*pc)
 		dispatch_stop(v, &at.row);
 	return true;
@@ -360,7 +372,8 @@ static host_pc_t internal_error(struct runtime *r, const char *what)
 }
 
 /* An instruction that keeps meeting true faults, or pages that the last true fault was for, is one that touches fresh memory: each page would
- * cost it two host faults and an mmap, where the soft form misses twice, and is mapped with its neighbours when another comes to it. */
+ * cost it two host faults and an mmap, where the soft form misses twice, and is mapped with its neighbours when another comes to it. One that keeps
+ * meeting pages that the window shows read-only, and the guest's tables do not any more, is a write barrier's neighbour. */
 static void cool_down(struct runtime *r, gva_t gva)
 {
 	struct fault_heat *heat = &r->heat[(gva ^ gva >> 9) % HEAT_SLOTS];
@@ -411,7 +424,7 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}
-		if (mapped && offset >> PAGE_SHIFT == r->faulted)
+		if (mapped && (offset >> PAGE_SHIFT == r->faulted || (v->host_fault.error & PF_PRESENT)))
 			cool_down(r, v->seg[SEG_CS].base + row->eip);
 		if (mapped && !b->dead && epoch == r->code_epoch) {
 			r->stats.hidden_faults++;

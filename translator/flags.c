@@ -121,8 +121,8 @@ bool emit_popf(struct translation *t, const struct insn *insn)
 /* What may stand behind STI so that rows alone say that no interrupt comes before it is done. */
 static bool follows_inline_sti(const struct rule *rule)
 {
-	static emit_fn *const emitters[] = {emit_generic, emit_nothing, emit_lea_insn, emit_push, emit_pop, emit_ret, emit_jump, emit_jcc_insn,
-					  emit_call_insn, emit_cli, emit_cld, emit_std};
+	static emit_fn *const emitters[] = {emit_generic, emit_nothing, emit_lea_insn, emit_push, emit_pop, emit_add_esp, emit_ret, emit_jump,
+					  emit_jcc_insn, emit_call_insn, emit_cli, emit_cld, emit_std};
 
 	for (unsigned i = 0; i < ARRAY_LEN(emitters); i++)
 		if (rule->emit == emitters[i])

@@ -148,6 +148,30 @@ static void test_page_crossing(void)
 	pte_set(va + 0x1000, (va + 0x1000) | P | W | U);
 }
 
+/* The register must not matter, nor what follows within the instruction's block. */
+#define EXCHANGE(r, name) \
+	__asm__ volatile("xchgl %0, %2; lea 1(%0), %1" : "=&" r (entry), "=r"(behind), "+m"(*pte_of(va)) : "0"(new)); \
+	check_equal("xchg of an entry, " name, entry & ~(u32)(A | D), old); \
+	check_equal("what follows xchg, " name, behind, entry + 1); \
+	invlpg(va); \
+	check_equal("xchg shows the new frame, " name, *at(va), new == second ? 0xBBBB : 0xAAAA);
+
+static void test_exchanges(u32 va, u32 a, u32 b)
+{
+	*at(a) = 0xAAAA;
+	*at(b) = 0xBBBB;
+	u32 first = a | P | W | U, second = b | P | W | U, entry, behind;
+	pte_set(va, first);
+	for (u32 i = 0; i < 4; i++) {
+		u32 old = i & 1 ? second : first, new = i & 1 ? first : second;
+		EXCHANGE("a", "EAX")
+		new = old, old = old == first ? second : first;
+		EXCHANGE("c", "ECX")
+		new = old, old = old == first ? second : first;
+		EXCHANGE("D", "EDI")
+	}
+}
+
 static void test_live_edits(void)
 {
 	u32 va = REGION + 0x20000, a = REGION + 0x30000, b = REGION + 0x31000;
@@ -180,6 +204,8 @@ static void test_live_edits(void)
 	check_equal("xchg returns the entry with A and D", entry, a | P | W | U | A | D);
 	s = access_state(0, va, 3);
 	run_expect("xchg with 0 removes it", &s, 14, 4, 0);
+	test_exchanges(va, a, b);
+	pte_set(va, 0);
 	u32 *two = pte_of(va);
 	u32 low = 0, high = two[1];
 	__asm__ volatile("lock cmpxchg8b %2" : "+a"(low), "+d"(high), "+m"(*(u64 *)two) : "b"(b | P | W | U), "c"(a | P | W | U) : "memory");

@@ -20,7 +20,7 @@
 #define FLAGS_SHOWN (EFLAGS_IF | EFLAGS_TF)
 enum { SYSENTER_CS = 0x174, SYSENTER_ESP, SYSENTER_EIP };
 
-enum kind { NOTHING, STI, CLI, LOAD_SS, LOAD_SS_MEMORY, SET_FLAGS, OUT, SYSENTER, SYSEXIT, HLT, END };
+enum kind { NOTHING, STI, CLI, LOAD_SS, LOAD_SS_MEMORY, SET_FLAGS, STEP, OUT, SYSENTER, SYSEXIT, HLT, END };
 struct insn {
 	u8 kind, at, length;
 	u32 flags; /* of SET_FLAGS */
@@ -169,6 +169,15 @@ static void put_crossing(struct shadow_case *c, bool in)
 	}
 }
 
+static void put_stack_step(struct shadow_case *c, u32 modrm)
+{
+	u32 at = c->length;
+	put(c, 0x83);
+	put(c, (u8)modrm);
+	put(c, 8);
+	add(c, STEP, at);
+}
+
 static void put_one(struct shadow_case *c, u32 kind)
 {
 	switch (kind) {
@@ -182,6 +191,10 @@ static void put_one(struct shadow_case *c, u32 kind)
 	case 4: put_bytes(c, LOAD_SS_MEMORY, 0x8E, c->v86 ? 0x17 : 0x13); break;
 	case 5: put_flags(c, some_flags(c), false); break;
 	case 6: put_flags(c, some_flags(c), true); break;
+	case 7: /* add esp, 8; sub esp, 8 */
+		put_stack_step(c, 0xC4);
+		put_stack_step(c, 0xEC);
+		break;
 	default: ONE(c, NOTHING, 0x90);
 	}
 }
@@ -214,7 +227,7 @@ static void put_code(struct shadow_case *c)
 	for (u32 i = 0; i < units; i++) {
 		if (i == unmask && !c->repeats) put_bytes(c, OUT, 0xE6, 0x21);
 		if (i == crossing) put_crossing(c, c->cpl == 3);
-		put_one(c, fixed ? 2 + below(6) : below(8));
+		put_one(c, fixed ? 2 + below(7) : below(9));
 	}
 	for (u32 i = 1; i < c->count; i++) c->open |= shadows(c->insns[i].kind) && shadows(c->insns[i - 1].kind);
 	ONE(c, NOTHING, 0x90);
@@ -390,7 +403,8 @@ static void test_places(void)
 	check("interrupts, traps and halts came", taken > CASES / 4 && traps > CASES / 4 && halts > CASES / 100);
 }
 
-/* POPF and IRET set the status flags; before the first one they are DEC's, of what is more than 0, or those that the loop began with: 0. */
+/* POPF and IRET set the status flags, and steps of ESP to what is not looked at; before the first one they are DEC's, of what is more than 0, or
+ * those that the loop began with: 0. */
 static void find_status(const struct shadow_case *c)
 {
 	u32 mask = EFLAGS_ZF | EFLAGS_SF | EFLAGS_OF, value = 0;
@@ -398,6 +412,7 @@ static void find_status(const struct shadow_case *c)
 	for (const struct insn *x = c->insns; x->at < c->turn; x++) {
 		status[x->at].mask = (u16)mask;
 		status[x->at].value = (u16)value;
+		if (x->kind == STEP) mask = value = 0;
 		if (x->kind != SET_FLAGS) continue;
 		mask = EFLAGS_ARITH;
 		value = x->flags & EFLAGS_ARITH;
