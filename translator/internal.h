@@ -246,6 +246,9 @@ void emit_second_page_check(struct translation *t);
 
 /* control.c: the length of a pad that faults. */
 #define TRAP_PAD_BYTES 16u
+/* translator.c: does the block end before its next instruction, for lack of room? */
+bool block_is_full(const struct translation *t);
+
 /* place.c: how many bytes further on the emitted code would lie better. */
 uint32_t place_lead(const struct translation *t);
 

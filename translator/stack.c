@@ -281,6 +281,23 @@ static bool flush_is_next(const struct translation *t)
 	return true;
 }
 
+/* Does the next instruction set all status flags, whatever they were, and can it not fault? Then nobody sees those of this one, but for an interrupt between. */
+static bool flags_are_dead(const struct translation *t)
+{
+	static const uint16_t setters[] = {ZYDIS_MNEMONIC_CMP, ZYDIS_MNEMONIC_TEST, ZYDIS_MNEMONIC_ADD, ZYDIS_MNEMONIC_SUB, ZYDIS_MNEMONIC_AND,
+					   ZYDIS_MNEMONIC_OR, ZYDIS_MNEMONIC_XOR};
+	const struct insn *next = &t->insns[t->emitted + 1];
+
+	if (t->emitted + 1 >= t->count || t->joins >> (t->emitted + 1) & 1 || block_is_full(t) || next->rule->emit != emit_generic)
+		return false;
+	if (next->form->has_memory || next->form->uses_esp || next->form->uses_high_byte)
+		return false;
+	for (unsigned i = 0; i < ARRAY_LEN(setters); i++)
+		if (next->form->mnemonic == setters[i])
+			return true;
+	return false;
+}
+
 /* ADD or SUB ESP, imm: the flags are made apart, so that R12 need not be brought up to date; but not if it is soon, and not longer by itself. */
 bool emit_add_esp(struct translation *t, const struct insn *insn)
 {
@@ -288,6 +305,11 @@ bool emit_add_esp(struct translation *t, const struct insn *insn)
 	bool subtracts = insn->form->mnemonic == ZYDIS_MNEMONIC_SUB;
 	bool compares = subtracts && !t->esp && imm != INT32_MIN; /* CMP has the flags of SUB, and needs no copy */
 
+	if (within_reach(imm) && !is_narrow(t) && flags_are_dead(t)) {
+		rows_shadow(t, insn->eip + insn->length);
+		esp_add(t, insn->eip + insn->length, subtracts ? -imm : imm);
+		return false;
+	}
 	if (!t->esp && !(compares && t->esp_near) && !is_narrow(t) && flush_is_next(t)) {
 		emit_alu_imm(&t->e, subtracts ? 5 : 0, REG_GUEST_ESP, (uint32_t)imm);
 		row_add(t, UNDO_NONE, insn->eip + insn->length, 0);

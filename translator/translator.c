@@ -69,6 +69,20 @@ static void begin_join(struct translation *t, uint32_t eip)
 	join_here(t);
 }
 
+bool block_is_full(const struct translation *t)
+{
+	return t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 4 * MAX_COLD - 64;
+}
+
+/* Compare-and-branch runs as one operation if nothing stands between; the branch needs R12 as it should be. */
+static void keep_pair(struct translation *t, const struct insn *insn)
+{
+	bool pair = insn->rule->emit == emit_generic && t->emitted + 1 < t->count && insn[1].rule->emit == emit_jcc_insn;
+
+	if (pair && t->esp_near)
+		esp_flush(t, insn->eip);
+}
+
 static void emit_body(struct translation *t)
 {
 	bool ended = false;
@@ -82,9 +96,11 @@ static void emit_body(struct translation *t)
 		row_add_entry(t, insn->eip);
 		if (!insn->rule->defers_esp)
 			esp_flush(t, insn->eip);
+		else
+			keep_pair(t, insn);
 		ended = insn->rule->emit(t, insn);
 		/* Room for the tail: what does not fit begins another block. What only raises an exception ends it early, too. */
-		if (ended || t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 4 * MAX_COLD - 64) {
+		if (ended || block_is_full(t)) {
 			t->count = i + 1;
 			break;
 		}

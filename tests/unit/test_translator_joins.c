@@ -188,3 +188,31 @@ TEST(translator_joins, a_pad_alone)
 	CHECK(leaves_for(0));
 	CHECK_EQ(entry_of(0), -1);
 }
+
+/* The one that is followed by a conditional branch, by mnemonic; or none. */
+static ZydisMnemonic before_branch(void)
+{
+	for (uint32_t i = 1; i < checked.count; i++)
+		if (checked.insn[i].branches && checked.insn[i].d.meta.category == ZYDIS_CATEGORY_COND_BR)
+			return checked.insn[i - 1].d.mnemonic;
+	return ZYDIS_MNEMONIC_INVALID;
+}
+
+TEST(translator_joins, nothing_stands_between_compare_and_branch)
+{
+	/* push ecx; inc edx; cmp eax, edx; jz out of the block; ret */
+	REQUIRE(TRANSLATE(MODE_TRAP, 0x51, 0x42, 0x39, 0xD0, 0x74, 0x70, 0xC3));
+	CHECK_EQ(before_branch(), ZYDIS_MNEMONIC_CMP);
+}
+
+TEST(translator_joins, flags_of_esp_that_nobody_sees_are_not_made)
+{
+	unsigned dead, live;
+
+	/* push ecx; sub esp, 4; cmp eax, edx; ret, and with inc eax in place of cmp, which leaves CF */
+	REQUIRE(TRANSLATE(MODE_TRAP, 0x51, 0x83, 0xEC, 0x04, 0x39, 0xD0, 0xC3));
+	dead = checked.count;
+	REQUIRE(TRANSLATE(MODE_TRAP, 0x51, 0x83, 0xEC, 0x04, 0x40, 0xC3));
+	live = checked.count;
+	CHECK_EQ(dead + 2, live);
+}
