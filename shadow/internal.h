@@ -66,6 +66,7 @@ struct link_pool {
 
 /* Pages whose change has been put off, as runs. */
 #define PUT_OFF_MOST 32u
+#define PUT_OFF_GAP 16u /* so many pages between that need not be looked at do not end a run */
 struct run {
 	uint32_t page, count;
 };

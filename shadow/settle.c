@@ -7,9 +7,8 @@ enum change { CHANGE_NONE, CHANGE_DROP, CHANGE_PROTECT, CHANGE_SHOW };
 static bool put_off(struct view *v, uint32_t page)
 {
 	struct run *last = v->put_off_count ? &v->put_off[v->put_off_count - 1] : NULL;
-	if (last && page - last->page < last->count) return true;
-	if (last && page == last->page + last->count) {
-		last->count++;
+	if (last && page - last->page < last->count + PUT_OFF_GAP) {
+		if (page - last->page >= last->count) last->count = page - last->page + 1;
 		return true;
 	}
 	if (v->put_off_count == PUT_OFF_MOST) return false;

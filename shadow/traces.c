@@ -3,6 +3,7 @@
 
 #define BULK_BYTES 8u    /* no single page-table entry is longer: who stores more at once does not edit a page table */
 #define QUIET_WRITES 32u /* so many without a use between: the table is being torn down, or is none any more */
+#define QUIET_WRITES_RUNNING 192u /* ... of the address space that runs: it is more likely to go on */
 #define ADOPT_WRITES 16u /* so many may fill pages that nobody has asked for */
 
 static void page_protect(struct shadow *s, struct view *v, uint32_t page)
@@ -174,7 +175,7 @@ static void table_written(struct shadow *s, gfn_t gfn, uint32_t first, uint32_t 
 		next = s->pool.links[i].next;
 		struct view *v = key_view(s, s->pool.links[i].key);
 		uint32_t slot = key_index(s->pool.links[i].key);
-		if (++v->quiet_writes[slot] >= QUIET_WRITES) {
+		if (++v->quiet_writes[slot] >= (v == s->user ? QUIET_WRITES_RUNNING : QUIET_WRITES)) {
 			slot_drop(s, v, slot);
 			continue;
 		}

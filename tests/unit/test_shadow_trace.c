@@ -135,11 +135,23 @@ TEST(shadow_trace, entries_that_are_written_for_use_are_adopted)
 	rig_delete(r);
 }
 
+TEST(shadow_trace, tables_of_spaces_that_are_away_have_less_patience)
+{
+	struct rig *r = new_spaces(2);
+	shadow_resolve(r->s, USER, ACCESS_USER);
+	load_space(r, 1);
+	for (uint32_t i = 0; i < 31; i++) rig_store(r, rig_pte(TABLE_OF(0), USER + i * PAGE_SIZE), 0);
+	CHECK_EQ(shadow_resolve(r->s, KERNEL + TABLE_OF(0), ACCESS_WRITE).kind, SHADOW_TRACED);
+	rig_store(r, rig_pte(TABLE_OF(0), USER + 31 * PAGE_SIZE), 0);
+	CHECK_EQ(shadow_resolve(r->s, KERNEL + TABLE_OF(0), ACCESS_WRITE).kind, SHADOW_RAM);
+	rig_delete(r);
+}
+
 TEST(shadow_trace, adoption_does_not_hide_a_table_that_is_filled_and_not_used)
 {
 	struct rig *r = new_spaces(1);
 	shadow_resolve(r->s, USER, ACCESS_USER);
-	for (uint32_t i = 0; i < 31; i++) rig_store(r, rig_pte(TABLE_OF(0), USER + (16 + i) * PAGE_SIZE), PAGE_OF(0, i) | DIRTY);
+	for (uint32_t i = 0; i < 191; i++) rig_store(r, rig_pte(TABLE_OF(0), USER + (16 + i) * PAGE_SIZE), PAGE_OF(0, i % 32) | DIRTY);
 	CHECK(rig_read_entry(user_view(r), USER + 16 * PAGE_SIZE) != 0);
 	CHECK_EQ(rig_read_entry(user_view(r), USER + 40 * PAGE_SIZE), 0);
 	CHECK_EQ(shadow_resolve(r->s, KERNEL + TABLE_OF(0), ACCESS_WRITE).kind, SHADOW_TRACED);
