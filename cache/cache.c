@@ -76,7 +76,8 @@ static uint32_t align_code(uint32_t offset)
 
 static bool has_room(const struct cache *c, const struct region *r, uint64_t bytes, uint32_t slots)
 {
-	return align_code(r->used) + bytes + stub_bytes(r->stub_count + slots) <= c->region_size;
+	bool code_fits = align_code(r->used) + bytes + stub_bytes(r->stub_count + slots) <= c->region_size;
+	return code_fits && r->side_bytes / SIDE_MOST < c->region_size;
 }
 
 int cache_reserve(struct cache *c, uint32_t bytes, uint32_t slots, struct cache_space *space)

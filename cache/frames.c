@@ -87,7 +87,7 @@ static void remove_node(struct cache *c, gfn_t gfn, struct frame_node *node)
 	known_remove(f, node->owner);
 	if (f->blocks) return;
 	f->lines = 0;
-	known_free(f);
+	known_free(c, f);
 	if (c->callbacks.frame_free) c->callbacks.frame_free(c->callbacks.ctx, gfn);
 }
 
@@ -125,7 +125,7 @@ static uint32_t invalidate_in_frame(struct cache *c, gfn_t gfn, struct piece byt
 void frames_free(struct cache *c)
 {
 	for (uint32_t chunk = 0; chunk < c->frame_chunks; chunk++) {
-		for (uint32_t i = 0; c->frames[chunk] && i < 1u << FRAMES_SHIFT; i++) known_free(&c->frames[chunk][i]);
+		for (uint32_t i = 0; c->frames[chunk] && i < 1u << FRAMES_SHIFT; i++) known_free(c, &c->frames[chunk][i]);
 		free(c->frames[chunk]);
 	}
 	free(c->frames);

@@ -45,7 +45,10 @@ struct region {
 	uint32_t *pages;       /* for each page of code up to the last block's: the index of the first block that begins in it or behind it */
 	uint32_t page_count;
 	struct arena_chunk *chunks;
+	uint32_t side_bytes;   /* used of them */
 };
+/* What blocks may keep beside their code, as a multiple of it. Programs' blocks keep about twice as much; blocks of one jump each would keep ten times. */
+#define SIDE_MOST 4u
 
 /* The blocks of one frame. `lines` has a bit for each 64 bytes that may hold guest code: a store beside them kills nothing and
  * needs no walk. It may have too many bits, never too few. */
@@ -77,6 +80,7 @@ struct cache {
 
 	struct frame **frames; /* chunks of 1 << FRAMES_SHIFT frames, made on first use */
 	uint32_t frame_chunks;
+	uint32_t known_count; /* of all frames */
 
 	host_pc_t chain;
 	struct cache_callbacks callbacks;
@@ -136,7 +140,8 @@ uint64_t frames_lines(const struct entry *e, gfn_t gfn); /* the lines of this fr
 /* known.c: a frame's blocks change. */
 void known_add(struct frame *f, gfn_t gfn, struct entry *e);
 void known_remove(struct frame *f, const struct entry *e);
-void known_free(struct frame *f);
+void known_free(struct cache *c, struct frame *f);
+#define KNOWN_MOST 32768u /* contexts that frames know together: some 1.5 KiB each */
 /* As cache_lookup, if it is known here; else false. */
 bool known_lookup(const struct cache *c, const struct block *what, struct block **b);
 const char *known_check(const struct frame *f, gfn_t gfn); /* as cache_check */

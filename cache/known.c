@@ -81,26 +81,30 @@ void known_remove(struct frame *f, const struct entry *e)
 	memmove(k->blocks + i, k->blocks + i + 1, (--k->count - i) * sizeof *k->blocks);
 }
 
-void known_free(struct frame *f)
+void known_free(struct cache *c, struct frame *f)
 {
 	while (f->known) {
 		struct known *next = f->known->next;
+		c->known_count--;
 		free(f->known->blocks);
 		free(f->known);
 		f->known = next;
 	}
 }
 
-/* To the front: a new one, or the one that was asked for longest ago. */
-static struct known *take(struct frame *f)
+/* To the front: a new one, or the one that was asked for longest ago; NULL if there are too many of other frames. */
+static struct known *take(struct cache *c, struct frame *f)
 {
 	struct known **at = &f->known, *k;
 	for (uint32_t i = 1; *at && ((*at)->next || i < CONTEXTS); i++) at = &(*at)->next;
 	if (*at) {
 		k = *at;
 		*at = NULL;
-	} else {
+	} else if (c->known_count < KNOWN_MOST) {
 		k = memset(memory_xalloc(NULL, sizeof *k), 0, sizeof *k);
+		c->known_count++;
+	} else {
+		return NULL;
 	}
 	k->next = f->known;
 	return f->known = k;
@@ -127,8 +131,8 @@ static void fill(struct known *k, const struct frame *f, gfn_t gfn)
 		if (entry_gfn(latest[count]) == gfn && is_of(k, &latest[count]->b)) add(k, latest[count]);
 }
 
-/* Of the context that is asked for. */
-static const struct known *known_of(struct frame *f, const struct block *what)
+/* Of the context that is asked for; NULL if it is not kept. */
+static const struct known *known_of(struct cache *c, struct frame *f, const struct block *what)
 {
 	struct known **at = &f->known, *k;
 	if (f->known && is_of(f->known, what)) return f->known;
@@ -139,7 +143,8 @@ static const struct known *known_of(struct frame *f, const struct block *what)
 		k->next = f->known;
 		return f->known = k;
 	}
-	k = take(f);
+	k = take(c, f);
+	if (!k) return NULL;
 	begin(k, what);
 	fill(k, f, (gfn_t)(what->gpa >> PAGE_SHIFT));
 	return k;
@@ -168,8 +173,8 @@ struct block *cache_find_entry(struct cache *c, const struct block *what, uint32
 	uint32_t at = what->gva & PAGE_MASK;
 
 	if (!f || !f->blocks) return NULL;
-	const struct known *k = known_of(f, what);
-	if (!(k->bits[at / 8] >> at % 8 & 1)) return NULL;
+	const struct known *k = known_of(c, f, what);
+	if (!k || !(k->bits[at / 8] >> at % 8 & 1)) return NULL;
 	for (uint32_t i = k->count; i-- > 0;) {
 		const struct known_block *b = &k->blocks[i];
 		if (b->from <= at && at < b->to && rows_find_entry(&b->entry->b, what->eip, entry)) return &b->entry->b;
@@ -181,7 +186,8 @@ const uint8_t *cache_entries(struct cache *c, const struct block *what)
 {
 	struct frame *f = frames_find(c, (gfn_t)(what->gpa >> PAGE_SHIFT));
 
-	return f && f->blocks ? known_of(f, what)->bits : NULL;
+	const struct known *k = f && f->blocks ? known_of(c, f, what) : NULL;
+	return k ? k->bits : NULL;
 }
 
 static const char *check_one(const struct known *k, const struct frame *f, gfn_t gfn)

@@ -26,12 +26,15 @@ void *region_alloc(struct region *r, size_t size)
 	if (!chunk || chunk->size - chunk->used < bytes) chunk = add_chunk(r, bytes);
 	void *p = chunk->bytes + chunk->used;
 	chunk->used += bytes;
+	r->side_bytes += bytes;
 	return p;
 }
 
 void region_trim(struct region *r, const uint8_t *end)
 {
-	r->chunks->used = (uint32_t)(end - r->chunks->bytes + 7) & ~7u;
+	uint32_t used = (uint32_t)(end - r->chunks->bytes + 7) & ~7u;
+	r->side_bytes -= r->chunks->used - used;
+	r->chunks->used = used;
 }
 
 void region_append(struct region *r, uint32_t start, struct entry *e)
@@ -70,6 +73,7 @@ static void free_chunks(struct region *r)
 		free(r->chunks);
 		r->chunks = next;
 	}
+	r->side_bytes = 0;
 }
 
 /* The callbacks come while the blocks can still be found by host PC. */

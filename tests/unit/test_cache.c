@@ -629,3 +629,66 @@ TEST(cache, check_sees_a_branch_that_was_tampered_with)
 	CHECK_STR(cache_check(c), NULL);
 	cache_destroy(c);
 }
+
+/* One instruction that is a jump. */
+static void commit_jump(struct cache *c, gva_t gva)
+{
+	struct cache_space space;
+	struct link_slot slot = {.rel32_offset = 1, .target = gva + 2};
+	struct side_row row = {.eip = gva};
+	struct block what = {.gva = gva, .eip = gva, .gpa = gva, .gfn2 = GFN_NONE, .guest_length = 2, .mode = 3, .instructions = 1, .row_count = 1, .slot_count = 1,
+	                     .slots = &slot};
+	REQUIRE(cache_reserve(c, 256, 2, &space) == 0);
+	memset(space.write, 0xE9, 5);
+	cache_commit(c, &what, &row, 5);
+}
+
+static bool count_block(void *ctx, struct block *b)
+{
+	(void)b;
+	++*(uint32_t *)ctx;
+	return true;
+}
+
+static struct cache *make_large(uint64_t size, struct stats *stats)
+{
+	struct cache_config config = {.size = size, .regions = 2, .near = (host_pc_t)(uintptr_t)anchor, .chain = (host_pc_t)(uintptr_t)anchor + 1, .stats = stats};
+	struct cache *c = NULL;
+	CHECK_EQ(cache_create(&c, &config), 0);
+	return c;
+}
+
+/* The smallest blocks keep ten times as much beside their code: so much less code is kept. */
+TEST(cache, side_memory_has_a_limit)
+{
+	struct stats stats = {0};
+	const uint64_t size = 32 * PAGE_SIZE;
+	uint32_t live = 0;
+	struct cache *c = make_large(size, &stats);
+	for (gva_t gva = 0; !stats.evictions; gva += 2) commit_jump(c, gva);
+	cache_each(c, count_block, &live);
+	/* Those of one region: the other has been emptied for the next. */
+	CHECK(live * sizeof(struct block) < 4 * size / 2);
+	CHECK(live * sizeof(struct block) > size / 2);
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
+/* What frames know of their blocks is a help, not a need: not more than 32,768 have it. */
+TEST(cache, frames_that_know_their_blocks_have_a_limit)
+{
+	struct stats stats = {0};
+	uint32_t known = 0;
+	struct cache *c = make_large(MIB(16), &stats);
+	for (gfn_t gfn = 0; gfn < 40000; gfn++) {
+		struct block what = {.gva = gfn << PAGE_SHIFT, .eip = gfn << PAGE_SHIFT, .gpa = (gpa_t)gfn << PAGE_SHIFT, .mode = 3};
+		commit_jump(c, what.gva);
+		known += cache_entries(c, &what) != NULL;
+		CHECK(cache_lookup(c, &what) != NULL);
+	}
+	CHECK_EQ(known, 32768);
+	cache_invalidate(c, 0, PAGE_SIZE);
+	struct block last = {.gva = 39999u << PAGE_SHIFT, .eip = 39999u << PAGE_SHIFT, .gpa = 39999ull << PAGE_SHIFT, .mode = 3};
+	CHECK(cache_entries(c, &last) != NULL);
+	cache_destroy(c);
+}
