@@ -2,8 +2,8 @@
  * block's mode says. Included by assembly too, so only #defines outside the guard below.
  *
  *   RAX RCX RDX RBX RBP RSI RDI   guest EAX ECX EDX EBX EBP ESI EDI, upper halves zero but while one is parked in R10
- *   R12                           guest ESP, as a host address in the window: its low half is ESP
- *   R13                           struct vcpu
+ *   R12                           struct vcpu
+ *   R13                           guest ESP, as a host address in the window: its low half is ESP. A base without SIB byte
  *   R14                           tables of the current view, + ABI_TABLES_BIAS
  *   R8-R11                        scratch within one guest instruction; at an indirect exit R8D is the target's EIP
  *   R15                           the view's window, as GS base: an address of one register needs no segment (see WINDOW_GUARD). Its low 32

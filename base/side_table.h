@@ -35,7 +35,7 @@ struct side_row {
 	uint16_t host_offset;
 	uint16_t undo : 5;   /* enum undo */
 	uint16_t access : 6; /* ROW_* : what the guest instruction does to memory, for faults */
-	int16_t esp : 5;     /* guest ESP is R12 + 4 * esp: pushes and pops adjust R12 together, when it matters */
+	int16_t esp : 5;     /* guest ESP is R13 + 4 * esp: pushes and pops adjust R13 together, when it matters */
 	uint32_t eip;
 };
 #define ROW_ESP_MIN (-16 * 4)

@@ -13,20 +13,20 @@
 entry_run:
 	push %rbx
 	push %rbp
-	push %r12
 	push %r13
+	push %r12
 	push %r14
 	push %r15
 	sub $8, %rsp
-	mov %rdi, %r13
-	mov %rsp, VCPU_C_RSP(%r13)
+	mov %rdi, %r12
+	mov %rsp, VCPU_C_RSP(%r12)
 	mov %rsi, %rax
 	jmp resume
 
 	.macro stub name, kind
 	.globl \name
 \name:
-	movb $\kind, VCPU_EXIT_KIND(%r13)
+	movb $\kind, VCPU_EXIT_KIND(%r12)
 	jmp leave
 	.endm
 
@@ -38,14 +38,14 @@ entry_run:
 	.globl entry_chain
 entry_chain:
 	pop %r11
-	movb $EXIT_CHAIN, VCPU_EXIT_KIND(%r13)
+	movb $EXIT_CHAIN, VCPU_EXIT_KIND(%r12)
 	jmp leave
 
 	.globl entry_soft
 entry_soft:
 	pop %r11
 	mov %r10, %rcx
-	movb $EXIT_SOFT, VCPU_EXIT_KIND(%r13)
+	movb $EXIT_SOFT, VCPU_EXIT_KIND(%r12)
 	jmp leave
 
 	.globl entry_lookup_slow_parked
@@ -55,29 +55,29 @@ entry_lookup_slow_parked:
 
 	/* Everything but XMM0-7. */
 	.macro save_general
-	mov %eax, VCPU_GPR + 0(%r13)
-	mov %ecx, VCPU_GPR + 4(%r13)
-	mov %edx, VCPU_GPR + 8(%r13)
-	mov %ebx, VCPU_GPR + 12(%r13)
-	mov %r12d, VCPU_GPR + 16(%r13)
-	mov %ebp, VCPU_GPR + 20(%r13)
-	mov %esi, VCPU_GPR + 24(%r13)
-	mov %edi, VCPU_GPR + 28(%r13)
+	mov %eax, VCPU_GPR + 0(%r12)
+	mov %ecx, VCPU_GPR + 4(%r12)
+	mov %edx, VCPU_GPR + 8(%r12)
+	mov %ebx, VCPU_GPR + 12(%r12)
+	mov %r13d, VCPU_GPR + 16(%r12)
+	mov %ebp, VCPU_GPR + 20(%r12)
+	mov %esi, VCPU_GPR + 24(%r12)
+	mov %edi, VCPU_GPR + 28(%r12)
 	lahf
 	seto %al
-	mov %r8, VCPU_SCRATCH + 0(%r13)
-	mov %r9, VCPU_SCRATCH + 8(%r13)
-	mov %r10, VCPU_SCRATCH + 16(%r13)
-	mov %r11, VCPU_SCRATCH + 24(%r13)
+	mov %r8, VCPU_SCRATCH + 0(%r12)
+	mov %r9, VCPU_SCRATCH + 8(%r12)
+	mov %r10, VCPU_SCRATCH + 16(%r12)
+	mov %r11, VCPU_SCRATCH + 24(%r12)
 	movzbl %ah, %ecx
 	movzbl %al, %edx
 	and $(0x80 | 0x40 | 0x10 | 0x04 | 0x01), %ecx
 	shl $11, %edx
 	or %edx, %ecx
-	mov %ecx, VCPU_FLAGS(%r13)
-	mov %rsp, VCPU_RETURN_RSP(%r13)
-	mov VCPU_C_RSP(%r13), %rsp
-	mov %r13, %rdi
+	mov %ecx, VCPU_FLAGS(%r12)
+	mov %rsp, VCPU_RETURN_RSP(%r12)
+	mov VCPU_C_RSP(%r12), %rsp
+	mov %r12, %rdi
 	.endm
 
 	.globl entry_callout
@@ -90,51 +90,51 @@ entry_callout:
 	call quick_callout
 	test %rax, %rax
 	jz not_quick
-	mov %rax, VCPU_RESUME_PC(%r13)
+	mov %rax, VCPU_RESUME_PC(%r12)
 	jmp entry_restore_live
 not_quick:
-	movb $EXIT_CALLOUT, VCPU_EXIT_KIND(%r13)
+	movb $EXIT_CALLOUT, VCPU_EXIT_KIND(%r12)
 	jmp leave_live
 
 leave:
 	save_general
 leave_live:
-	movaps %xmm0, VCPU_XMM + 0(%r13)
-	movaps %xmm1, VCPU_XMM + 16(%r13)
-	movaps %xmm2, VCPU_XMM + 32(%r13)
-	movaps %xmm3, VCPU_XMM + 48(%r13)
-	movaps %xmm4, VCPU_XMM + 64(%r13)
-	movaps %xmm5, VCPU_XMM + 80(%r13)
-	movaps %xmm6, VCPU_XMM + 96(%r13)
-	movaps %xmm7, VCPU_XMM + 112(%r13)
+	movaps %xmm0, VCPU_XMM + 0(%r12)
+	movaps %xmm1, VCPU_XMM + 16(%r12)
+	movaps %xmm2, VCPU_XMM + 32(%r12)
+	movaps %xmm3, VCPU_XMM + 48(%r12)
+	movaps %xmm4, VCPU_XMM + 64(%r12)
+	movaps %xmm5, VCPU_XMM + 80(%r12)
+	movaps %xmm6, VCPU_XMM + 96(%r12)
+	movaps %xmm7, VCPU_XMM + 112(%r12)
 leave_saved:
-	mov VCPU_C_RSP(%r13), %rsp
-	mov %r13, %rdi
+	mov VCPU_C_RSP(%r12), %rsp
+	mov %r12, %rdi
 	call runtime_leave
 resume:
 	test %rax, %rax
 	jz done
-	mov %rax, VCPU_RESUME_PC(%r13)
+	mov %rax, VCPU_RESUME_PC(%r12)
 
 	/* From here to entry_restore_end everything is still in the vCPU: the kick's handler starts over at entry_interrupted, or, where XMM0-7
 	 * are the guest's, at entry_interrupted_live. The test catches a kick that came after C looked and before this line. */
 	.globl entry_restore_begin
 entry_restore_begin:
-	movaps VCPU_XMM + 0(%r13), %xmm0
-	movaps VCPU_XMM + 16(%r13), %xmm1
-	movaps VCPU_XMM + 32(%r13), %xmm2
-	movaps VCPU_XMM + 48(%r13), %xmm3
-	movaps VCPU_XMM + 64(%r13), %xmm4
-	movaps VCPU_XMM + 80(%r13), %xmm5
-	movaps VCPU_XMM + 96(%r13), %xmm6
-	movaps VCPU_XMM + 112(%r13), %xmm7
+	movaps VCPU_XMM + 0(%r12), %xmm0
+	movaps VCPU_XMM + 16(%r12), %xmm1
+	movaps VCPU_XMM + 32(%r12), %xmm2
+	movaps VCPU_XMM + 48(%r12), %xmm3
+	movaps VCPU_XMM + 64(%r12), %xmm4
+	movaps VCPU_XMM + 80(%r12), %xmm5
+	movaps VCPU_XMM + 96(%r12), %xmm6
+	movaps VCPU_XMM + 112(%r12), %xmm7
 	.globl entry_restore_live
 entry_restore_live:
-	cmpl $0, VCPU_KICK(%r13)
+	cmpl $0, VCPU_KICK(%r12)
 	jne entry_interrupted_live
-	mov VCPU_TABLES(%r13), %r14
-	mov VCPU_WINDOW(%r13), %r15
-	mov VCPU_FLAGS(%r13), %eax
+	mov VCPU_TABLES(%r12), %r14
+	mov VCPU_WINDOW(%r12), %r15
+	mov VCPU_FLAGS(%r12), %eax
 	mov %eax, %ecx
 	shr $11, %ecx
 	and $1, %ecx
@@ -142,40 +142,40 @@ entry_restore_live:
 	mov %cl, %al
 	add $127, %al
 	sahf
-	mov VCPU_RETURN_RSP(%r13), %rsp
-	mov VCPU_SCRATCH + 0(%r13), %r8
-	mov VCPU_SCRATCH + 8(%r13), %r9
-	mov VCPU_SCRATCH + 16(%r13), %r10
-	mov VCPU_SCRATCH + 24(%r13), %r11
-	mov VCPU_GPR + 4(%r13), %ecx
-	mov VCPU_GPR + 8(%r13), %edx
-	mov VCPU_GPR + 12(%r13), %ebx
-	mov VCPU_GPR + 16(%r13), %r12d
-	lea (%r15, %r12), %r12
-	mov VCPU_GPR + 20(%r13), %ebp
-	mov VCPU_GPR + 24(%r13), %esi
-	mov VCPU_GPR + 28(%r13), %edi
-	mov VCPU_GPR + 0(%r13), %eax
-	jmp *VCPU_RESUME_PC(%r13)
+	mov VCPU_RETURN_RSP(%r12), %rsp
+	mov VCPU_SCRATCH + 0(%r12), %r8
+	mov VCPU_SCRATCH + 8(%r12), %r9
+	mov VCPU_SCRATCH + 16(%r12), %r10
+	mov VCPU_SCRATCH + 24(%r12), %r11
+	mov VCPU_GPR + 4(%r12), %ecx
+	mov VCPU_GPR + 8(%r12), %edx
+	mov VCPU_GPR + 12(%r12), %ebx
+	mov VCPU_GPR + 16(%r12), %r13d
+	lea (%r15, %r13), %r13
+	mov VCPU_GPR + 20(%r12), %ebp
+	mov VCPU_GPR + 24(%r12), %esi
+	mov VCPU_GPR + 28(%r12), %edi
+	mov VCPU_GPR + 0(%r12), %eax
+	jmp *VCPU_RESUME_PC(%r12)
 	.globl entry_restore_end
 entry_restore_end:
 
 	.globl entry_interrupted
 entry_interrupted:
-	movb $EXIT_ENTER, VCPU_EXIT_KIND(%r13)
+	movb $EXIT_ENTER, VCPU_EXIT_KIND(%r12)
 	jmp leave_saved
 
 	.globl entry_interrupted_live
 entry_interrupted_live:
-	movb $EXIT_ENTER, VCPU_EXIT_KIND(%r13)
+	movb $EXIT_ENTER, VCPU_EXIT_KIND(%r12)
 	jmp leave_live
 
 done:
 	add $8, %rsp
 	pop %r15
 	pop %r14
-	pop %r13
 	pop %r12
+	pop %r13
 	pop %rbp
 	pop %rbx
 	ret
@@ -187,15 +187,15 @@ entry_lookup_parked:
 	mov %r10, %rcx
 	.globl entry_lookup
 entry_lookup:
-	pextl VCPU_JUMP_MASK(%r13), %r8d, %r9d
-	mov VCPU_JUMPS(%r13), %r11
+	pextl VCPU_JUMP_MASK(%r12), %r8d, %r9d
+	mov VCPU_JUMPS(%r12), %r11
 	jmp *(%r11, %r9, 8)
 
 	/* The bottom of a return stack: the prediction ran out. Stay on it. */
 	.globl entry_underflow
 entry_underflow:
 	lea -8(%rsp), %rsp
-	mov %r8d, VCPU_UNDERFLOW(%r13)
+	mov %r8d, VCPU_UNDERFLOW(%r12)
 	jmp entry_lookup
 
 	/* The target's slot is shared: R8D = EIP. The same targets are told apart here by a table that is searched. Flag-free: guest ECX is parked
@@ -205,7 +205,7 @@ entry_underflow:
 entry_lookup_shared:
 	mov %rcx, %r10
 	rorx $ABI_JUMP_SET_ROTATE, %r8d, %r9d
-	mov VCPU_JUMPS(%r13), %r11
+	mov VCPU_JUMPS(%r12), %r11
 	lea (%r8, %r9), %r9d
 	pextl set_mask(%rip), %r9d, %r9d
 	lea (, %r9, 4), %r9d

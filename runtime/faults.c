@@ -210,7 +210,7 @@ static host_pc_t complete_write(struct runtime *r, const struct completion *acce
 	return b->host_pc + entry;
 }
 
-#define STACK_REGISTER 12u /* R12 */
+#define STACK_REGISTER 13u /* R13 */
 
 /* What a soft access stores, what of the vCPU gets what was there, and where the instruction ends. */
 struct plain_store {

@@ -135,11 +135,11 @@ static void put_address(char *text, size_t size, host_pc_t pc)
 	snprintf(text, size, "+%04" PRIx32, (uint32_t)(pc - INSPECT_CODE_PC));
 }
 
-/* "[rip + 5]" is a place in the code, "[r13 + 0x20]" a field of the vCPU. Returns the end of what was taken, or NULL. */
+/* "[rip + 5]" is a place in the code, "[r12 + 0x20]" a field of the vCPU. Returns the end of what was taken, or NULL. */
 static const char *put_operand(char *text, size_t size, const char *from, host_pc_t next)
 {
 	bool rip = !strncmp(from, "[rip ", 5);
-	if (!rip && strncmp(from, "[r13 + ", 7)) return NULL;
+	if (!rip && strncmp(from, "[r12 + ", 7)) return NULL;
 	char *end;
 	uint64_t number = strtoull(from + 7, &end, 0);
 	if (*end != ']') return NULL;

@@ -97,7 +97,7 @@ static void note_fault(struct runtime *r, const greg_t *regs)
 	struct profile *p = r->profile;
 
 	note_monitor(r);
-	p->noted.state.esp = (uint32_t)regs[REG_R12];
+	p->noted.state.esp = (uint32_t)regs[REG_R13];
 	p->noted.state.ebp = (uint32_t)regs[REG_RBP];
 	p->noted.exit_kind = EXIT_HOST_FAULT;
 	p->noted.code = (host_pc_t)regs[REG_RIP];

@@ -10,8 +10,8 @@
 enum host_reg {
 	RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, NO_REG = 0xFF
 };
-#define REG_GUEST_ESP R12
-#define REG_VCPU R13
+#define REG_GUEST_ESP R13
+#define REG_VCPU R12
 #define REG_TABLES R14
 #define REG_WINDOW R15
 

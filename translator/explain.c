@@ -71,7 +71,7 @@ static const struct meaning {
 	[CALLOUT_cmps] = {0, TRAP_NEVER, "ES:[EDI] takes no other base; a repeated one works page by page"},
 	[CALLOUT_pusha] = {0, TRAP_NEVER, "64-bit mode has no PUSHA"},
 	[CALLOUT_popa] = {0, TRAP_NEVER, "64-bit mode has no POPA"},
-	[CALLOUT_enter] = {0, TRAP_NEVER, "stack: guest ESP is R12"},
+	[CALLOUT_enter] = {0, TRAP_NEVER, "stack: guest ESP is R13"},
 	[CALLOUT_bound] = {0, TRAP_NEVER, "64-bit mode has no BOUND"},
 	[CALLOUT_bcd] = {0, TRAP_NEVER, "64-bit mode has no decimal arithmetic"},
 	[CALLOUT_fxsave] = {0, TRAP_NEVER, "the host's would show its own pointers and XMM8-15"},
@@ -98,10 +98,10 @@ static const struct way {
 	{emit_salc, false, "inline", "64-bit mode has no SALC"},
 	{emit_maskmov, false, "inline", "stores through [EDI]: the soft form always"},
 	{emit_ldmxcsr, false, "inline", "the host's processor may know more bits than the guest's"},
-	{emit_push, false, "inline", "stack: guest ESP is R12"},
-	{emit_pop, false, "inline", "stack: guest ESP is R12"},
-	{emit_leave, false, "inline", "stack: guest ESP is R12"},
-	{emit_add_esp, false, "inline", "stack: guest ESP is R12; flags made apart"},
+	{emit_push, false, "inline", "stack: guest ESP is R13"},
+	{emit_pop, false, "inline", "stack: guest ESP is R13"},
+	{emit_leave, false, "inline", "stack: guest ESP is R13"},
+	{emit_add_esp, false, "inline", "stack: guest ESP is R13; flags made apart"},
 	{emit_jump, false, "chained, or looked up", "control: never copied"},
 	{emit_jcc_insn, false, "chained", "control: never copied"},
 	{emit_loop, false, "chained", "control: never copied"},
@@ -241,7 +241,7 @@ static void add_operand_reasons(const struct insn *insn, uint32_t mode, struct t
 		memory = true;
 	}
 	if (esp)
-		add_reason(out, "guest ESP is R12");
+		add_reason(out, "guest ESP is R13");
 	if (insn->form->uses_high_byte && (esp || memory))
 		add_reason(out, "AH to BH go with no REX prefix");
 }

@@ -104,7 +104,7 @@ static uint8_t rep_of(const ZydisDecodedInstruction *d)
 	return 0;
 }
 
-/* The number that goes into ModRM or the opcode: R12 stands for ESP; AH..DH keep 4..7, which mean them as long as there is no REX. */
+/* The number that goes into ModRM or the opcode: R13 stands for ESP; AH..DH keep 4..7, which mean them as long as there is no REX. */
 static uint8_t register_number(const ZydisDecodedOperand *op)
 {
 	uint8_t id = gpr_of(op->reg.value);

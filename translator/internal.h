@@ -22,7 +22,7 @@ struct rule {
 	bool ends;        /* nothing behind this instruction belongs to the block */
 	bool leaves;      /* comes to C, always or at times: a basic block ends with it */
 	uint8_t needs;    /* NEEDS(feature): #UD for a guest that does not have it; 0: every guest has it */
-	bool defers_esp;  /* emitted code knows of translation.esp: R12 need not be brought up to date before */
+	bool defers_esp;  /* emitted code knows of translation.esp: R13 need not be brought up to date before */
 };
 
 struct address {
@@ -131,8 +131,8 @@ struct translation {
 	uint32_t lead;        /* bytes of nothing before the code: see place.c */
 	uint32_t emitted;     /* index of the instruction being emitted */
 	uint32_t near_rows;   /* esp_near was learned behind these rows */
-	int32_t esp;          /* guest ESP - R12: pushes and pops in a row adjust R12 once */
-	bool esp_near;        /* R12 is within ESP_REACH of the window: an access through it has shown that, or it was made anew */
+	int32_t esp;          /* guest ESP - R13: pushes and pops in a row adjust R13 once */
+	bool esp_near;        /* R13 is within ESP_REACH of the window: an access through it has shown that, or it was made anew */
 };
 
 /* decode.c: before the instructions of a block (TRANSLATOR_MAX_INSTRUCTIONS at most), whose forms then stay. */
@@ -262,15 +262,15 @@ struct guest_mem stack_top(const struct translation *t, int32_t disp, unsigned s
 /* A push (or pop) of so many bytes changes guest ESP, now or with the next esp_flush, and the instruction is done; `next` is the one behind
  * it. Flag-free; R9 may be clobbered. */
 void esp_add(struct translation *t, uint32_t next, int32_t by);
-/* Guest ESP becomes this register plus a constant (with R12, translation.esp is in it). Flag-free; R9 may be clobbered. */
+/* Guest ESP becomes this register plus a constant (with R13, translation.esp is in it). Flag-free; R9 may be clobbered. */
 void esp_set(struct translation *t, enum host_reg from, int32_t by);
-/* R12 becomes guest ESP; `eip` is the instruction being emitted. Flag-free; R9 may be clobbered. */
+/* R13 becomes guest ESP; `eip` is the instruction being emitted. Flag-free; R9 may be clobbered. */
 void esp_flush(struct translation *t, uint32_t eip);
 /* Guest ESP becomes this register, whose upper half is zero. */
 void esp_assign(struct translation *t, enum host_reg from);
-/* The instruction before `next` was done on R12D, as 32 bits: add the window. */
+/* The instruction before `next` was done on R13D, as 32 bits: add the window. */
 void esp_renew(struct translation *t, uint32_t next);
-/* R12 is now known to be near the window. */
+/* R13 is now known to be near the window. */
 void esp_is_near(struct translation *t);
 #define ESP_REACH 1024
 

@@ -1,9 +1,9 @@
-/* Stack instructions: always rewritten, since guest ESP is R12. The store or load comes first, ESP last, so that a fault restarts. R12
+/* Stack instructions: always rewritten, since guest ESP is R13. The store or load comes first, ESP last, so that a fault restarts. R13
  * itself is brought up to date only when the value is needed: a chain of adjustments would be the longest dependency of a call-heavy
  * program (recursive fib: 1.8 x native with one for each push and pop, 1.1 with one for all).
  *
- * R12 is a host address in the window, so that the stack is [R12 + constant], which processors forward from store to load as they do for
- * RSP (Zen 3, recursive fib: 1.2 x native, against 1.45 with [R15 + R12]). It must never wander off: a step is added to it as it is
+ * R13 is a host address in the window, so that the stack is [R13 + constant], which processors forward from store to load as they do for
+ * RSP (Zen 3, recursive fib: 1.2 x native, against 1.45 with [R15 + R13]). It must never wander off: a step is added to it as it is
  * only where it is known to be near the window, since an access through it would have faulted in the guard otherwise; else its low half
  * alone is stepped, and the window added anew. */
 #include "translator/internal.h"
@@ -42,7 +42,7 @@ static bool within_reach(int32_t by)
 	return by >= -ESP_REACH && by <= ESP_REACH;
 }
 
-/* R12 plus a constant. The one instruction that changes R12 changes guest ESP. */
+/* R13 plus a constant. The one instruction that changes R13 changes guest ESP. */
 static void esp_step(struct translation *t, int32_t by)
 {
 	if (t->esp_near && within_reach(by)) {
@@ -267,7 +267,7 @@ bool emit_leave(struct translation *t, const struct insn *insn)
 	return false;
 }
 
-/* Is R12 brought up to date before another step could be joined to what is pending? */
+/* Is R13 brought up to date before another step could be joined to what is pending? */
 static bool flush_is_next(const struct translation *t)
 {
 	for (uint32_t i = t->emitted + 1; i < t->count; i++) {
@@ -298,7 +298,7 @@ static bool flags_are_dead(const struct translation *t)
 	return false;
 }
 
-/* ADD or SUB ESP, imm: the flags are made apart, so that R12 need not be brought up to date; but not if it is soon, and not longer by itself. */
+/* ADD or SUB ESP, imm: the flags are made apart, so that R13 need not be brought up to date; but not if it is soon, and not longer by itself. */
 bool emit_add_esp(struct translation *t, const struct insn *insn)
 {
 	int32_t imm = (int32_t)insn->imm[0];

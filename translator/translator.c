@@ -74,7 +74,7 @@ bool block_is_full(const struct translation *t)
 	return t->cold_count > MAX_COLD - 16 || t->out->row_count > TRANSLATOR_MAX_ROWS - 4 * MAX_COLD - 64;
 }
 
-/* Compare-and-branch runs as one operation if nothing stands between; the branch needs R12 as it should be. */
+/* Compare-and-branch runs as one operation if nothing stands between; the branch needs R13 as it should be. */
 static void keep_pair(struct translation *t, const struct insn *insn)
 {
 	bool pair = insn->rule->emit == emit_generic && t->emitted + 1 < t->count && insn[1].rule->emit == emit_jcc_insn;

@@ -223,7 +223,7 @@ static inline bool host_register_class_allowed(ZydisRegister r)
 	}
 }
 
-/* RSP, R13, R14 and R15 carry what safety rests on. Only call, ret and the shift count in R14 name them. */
+/* RSP, R12, R14 and R15 carry what safety rests on. Only call, ret and the shift count in R14 name them. */
 static inline bool host_register_allowed(const struct host_insn *i, const ZydisDecodedOperand *op)
 {
 	bool hidden = op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
@@ -237,7 +237,7 @@ static inline bool host_register_allowed(const struct host_insn *i, const ZydisD
 		return hidden && (i->d.mnemonic == ZYDIS_MNEMONIC_CALL || i->d.mnemonic == ZYDIS_MNEMONIC_RET);
 	case ZYDIS_REGISTER_R14:
 		return i->d.mnemonic == ZYDIS_MNEMONIC_SHRX && op == &i->op[2];
-	case ZYDIS_REGISTER_R13: case ZYDIS_REGISTER_R15:
+	case ZYDIS_REGISTER_R12: case ZYDIS_REGISTER_R15:
 		return false;
 	default:
 		return true;
@@ -460,7 +460,7 @@ static inline bool host_check_slots(struct host_code *c)
 #include "host_code_access.h"
 #include "host_code_upper.h"
 
-/* mov r9d, [exec table's entry for the block's page]; lea r9d, [r9 - (gfn + 1)]; movzx r9d, byte [r13 + r9 + VCPU_TRAP]: all that stands between
+/* mov r9d, [exec table's entry for the block's page]; lea r9d, [r9 - (gfn + 1)]; movzx r9d, byte [r12 + r9 + VCPU_TRAP]: all that stands between
  * the ways in from other pages and from the same. */
 static inline bool host_check_exec_check(struct host_code *c)
 {

@@ -4,9 +4,9 @@
 
 static inline bool host_is_address_register(ZydisRegister r)
 {
-	/* Guest registers, guest ESP in R12, and R8 and R9, where linear addresses are made. */
+	/* Guest registers, guest ESP in R13, and R8 and R9, where linear addresses are made. */
 	return r == ZYDIS_REGISTER_NONE || (r >= ZYDIS_REGISTER_EAX && r <= ZYDIS_REGISTER_R9D && r != ZYDIS_REGISTER_ESP) ||
-	       r == ZYDIS_REGISTER_R12D;
+	       r == ZYDIS_REGISTER_R13D;
 }
 
 /* A fault in it must find what the guest's access was. */
@@ -35,7 +35,7 @@ static inline bool host_check_plain_window(struct host_code *c, uint32_t n, cons
 	return host_row_describes(c, n, op, false);
 }
 
-/* The guest's stack: R12 points into the window, or at most twice HOST_REACH beside it (host_code_upper.h). */
+/* The guest's stack: R13 points into the window, or at most twice HOST_REACH beside it (host_code_upper.h). */
 #define HOST_REACH 1024
 #define HOST_STACK_DISP (1 << 20)
 
@@ -131,7 +131,7 @@ static inline bool host_is_guard_trap(const struct host_code *c, const struct ho
 	return bytes + (uint32_t)i[-1].op[1].mem.disp.value == 0;
 }
 
-/* movzx r9d, byte [r13 + r9 + VCPU_TRAP]: the last byte that can be read, or a fault. */
+/* movzx r9d, byte [r12 + r9 + VCPU_TRAP]: the last byte that can be read, or a fault. */
 static inline bool host_check_trap(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	const struct host_insn *i = &c->insn[n];
@@ -266,7 +266,7 @@ static inline bool host_check_looked_up(struct host_code *c, uint32_t n, const Z
 		return host_refuse(c, i->at, "an access through R9 without a lookup");
 	/* The read of an instruction that also writes goes where it writes. */
 	bool table = writes || (row && (row->access & ROW_WRITE));
-	if (origin->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && origin->op[1].mem.base == ZYDIS_REGISTER_R13) {
+	if (origin->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && origin->op[1].mem.base == ZYDIS_REGISTER_R12) {
 		if (!(c->in->mode & MODE_THUNK) || !table || !host_is_private(c, origin, i))
 			return host_refuse(c, i->at, "an access through R9 that is not the thunk's write");
 		return host_row_describes(c, n, op, true);
@@ -295,7 +295,7 @@ static inline bool host_check_maskmov(struct host_code *c, uint32_t n, const Zyd
 		return true;
 	if (!origin)
 		return host_refuse(c, i->at, "a masked store without a lookup");
-	if (c->in->mode & MODE_THUNK && origin->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && origin->op[1].mem.base == ZYDIS_REGISTER_R13)
+	if (c->in->mode & MODE_THUNK && origin->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && origin->op[1].mem.base == ZYDIS_REGISTER_R12)
 		return host_is_private(c, origin, i) || host_refuse(c, i->at, "a masked store entered in the middle");
 	const struct host_insn *start = host_is_lea(origin, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R8) ?
 		host_lookup_start(c, origin, size, true) : NULL;
@@ -310,7 +310,7 @@ static inline bool host_is_count_check(struct host_code *c, const struct host_in
 	return host_is(&i[0], ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R10, ZYDIS_REGISTER_RCX) &&
 	       host_is_shift(&i[1], ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RCX, 20) &&
 	       host_is(&i[2], ZYDIS_MNEMONIC_MOVZX, ZYDIS_REGISTER_ECX, ZYDIS_REGISTER_CX) && i[3].d.mnemonic == ZYDIS_MNEMONIC_MOVZX &&
-	       i[3].op[0].reg.value == ZYDIS_REGISTER_R9D && i[3].op[1].mem.base == ZYDIS_REGISTER_R13 && i[3].op[1].size == 8 &&
+	       i[3].op[0].reg.value == ZYDIS_REGISTER_R9D && i[3].op[1].mem.base == ZYDIS_REGISTER_R12 && i[3].op[1].size == 8 &&
 	       i[3].op[1].mem.disp.value == offsetof(struct vcpu, df_flag) &&
 	       host_is_lea(&i[4], ZYDIS_REGISTER_ECX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_R9) &&
 	       host_goes_to(c, &i[5], ZYDIS_MNEMONIC_JRCXZ, &i[7]) && i[6].d.mnemonic == ZYDIS_MNEMONIC_JMP && cold &&
@@ -365,9 +365,9 @@ static inline bool host_check_lookup(struct host_code *c, uint32_t n, const Zydi
 	const struct host_insn *i = &c->insn[n];
 	bool transfers = (i->d.mnemonic == ZYDIS_MNEMONIC_JMP || i->d.mnemonic == ZYDIS_MNEMONIC_CALL) && i->d.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
 	bool whole = n >= 2 && i[-1].d.mnemonic == ZYDIS_MNEMONIC_MOV && i[-1].op[0].reg.value == ZYDIS_REGISTER_R11 &&
-		     i[-1].op[1].mem.base == ZYDIS_REGISTER_R13 && i[-1].op[1].mem.disp.value == offsetof(struct vcpu, jumps) &&
+		     i[-1].op[1].mem.base == ZYDIS_REGISTER_R12 && i[-1].op[1].mem.disp.value == offsetof(struct vcpu, jumps) &&
 		     i[-2].d.mnemonic == ZYDIS_MNEMONIC_PEXT && i[-2].op[0].reg.value == ZYDIS_REGISTER_R9D &&
-		     i[-2].op[1].reg.value == ZYDIS_REGISTER_R8D && i[-2].op[2].mem.base == ZYDIS_REGISTER_R13;
+		     i[-2].op[1].reg.value == ZYDIS_REGISTER_R8D && i[-2].op[2].mem.base == ZYDIS_REGISTER_R12;
 
 	if (!transfers || !whole || op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 8 || op->mem.disp.value || op->size != 64)
 		return host_refuse(c, i->at, "an access through R11 that is no inline lookup");
@@ -394,11 +394,11 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 	if (i->d.address_width != 64 || (op->mem.segment != ZYDIS_REGISTER_DS && op->mem.segment != ZYDIS_REGISTER_SS))
 		return host_refuse(c, i->at, "a segment or address size that host code does not use");
 	switch (op->mem.base) {
-	case ZYDIS_REGISTER_R13:
+	case ZYDIS_REGISTER_R12:
 		return op->mem.index == ZYDIS_REGISTER_NONE ? host_check_vcpu(c, n, op) : host_check_trap(c, n, op);
 	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
 	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
-	case ZYDIS_REGISTER_R12: return host_check_stack(c, n, op);
+	case ZYDIS_REGISTER_R13: return host_check_stack(c, n, op);
 	case ZYDIS_REGISTER_R11: return host_check_lookup(c, n, op);
 	case ZYDIS_REGISTER_R15: return host_check_plain_window(c, n, op);
 	default: return host_refuse(c, i->at, "memory that is neither the guest's nor the vCPU's");
@@ -410,7 +410,7 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 {
 	for (unsigned k = 0; k < c->insn[n].d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &c->insn[n].op[k];
-		bool traps = op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R13 && op->mem.index != ZYDIS_REGISTER_NONE;
+		bool traps = op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R12 && op->mem.index != ZYDIS_REGISTER_NONE;
 		if (traps && !host_check_trap(c, n, op))
 			return false;
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))

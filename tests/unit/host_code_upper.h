@@ -1,4 +1,4 @@
-/* Part of host_code.h: [R15 + register] reaches the window only if the register's upper half is zero; [R12] only if R12 is an address in the
+/* Part of host_code.h: [R15 + register] reaches the window only if the register's upper half is zero; [R13] only if R13 is an address in the
  * window or beside it, and has not been moved on from there without an access that would have faulted. Followed along every path, from
  * the block's entry, from landing pads and from wherever C comes back. */
 #ifndef TESTS_UNIT_HOST_CODE_UPPER_H
@@ -6,7 +6,7 @@
 
 /* A bit for each of sixteen registers. The guest's are RAX to RDI but RSP. */
 #define HOST_GUEST_REGISTERS 0x00EFu
-#define HOST_STACK 0x10000u      /* R12 points into the window or less than 2 * HOST_REACH (if SP was written, 64 KiB) beside it */
+#define HOST_STACK 0x10000u      /* R13 points into the window or less than 2 * HOST_REACH (if SP was written, 64 KiB) beside it */
 #define HOST_STACK_NEAR 0x20000u /* ditto, less than HOST_REACH */
 #define HOST_ENTRY (HOST_GUEST_REGISTERS | HOST_STACK)
 #define HOST_FROM_C (HOST_ENTRY | HOST_STACK_NEAR)
@@ -19,7 +19,7 @@ static inline unsigned host_bit(ZydisRegister r)
 
 static inline bool host_uses_stack(const ZydisDecodedOperand *op)
 {
-	return op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.type != ZYDIS_MEMOP_TYPE_AGEN && op->mem.base == ZYDIS_REGISTER_R12;
+	return op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.type != ZYDIS_MEMOP_TYPE_AGEN && op->mem.base == ZYDIS_REGISTER_R13;
 }
 
 static inline bool host_in_reach(const ZydisDecodedOperand *op)
@@ -27,16 +27,16 @@ static inline bool host_in_reach(const ZydisDecodedOperand *op)
 	return op->mem.disp.value >= -HOST_REACH && op->mem.disp.value <= HOST_REACH;
 }
 
-/* What is known of R12 behind an instruction that writes it. */
+/* What is known of R13 behind an instruction that writes it. */
 static inline uint32_t host_stack_after(const struct host_insn *i, uint32_t before)
 {
 	const ZydisDecodedOperand *from = &i->op[1];
-	bool lea = i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->op[0].reg.value == ZYDIS_REGISTER_R12 && host_in_reach(from);
+	bool lea = i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->op[0].reg.value == ZYDIS_REGISTER_R13 && host_in_reach(from);
 
 	for (unsigned k = 0; k < i->d.operand_count; k++)
-		if (i->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && i->op[k].reg.value == ZYDIS_REGISTER_R12W)
+		if (i->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && i->op[k].reg.value == ZYDIS_REGISTER_R13W)
 			return before & HOST_STACK;
-	if (lea && from->mem.base == ZYDIS_REGISTER_R12 && from->mem.index == ZYDIS_REGISTER_NONE)
+	if (lea && from->mem.base == ZYDIS_REGISTER_R13 && from->mem.index == ZYDIS_REGISTER_NONE)
 		return before & HOST_STACK_NEAR ? HOST_STACK : 0;
 	if (lea && from->mem.base == ZYDIS_REGISTER_R15 && from->mem.index != ZYDIS_REGISTER_NONE && from->mem.scale == 1)
 		return before & host_bit(from->mem.index) ? HOST_STACK | HOST_STACK_NEAR : 0;
@@ -50,7 +50,7 @@ static inline uint32_t host_upper_after(const struct host_insn *i, uint32_t zero
 	for (unsigned k = 0; k < i->d.operand_count; k++)
 		if (host_uses_stack(&i->op[k]) && host_in_reach(&i->op[k]) && (zero & HOST_STACK))
 			zero |= HOST_STACK_NEAR;
-	if (host_writes(i, ZYDIS_REGISTER_R12))
+	if (host_writes(i, ZYDIS_REGISTER_R13))
 		zero = (zero & ~(HOST_STACK | HOST_STACK_NEAR)) | host_stack_after(i, before);
 
 	for (unsigned k = 0; k < i->d.operand_count; k++) {
@@ -157,7 +157,7 @@ static inline bool host_check_upper_halves(struct host_code *c)
 			    i->reached && !(i->zero & host_bit(op->mem.index)))
 				return host_refuse(c, i->at, "a window access with a register whose upper half may not be zero");
 			if (host_uses_stack(op) && op->mem.segment != ZYDIS_REGISTER_GS && i->reached && !(i->zero & HOST_STACK))
-				return host_refuse(c, i->at, "a stack access through R12, which is no address in the window");
+				return host_refuse(c, i->at, "a stack access through R13, which is no address in the window");
 		}
 	}
 	return true;

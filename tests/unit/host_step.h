@@ -65,7 +65,7 @@ __asm__(".text\n"
 	"	mov 88(%rdi), %r11; mov 96(%rdi), %r12; mov 104(%rdi), %r13; mov 112(%rdi), %r14; mov 120(%rdi), %r15\n"
 	"	mov 56(%rdi), %rdi\n"
 	"	popfq\n"
-	"	jmp *128(%r13)\n"
+	"	jmp *128(%r12)\n"
 	".globl step_left\n"
 	"step_left:\n"
 	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
@@ -211,7 +211,7 @@ static void step_run(const struct step_state *from)
 	m->v->resume_pc = regs.rip;
 	m->count = 0;
 	m->trapped = false;
-	regs.r[13] = (uint64_t)m->v;
+	regs.r[12] = (uint64_t)m->v;
 	regs.r[14] = (uint64_t)m->tables + ABI_TABLES_BIAS;
 	regs.r[15] = (uint64_t)m->window;
 	regs.rflags = (regs.rflags & EFL_ARITH) | 0x102;

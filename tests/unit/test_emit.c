@@ -80,15 +80,15 @@ TEST(emit, sizes_of_loads_and_stores)
 
 	for (unsigned size = 1; size <= 8; size *= 2) {
 		begin();
-		emit_load(&e, R10, mem_at(R13, 8), size);
+		emit_load(&e, R10, mem_at(R12, 8), size);
 		CHECK(decode() && d.mnemonic == loads[size] && op[1].size == size * 8);
 		begin();
-		emit_store(&e, mem_at(R13, 8), R10, size);
+		emit_store(&e, mem_at(R12, 8), R10, size);
 		CHECK(decode() && d.mnemonic == ZYDIS_MNEMONIC_MOV && op[0].size == size * 8);
 		if (size == 8)
 			continue;
 		begin();
-		emit_store_imm(&e, mem_at(R13, 8), 0x12345678, size);
+		emit_store_imm(&e, mem_at(R12, 8), 0x12345678, size);
 		CHECK(decode() && op[0].size == size * 8);
 		CHECK_EQ(op[1].imm.value.u & 0xFF, 0x78);
 	}
@@ -164,8 +164,8 @@ TEST(emit, rex_is_known_beforehand)
 {
 	CHECK(!emit_needs_rex(&(struct host_op){.reg = 4, .rm = RAX}));
 	CHECK(emit_needs_rex(&(struct host_op){.reg = 4, .rm = R8}));
-	CHECK(emit_needs_rex(&(struct host_op){.reg = R12, .rm = RAX}));
-	CHECK(emit_needs_rex(&(struct host_op){.reg = 4, .rm = NO_REG, .mem = mem_at(R12, 0)}));
+	CHECK(emit_needs_rex(&(struct host_op){.reg = R13, .rm = RAX}));
+	CHECK(emit_needs_rex(&(struct host_op){.reg = 4, .rm = NO_REG, .mem = mem_at(R13, 0)}));
 	CHECK(emit_needs_rex(&(struct host_op){.reg = 4, .rm = NO_REG, .mem = mem_sum(RAX, R9, 1, 0)}));
 	CHECK(!emit_needs_rex(&(struct host_op){.reg = 4, .rm = NO_REG, .mem = {.base = NO_REG, .index = NO_REG, .scale = 1}}));
 }

@@ -56,11 +56,11 @@ static int raised(const uint8_t *bytes, uint32_t mode, uint64_t features)
 	in.features = features;
 	if (translator_translate(&in, &fixture_out))
 		return -2;
-	/* 41 B8 imm32, 41 BA imm32, 41 C7 45 disp8 imm32 (vcpu.eip), 41 B9 imm32 */
-	if (memcmp(fixture_code, "\x41\xB8", 2) || memcmp(fixture_code + 6, "\x41\xBA", 2) || memcmp(fixture_code + 20, "\x41\xB9", 2))
+	/* 41 B8 imm32, 41 BA imm32, 41 C7 44 24 disp8 imm32 (vcpu.eip), 41 B9 imm32 */
+	if (memcmp(fixture_code, "\x41\xB8", 2) || memcmp(fixture_code + 6, "\x41\xBA", 2) || memcmp(fixture_code + 21, "\x41\xB9", 2))
 		return -1;
 	memcpy(&vector, fixture_code + 2, 4);
-	memcpy(&word, fixture_code + 22, 4);
+	memcpy(&word, fixture_code + 23, 4);
 	return CALLOUT_ID(word) == CALLOUT_raise ? (int)vector : -1;
 }
 

@@ -130,13 +130,13 @@ TEST(translator_joins, waiting_pushes_are_done_before_a_join)
 	/* jz to the pop; push eax; push ecx; pop edx; push ebx, which waits for the ret alone; ret */
 	REQUIRE(TRANSLATE(MODE_FLAT, 0x74, 0x02, 0x50, 0x51, 0x5A, 0x53, 0xC3));
 	CHECK(entry_of(0) >= 0 && entry_of(2) >= 0 && entry_of(4) >= 0);
-	CHECK_EQ(entry_of(3), -1); /* between two pushes ESP is not R12 */
+	CHECK_EQ(entry_of(3), -1); /* between two pushes ESP is not R13 */
 	CHECK_EQ(entry_of(5), -1);
 }
 
-TEST(translator_joins, no_entry_behind_an_access_that_vouches_for_r12)
+TEST(translator_joins, no_entry_behind_an_access_that_vouches_for_r13)
 {
-	/* mov eax, [esp]; inc ecx; lea esp, [esp - 4]; mov ebx, esp; ret: R12 moves as it is, because [esp] did not fault */
+	/* mov eax, [esp]; inc ecx; lea esp, [esp - 4]; mov ebx, esp; ret: R13 moves as it is, because [esp] did not fault */
 	REQUIRE(TRANSLATE(MODE_FLAT, 0x8B, 0x04, 0x24, 0x41, 0x8D, 0x64, 0x24, 0xFC, 0x89, 0xE3, 0xC3));
 	CHECK(entry_of(0) >= 0);
 	CHECK_EQ(entry_of(3), -1);

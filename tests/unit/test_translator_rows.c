@@ -74,7 +74,7 @@ static void undo(const struct step_state *s, const struct side_row *row, struct 
 	struct vcpu *v = step_machine.v;
 
 	for (unsigned i = 0; i < 8; i++)
-		v->gpr[i] = (uint32_t)s->regs.r[i == ESP ? R12 : i];
+		v->gpr[i] = (uint32_t)s->regs.r[i == ESP ? R13 : i];
 	for (unsigned i = 0; i < 4; i++)
 		v->scratch[i] = s->regs.r[R8 + i];
 	v->flags = flags_of(s);
@@ -153,7 +153,7 @@ static void start_from(const struct guest_state *g)
 
 	memset(&s, 0, sizeof(s));
 	for (unsigned i = 0; i < 8; i++)
-		s.regs.r[i == ESP ? R12 : i] = g->gpr[i] + (i == ESP ? (uint64_t)step_machine.window : 0);
+		s.regs.r[i == ESP ? R13 : i] = g->gpr[i] + (i == ESP ? (uint64_t)step_machine.window : 0);
 	for (unsigned i = R8; i <= R11; i++)
 		s.regs.r[i] = 0x5C5C5C5C5C5C5C5Cull;
 	s.regs.r[R8] = g->eip; /* for the pad */
@@ -552,7 +552,7 @@ TEST(translator_rows, each_expansion)
 	check_each(samples, ARRAY_LEN(samples));
 }
 
-/* --- flags of ADD and SUB of ESP that nobody sees, and R12 brought up to date before compare-and-branch --- */
+/* --- flags of ADD and SUB of ESP that nobody sees, and R13 brought up to date before compare-and-branch --- */
 
 static const struct sample unseen_flags[] = {
 	{"sub esp, 16; cmp eax, ecx; jz", {0x83, 0xEC, 0x10, 0x39, 0xC8, 0x74, 0x20}, 7, 3},
@@ -624,7 +624,7 @@ static bool enter_pad(const struct subject *s, const struct guest_state *g)
 	at.regs.rip = pad;
 	at.regs.r[R8] = g->eip;
 	for (unsigned i = 0; i < 8; i++)
-		at.regs.r[i == ESP ? R12 : i] = g->gpr[i] + (i == ESP ? (uint64_t)step_machine.window : 0);
+		at.regs.r[i == ESP ? R13 : i] = g->gpr[i] + (i == ESP ? (uint64_t)step_machine.window : 0);
 	memcpy(at.ram, g->ram, sizeof(at.ram));
 	at.regs.rflags = g->flags;
 	step_run(&at);
