@@ -242,6 +242,100 @@ static void test_registers(void)
 	WRITE_CR(4, READ_CR(4) & ~8u);
 }
 
+/* INS and OUTS with a breakpoint on their port (vol. 3, 17.2.4 and 17.3.1.2): a trap behind each iteration, which restarts with what is left. */
+static void test_port_strings(void)
+{
+	static const struct {
+		const char *name;
+		u32 watched, port, size;
+		u8 length, code[3]; /* of the breakpoint; the instruction */
+		bool in;
+	} cases[] = {
+		{"REP INSB", 0x61, 0x61, 1, 1, {0xF3, 0x6C}, true}, {"REP OUTSB", 0x80, 0x80, 1, 1, {0xF3, 0x6E}, false},
+		{"REP INSD that begins below the port", 0x83, 0x80, 4, 1, {0xF3, 0x6D}, true}, {"REP OUTSD that begins in four ports", 0x84, 0x86, 4, 4, {0xF3, 0x6F}, false},
+		{"REP OUTSW", 0x80, 0x80, 2, 2, {0x66, 0xF3, 0x6F}, false}, {"REPNE INSB", 0x61, 0x61, 1, 1, {0xF2, 0x6C}, true},
+	};
+	WRITE_CR(4, READ_CR(4) | 8);
+	for (unsigned i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+		u32 n = i / 2, length = cases[n].code[2] ? 3 : 2, step = cases[n].size, good = 0;
+		bool down = i & 1;
+		struct state s = state_at(code_put(0, cases[n].code, length), 3);
+		code_put(length, (const u8[]){0x90, CODE_DONE}, 3);
+		u32 start = s.eip;
+		s.esi = s.edi = VA + 0x800;
+		s.ecx = 3;
+		s.edx = cases[n].port;
+		s.eflags |= 0x3000 | (down ? EFLAGS_DF : 0);
+		for (u32 left = 3; left--;) {
+			u32 moved = VA + 0x800 + (down ? -step : step) * (3 - left);
+			watch(cases[n].watched, PORT, cases[n].length);
+			run(&s);
+			bool stops = s.vector == 1 && s.eip == start + (left ? 0 : length) && s.ecx == left && unwatch() == DR6_B0;
+			bool registers = s.edi == (cases[n].in ? moved : VA + 0x800) && s.esi == (cases[n].in ? VA + 0x800 : moved);
+			if (stops && registers && (s.eflags & EFLAGS_RF) == (left ? EFLAGS_RF : 0)) good++;
+			else print("# %u left: trap %u at +%u, ecx %u, esi %x, edi %x, eflags %x\n", left, s.vector, s.eip - start, s.ecx, s.esi, s.edi, s.eflags);
+		}
+		check_equal(cases[n].name, good, 3);
+	}
+	WRITE_CR(4, READ_CR(4) & ~8u);
+}
+
+/* What comes with it, and what comes before it. */
+static void test_port_reasons(void)
+{
+	WRITE_CR(4, READ_CR(4) | 8);
+	struct state in = state_at(CODE(0xF3, 0x6C, 0x90, CODE_DONE), 3), s = in;
+	in.edi = VA;
+	in.edx = 0x61;
+	in.ecx = 0;
+	in.eflags |= 0x3000;
+	s = in;
+	watch(0x61, PORT, 1);
+	run(&s);
+	check("no iteration, no trap", s.vector == RUN_DONE && unwatch() == 0);
+	in.ecx = 2;
+	s = in;
+	watch(0x62, PORT, 1);
+	run(&s);
+	check("nor one on the next port", s.vector == RUN_DONE && unwatch() == 0);
+	s = in;
+	watch(0x61, PORT, 1);
+	__asm__ volatile("mov %0, %%dr1; mov %1, %%dr7" : : "r"(VA + 1), "r"(0x405 | 2 << 16 | 1 << 20));
+	run(&s);
+	check("the port alone", s.vector == 1 && s.ecx == 1 && unwatch() == DR6_B0);
+	watch(0x61, PORT, 1);
+	__asm__ volatile("mov %0, %%dr7" : : "r"(0x405 | 2 << 16 | 1 << 20));
+	run(&s);
+	check("the port and the memory", s.vector == 1 && s.ecx == 0 && unwatch() == (DR6_B0 | DR6_B0 << 1));
+	s = in;
+	s.eflags |= EFLAGS_TF;
+	watch(0x61, PORT, 1);
+	expect_debug("the port and a single step", &s, 0, DR6_B0 | DR6_BS, EFLAGS_RF);
+	s = in;
+	s.eflags &= ~0x3000u;
+	watch(0x61, PORT, 1);
+	run(&s);
+	check("#GP of the port comes first", s.vector == 13 && s.ecx == 2 && unwatch() == 0);
+	pte_set(VA, 0);
+	s = in;
+	watch(0x61, PORT, 1);
+	run(&s);
+	check("and #PF of the memory", s.vector == 14 && s.error == 6 && s.cr2 == VA && s.ecx == 2 && unwatch() == 0);
+	s = state_at(CODE(0xF3, 0x6E, 0x90, CODE_DONE), 3);
+	s.esi = VA - 1;
+	s.edx = 0x80;
+	s.ecx = 2;
+	s.eflags |= 0x3000;
+	watch(0x80, PORT, 1);
+	run(&s);
+	check("OUTS: the iteration before it has its trap", s.vector == 1 && s.ecx == 1 && s.esi == VA && unwatch() == DR6_B0);
+	watch(0x80, PORT, 1);
+	run(&s);
+	check("then a page fault, with RF", s.vector == 14 && s.ecx == 1 && s.cr2 == VA && (s.eflags & EFLAGS_RF) && unwatch() == 0);
+	pte_set(VA, VA | P | W | U);
+	WRITE_CR(4, READ_CR(4) & ~8u);
+}
+
 static void test_alignment(void)
 {
 	static const struct {
@@ -299,5 +393,7 @@ void guest_main(void)
 	test_resume_flag();
 	test_single_step();
 	test_registers();
+	test_port_strings();
+	test_port_reasons();
 	test_alignment();
 }

@@ -246,6 +246,17 @@ u8 *code_put(u32 offset, const u8 *bytes, size_t length)
 	return code_area + offset;
 }
 
+void warm_up(void)
+{
+	enum { MULTIPLIES = 20, TURNS = 1000000 };
+	u32 at = 0;
+	for (; at < 3 * MULTIPLIES; at += 3) code_put(at, (const u8[]){0x0F, 0xAF, 0xC0}, 3); /* imul eax, eax */
+	code_put(at, (const u8[]){0x49, 0x75, (u8)-(at + 3), CODE_DONE}, 5); /* dec ecx; jnz */
+	struct state s = state_at(code_area, 3);
+	s.ecx = TURNS;
+	run(&s);
+}
+
 u32 *pte_of(u32 va)
 {
 	return &page_tables[va >> 22][va >> 12 & 1023];

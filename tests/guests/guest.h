@@ -79,6 +79,9 @@ u8 *code_put(u32 offset, const u8 *bytes, size_t length);
 #define CODE(...) code_put(0, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 extern u8 user_stack[8192]; /* one page each side of its middle is for tests to unmap */
 
+/* Work at CPL 3 for some ten milliseconds: what runs for long may be run in another way. */
+void warm_up(void);
+
 /* Paging: 4 KiB pages, identity-mapped, all present, writable and user; up to PAGED_MIB. */
 #define PAGED_MIB 32
 #define P 1u

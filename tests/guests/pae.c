@@ -179,6 +179,51 @@ static void test_no_execute(void)
 	set_entry(va, va | P | W | U);
 }
 
+/* 1: call; dec ecx; jnz 1b. Written once: what is made of it stays. */
+static u8 *put_thunk_call(u32 va)
+{
+	u8 call[] = {0xE8, 0, 0, 0, 0, 0x49, 0x75, 0xF8, CODE_DONE};
+	u32 distance = va - (u32)code_area - 5;
+	memcpy(call + 1, &distance, 4);
+	return code_put(0, call, sizeof call);
+}
+
+static void expect_thunk(const char *name, const u8 *code, u32 va, u32 vector, u32 error)
+{
+	u32 behind = (u32)code + 5, esp;
+	struct state s = state_at(code, 3);
+	s.ecx = 100;
+	esp = s.esp;
+	run_expect(name, &s, vector, error, vector == RUN_DONE ? 10 : va - (u32)code);
+	if (vector == RUN_DONE) check_equal("it knew where it was", s.ebx, behind);
+	else check("CR2; the call is done, and the thunk has done nothing", s.cr2 == va && s.esp == esp - 4 && *at(s.esp) == behind && s.ebx == 0xB0B1B2B3);
+}
+
+/* Calls of `mov r, [esp]; ret`, which may be done in place as long as what can be read can be run. */
+static void test_thunk(void)
+{
+	static const u8 thunk[] = {0x8B, 0x1C, 0x24, 0xC3};
+	u32 va = REGION + 0xA000;
+	memcpy((void *)va, thunk, sizeof thunk);
+	wrmsr(EFER, 0);
+	warm_up();
+	u8 *code = put_thunk_call(va);
+	expect_thunk("thunk without NXE", code, va, RUN_DONE, 0);
+	expect_thunk("the same again", code, va, RUN_DONE, 0);
+	set_entry(va, va | P | W | U | XD);
+	expect_thunk("XD, which is reserved", code, va, 14, P | U | RSVD);
+	set_entry(va, va | P | W | U);
+	expect_thunk("not any more", code, va, RUN_DONE, 0);
+	wrmsr(EFER, NXE);
+	set_entry(va, va | P | W | U | XD);
+	expect_thunk("NXE set, and XD", code, va, 14, P | U | FETCH);
+	set_entry(va, va | P | W | U);
+	expect_thunk("NXE set, without XD", code, va, RUN_DONE, 0);
+	set_entry(va, va | P | W | U | XD);
+	expect_thunk("and XD set again", code, va, 14, P | U | FETCH);
+	set_entry(va, va | P | W | U);
+}
+
 static void test_reserved(void)
 {
 	u32 va = REGION + 0xA000, wrong = 0;
@@ -565,6 +610,7 @@ void guest_main(void)
 	test_walk();
 	test_large();
 	test_no_execute();
+	test_thunk();
 	test_reserved();
 	test_halves();
 	test_pdptes();
