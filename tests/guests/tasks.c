@@ -6,6 +6,8 @@ enum { TASK_INDEX = GDT_FREE, GATE_INDEX, LDT_INDEX, TASK16_INDEX, BAD_INDEX, TA
 #define GATE_VECTOR 0x40
 #define VA 0x1800000u
 #define FAR_BYTES 7
+#define EFLAGS_NT 0x4000u
+#define MARK 0x7A5C0000u
 
 static struct tss task;
 static u8 task_stack[4096] __attribute__((aligned(16))), task_kernel_stack[4096] __attribute__((aligned(16)));
@@ -92,8 +94,42 @@ static void restore_task_register(void)
 	__asm__ volatile("pushl $2; popfl; clts; ltr %w0" : : "r"(TSS_SELECTOR));
 }
 
+/* How a task is left for another; by a jump and a call through a gate. */
+enum way { JUMP, CALL, INTERRUPT, EXCEPTION, BACK, WAYS };
+static const char *const way_names[] = {"jump", "call", "INT n", "exception", "IRET"};
+
 #define CALL_TASK(selector) CODE(0x9A, 0, 0, 0, 0, (selector) & 0xFF, 0, CODE_DONE)
 #define JUMP_TASK(selector) CODE(0xEA, 0, 0, 0, 0, (selector) & 0xFF, 0, CODE_DONE)
+
+/* At CPL 0, to the TSS with this selector. */
+static struct state way_to(enum way way, u32 selector)
+{
+	gdt[GATE_INDEX] = (u64)0xE500 << 32 | selector << 16;
+	idt_set(GATE_VECTOR, 0, selector, 0xE5);
+	if (way == EXCEPTION) idt_set(6, 0, selector, 0x85);
+	tss.link = selector;
+	struct state s = state_at(way == JUMP ? JUMP_TASK(GATE) : way == CALL ? CALL_TASK(GATE) : way == INTERRUPT ? CODE(0xCD, GATE_VECTOR) : way == EXCEPTION ? CODE(0x0F, 0x0B) : CODE(0xCF), 0);
+	if (way == BACK) s.eflags |= EFLAGS_NT;
+	return s;
+}
+
+static void way_done(void)
+{
+	idt_set(6, (u32)(trap_stubs + 16 * 6), CODE0, 0x8E);
+	tss.link = 0;
+}
+
+/* Where the task that is left would go on. */
+static u32 way_length(enum way way)
+{
+	static const u8 lengths[] = {FAR_BYTES, FAR_BYTES, 2, 0, 1};
+	return lengths[way];
+}
+
+static bool nests(enum way way)
+{
+	return way != JUMP && way != BACK;
+}
 
 static void test_call(void)
 {
@@ -196,15 +232,74 @@ static void test_refusals(void)
 	pte_set(VA, VA | P | W | U);
 }
 
-/* The new task is at CPL 3, so that the exception has a good stack: the one of its own TSS. */
-static void expect_in_task(const char *name, u32 vector, u32 error)
+/* It raises what is wrong with CS, SS and LDT in the old task, whose registers are gone by then. */
+static bool under_tcg(void)
 {
-	struct state s = state_at(JUMP_TASK(TASK), 0);
+	u32 a = 0x40000000, b, c, d;
+	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+	return b == 0x54474354; /* "TCGT" */
+}
+
+/* Refused in the old task, which has not changed (vol. 3, 7.3, steps 1 to 5): by each way, with EXT set where an exception leads there. */
+static void test_refusals_by_all_ways(void)
+{
+	static const struct {
+		const char *name;
+		u16 selector, limit, access;
+		u8 vector, back; /* by IRET */
+	} cases[] = {
+		{"a null selector", 0, 0x67, 0x89, 13, 10}, {"a selector of an LDT", TASK | 4, 0x67, 0x89, 13, 10}, {"a selector beyond the table", GDT_ENTRIES << 3, 0x67, 0x89, 13, 10},
+		{"a data segment", DATA0, 0x67, 0x89, 13, 10}, {"an LDT for a TSS", TASK, 0x67, 0x82, 13, 10}, {"not present", TASK, 0x67, 0x09, 11, 11},
+		{"too short", TASK, 0x66, 0x89, 10, 10}, {"a 16-bit TSS that is too short", TASK, 0x2A, 0x81, 10, 10}, {"busy, or for IRET not", TASK, 0x67, 0x8B, 13, 10},
+	};
+	for (u32 i = 0; i < WAYS * sizeof cases / sizeof *cases; i++) {
+		enum way way = (enum way)(i % WAYS);
+		u32 n = i / WAYS, right = way == BACK ? cases[n].back : cases[n].vector, busy = way == BACK ? 2 : 0;
+		bool is_tss = (cases[n].access & 0x1D) == 0x09 || (cases[n].access & 0x1D) == 1;
+		prepare(body);
+		gdt_set(TASK_INDEX, (u32)&task, cases[n].limit, is_tss ? cases[n].access ^ busy : cases[n].access, 0);
+		struct state s = way_to(way, cases[n].selector);
+		u32 start = s.eip, access = access_of(TASK);
+		run(&s);
+		bool good = s.vector == right && s.error == (cases[n].selector & 0xFFFCu) + (way == EXCEPTION) && s.eip == start && s.eax == 0xA0A1A2A3;
+		bool same = access_of(TASK) == access && access_of(TSS_SELECTOR) == 0x8B && !seen.runs && !task.link && !(s.eflags & EFLAGS_NT) == (way != BACK);
+		if (!check(cases[n].name, good && same)) print("# %s: trap %u error %x at +%d, access %x\n", way_names[way], s.vector, s.error, s.eip - start, access_of(TASK));
+		way_done();
+	}
+	/* The gate itself is not there. */
+	struct state s = way_to(CALL, TASK);
+	gdt[GATE_INDEX] = (u64)0x6500 << 32 | TASK << 16;
+	run_expect("a task gate that is not there: call", &s, 11, GATE, 0);
+	s = way_to(INTERRUPT, TASK);
+	idt_set(GATE_VECTOR, 0, TASK, 0x65);
+	run_expect("a task gate that is not there: INT n", &s, 11, GATE_VECTOR * 8 + 2, 0);
+	s = way_to(EXCEPTION, TASK);
+	idt_set(6, 0, TASK, 0x05);
+	run_expect("a task gate that is not there: exception", &s, 11, 6 * 8 + 3, 0);
+	way_done();
+}
+
+/* The new task is at CPL 3, so that the exception has a good stack: the one of its own TSS. The old one is put away, and all of the new one's registers are there. */
+static void expect_in_task_by(enum way way, const char *name, u32 vector, u32 error)
+{
+	gdt_set(TASK_INDEX, (u32)&task, 0x67, way == BACK ? 0x8B : 0x89, 0);
+	task.gpr[0] = MARK;
+	struct state s = way_to(way, TASK);
+	u32 start = s.eip;
 	run(&s);
-	bool good = s.vector == vector && s.error == error && s.eip == task.eip && access_of(TSS_SELECTOR) == 0x89;
-	if (!check(name, good)) print("# trap %u error %x at %x\n", s.vector, s.error, s.eip);
+	bool good = s.vector == vector && s.error == error && s.eip == task.eip + (vector == RUN_DONE ? 2 : 0) && s.eax == MARK && s.cs == (task.cs & 0xFFFFu) && s.ss == (task.ss & 0xFFFFu);
+	bool left = tss.eip == start + way_length(way) && access_of(TASK) == 0x8B && access_of(TSS_SELECTOR) == (nests(way) ? 0x8B : 0x89);
+	bool linked = nests(way) ? (task.link & 0xFFFF) == TSS_SELECTOR && (s.eflags & EFLAGS_NT) : !(s.eflags & EFLAGS_NT);
+	if (!check(name, good && left && linked)) print("# %s: trap %u error %x at %x (%u %u %u)\n", way_names[way], s.vector, s.error, s.eip, good, left, linked);
+	way_done();
 	restore_task_register();
 	gdt_set(TASK_INDEX, (u32)&task, 0x67, 0x89, 0);
+}
+
+static void expect_in_task(const char *name, u32 vector, u32 error)
+{
+	for (enum way way = JUMP; way < WAYS; way++)
+		if (!under_tcg() || way == JUMP) expect_in_task_by(way, name, vector, vector == 1 || vector == RUN_DONE ? error : error + (way == EXCEPTION));
 }
 
 static void prepare_user(void)
@@ -213,14 +308,6 @@ static void prepare_user(void)
 	task.eip = (u32)code_put(0x800, (const u8[]){CODE_DONE}, 2);
 	task.cs = CODE3;
 	task.ss = task.ds = task.es = task.fs = task.gs = DATA3;
-}
-
-/* It raises what is wrong with CS, SS and LDT in the old task, whose registers are gone by then. */
-static bool under_tcg(void)
-{
-	u32 a = 0x40000000, b, c, d;
-	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
-	return b == 0x54474354; /* "TCGT" */
 }
 
 static void test_segments(void)
@@ -235,7 +322,11 @@ static void test_segments(void)
 		{"GS: a TSS", 5, TSS_SELECTOR, 0, 10}, {"GS beyond the table", 5, GDT_ENTRIES << 3, 0, 10}, {"SS: null", 2, 3, 0, 10},
 		{"SS: absent", 2, BAD | 3, 0x73, 12}, {"SS: read-only", 2, BAD | 3, 0xF1, 10}, {"SS of CPL 0", 2, DATA0, 0, 10},
 		{"CS: data", 1, DATA3, 0, 10}, {"CS: absent", 1, BAD | 3, 0x7B, 11}, {"CS of another DPL", 1, CODE0 | 3, 0, 10},
-		{"CS: null", 1, 3, 0, 10}, {"LDT: in an LDT", 6, (LDT_INDEX << 3) | 4, 0, 10}, {"LDT: data", 6, DATA0, 0, 10},
+		{"CS: null", 1, 3, 0, 10}, {"CS beyond the table", 1, GDT_ENTRIES << 3 | 3, 0, 10}, {"CS: in no LDT", 1, 15, 0, 10}, {"CS: a TSS", 1, TSS_SELECTOR | 3, 0, 10},
+		{"SS beyond the table", 2, GDT_ENTRIES << 3 | 3, 0, 10}, {"SS: code", 2, CODE3, 0, 10}, {"SS of another RPL", 2, DATA3 & ~3, 0, 10}, {"SS: in no LDT", 2, 15, 0, 10},
+		{"DS: in no LDT", 3, 15, 0, 10}, {"DS: code of CPL 0", 3, CODE0, 0, 10}, {"ES: conforming code", 0, BAD | 3, 0x9F, RUN_DONE}, {"FS: null", 4, 3, 0, RUN_DONE},
+		{"CS: conforming code of CPL 0", 1, BAD | 3, 0x9F, RUN_DONE}, {"LDT: absent", 6, BAD, 0x02, 10}, {"LDT: a TSS", 6, TSS_SELECTOR, 0, 10},
+		{"LDT beyond the table", 6, GDT_ENTRIES << 3, 0, 10}, {"LDT: null", 6, 3, 0, RUN_DONE}, {"LDT: in an LDT", 6, (LDT_INDEX << 3) | 4, 0, 10}, {"LDT: data", 6, DATA0, 0, 10},
 	};
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
 		if (under_tcg() && (cases[i].offset == 6 || cases[i].offset == 1 || cases[i].offset == 2)) {
@@ -245,7 +336,7 @@ static void test_segments(void)
 		prepare_user();
 		gdt_set(BAD_INDEX, 0, 0xFFFFF, cases[i].access, 0xC);
 		(&task.es)[cases[i].offset] = cases[i].selector;
-		expect_in_task(cases[i].name, cases[i].vector, cases[i].selector & 0xFFFC);
+		expect_in_task(cases[i].name, cases[i].vector, cases[i].vector == RUN_DONE ? 0 : cases[i].selector & 0xFFFC);
 	}
 	prepare_user();
 	gdt_set(BAD_INDEX, 0, 0xFFF, 0xFB, 4);
@@ -346,6 +437,33 @@ static void test_address_space(void)
 	__asm__ volatile("lldt %w0" : : "r"(0));
 }
 
+/* With PAE a task's CR3 leads to four PDPTEs, which are loaded and checked whether it is another or not (vol. 3, 4.4.1). */
+static void test_pae(void)
+{
+	static u64 directory[512] __attribute__((aligned(4096))), pdpts[2][4] __attribute__((aligned(32)));
+	for (u32 i = 0; i < PAGED_MIB / 2; i++) directory[i] = (u64)i << 21 | P | W | U | PS;
+	pdpts[0][0] = pdpts[1][0] = (u32)directory | P;
+	WRITE_CR(0, READ_CR(0) & ~0x80000000u);
+	WRITE_CR(4, READ_CR(4) | 0x20);
+	WRITE_CR(3, pdpts[0]);
+	WRITE_CR(0, READ_CR(0) | 0x80000000u);
+	for (u32 i = 0; i < 4; i++) {
+		bool bad = i & 2;
+		tss.cr3 = (u32)pdpts[0];
+		prepare_user();
+		task.cr3 = (u32)pdpts[i & 1];
+		pdpts[i & 1][2] = bad ? 0x1E0 | P : 0;
+		for (enum way way = JUMP; way < WAYS; way++)
+			if (!under_tcg() || way == JUMP) expect_in_task_by(way, bad ? "a PDPTE with reserved bits" : "its PDPTEs", bad ? 13 : RUN_DONE, 0);
+		pdpts[i & 1][2] = 0;
+	}
+	WRITE_CR(0, READ_CR(0) & ~0x80000000u);
+	WRITE_CR(4, READ_CR(4) & ~0x20u);
+	tss.cr3 = (u32)page_directory;
+	WRITE_CR(3, page_directory);
+	WRITE_CR(0, READ_CR(0) | 0x80000000u);
+}
+
 /* A 16-bit TSS with 32-bit code, which then has to lie in the first 64 KiB. */
 static void test_16bit(void)
 {
@@ -375,9 +493,11 @@ void guest_main(void)
 	test_jump();
 	test_events();
 	test_refusals();
+	test_refusals_by_all_ways();
 	test_segments();
 	test_trap_behind_interrupt();
 	test_single_step();
 	test_address_space();
+	test_pae();
 	test_16bit();
 }
