@@ -179,13 +179,14 @@ static void test_no_execute(void)
 	set_entry(va, va | P | W | U);
 }
 
-/* 1: call; dec ecx; jnz 1b. Written once: what is made of it stays. */
+/* 1: call; dec ecx; jnz 1b. Written once, on a page of its own: what is made of it stays. */
+#define THUNK_CALL (code_area + 0x1000)
 static u8 *put_thunk_call(u32 va)
 {
 	u8 call[] = {0xE8, 0, 0, 0, 0, 0x49, 0x75, 0xF8, CODE_DONE};
-	u32 distance = va - (u32)code_area - 5;
+	u32 distance = va - (u32)THUNK_CALL - 5;
 	memcpy(call + 1, &distance, 4);
-	return code_put(0, call, sizeof call);
+	return code_put(0x1000, call, sizeof call);
 }
 
 static void expect_thunk(const char *name, const u8 *code, u32 va, u32 vector, u32 error)
@@ -216,6 +217,7 @@ static void test_thunk(void)
 	expect_thunk("not any more", code, va, RUN_DONE, 0);
 	wrmsr(EFER, NXE);
 	set_entry(va, va | P | W | U | XD);
+	warm_up();
 	expect_thunk("NXE set, and XD", code, va, 14, P | U | FETCH);
 	set_entry(va, va | P | W | U);
 	expect_thunk("NXE set, without XD", code, va, RUN_DONE, 0);
