@@ -288,6 +288,9 @@ static int find_partial(const struct subject *s, const struct guest_state *start
 			continue;
 		undo(&step_machine.states[i], row_at((uint32_t)offset), g);
 		check_shadow(s, row_at((uint32_t)offset), g);
+		/* A loop may go on where the list of boundaries ends. */
+		if (boundaries == BOUNDARIES_MAX && same(g, &boundary[BOUNDARIES_MAX - 1]))
+			return -1;
 		if (!is_boundary(g))
 			return (int)i;
 	}
