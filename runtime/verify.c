@@ -134,17 +134,27 @@ static bool is_due(struct verify *f, const struct block *b)
 	return *times <= ALWAYS || *times % EVERY == 0;
 }
 
+static bool stores_over(const struct reference_store *s, gva_t at, uint32_t length)
+{
+	return s->gva - at < length || at - s->gva < s->size;
+}
+
 /* A repeated instruction that stores over its own bytes: whether its next round is fetched anew is the processor's affair (the same one does either way,
- * by count and direction), and Unicorn fetches. */
-static bool repeats_over_itself(const struct verify *f)
+ * by count and direction), and Unicorn fetches. And a misaligned store over the block: Unicorn begins the instruction anew when it comes to a byte of
+ * code, with those before it stored already. */
+static bool stores_over_itself(const struct verify *f)
 {
 	uint32_t count;
 	const struct reference_store *stores = reference_stores(f->reference, &count);
+	const struct verify_insn *last = &f->insns[f->count - 1];
+	gva_t base = f->start.base[SEG_CS];
 
 	for (uint32_t i = 0; i < count; i++) {
 		const struct verify_insn *insn = &f->insns[stores[i].step];
-		gva_t at = f->start.base[SEG_CS] + insn->eip;
-		if (insn->rep && (stores[i].gva - at < insn->length || at - stores[i].gva < stores[i].size))
+		bool misaligned = stores[i].gva & (stores[i].size - 1);
+		if (insn->rep && stores_over(&stores[i], base + insn->eip, insn->length))
+			return true;
+		if (misaligned && stores_over(&stores[i], base + f->start.eip, last->eip + last->length - f->start.eip))
 			return true;
 	}
 	return false;
@@ -173,7 +183,7 @@ static void before(void *ctx, struct vcpu *v, const struct block *b)
 		f->rounds_done = reference_rounds(f->reference);
 		f->cut = reference_was_cut(f->reference);
 		f->misaligned = reference_was_misaligned(f->reference);
-		f->over_itself = repeats_over_itself(f);
+		f->over_itself = stores_over_itself(f);
 	}
 	guard_leave(&guard);
 }
