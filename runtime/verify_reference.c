@@ -110,12 +110,13 @@ static struct reference_store *new_store(struct reference *ref, uint8_t *at, uin
 	return s;
 }
 
+/* What is stored to a blank page is nobody's, and the page may be another when stores are undone. */
 static void note_store(struct reference *ref, gva_t gva, uint32_t size)
 {
 	uint32_t what = ref->mapped[gva >> PAGE_SHIFT];
-	uint8_t *at = ref->ram + ((uint64_t)(what - 1) << PAGE_SHIFT) + (gva & PAGE_MASK);
 
-	new_store(ref, what == MAPPED_BLANK ? ref->window + gva : at, size)->gva = gva;
+	if (what != MAPPED_BLANK)
+		new_store(ref, ref->ram + ((uint64_t)(what - 1) << PAGE_SHIFT) + (gva & PAGE_MASK), size)->gva = gva;
 }
 
 static void mark_entry(struct reference *ref, gpa_t gpa, uint32_t bits)
