@@ -43,8 +43,12 @@ static uint32_t parse(const char *text, uint8_t *bytes)
 
 static void describe_row(const struct side_row *row, uint32_t eip, char *text, size_t size)
 {
-	static const char *const undo[] = {"", "rcx", "rotate0", "rotate1", "rotate2", "rotate3", "", "", "", "", "target", "target+rcx", "rdi", "rax",
-					   "shadow", "ebp", "edi", "step", "push", "pop", "done", "step16", "call", "repeat", "shadow rcx"};
+	static const char *const undo[32] = {
+		[UNDO_RCX] = "rcx", [UNDO_ROTATE] = "rotate0", "rotate1", "rotate2", "rotate3", [UNDO_TARGET_R8] = "target", [UNDO_TARGET_R8_RCX] = "target+rcx",
+		[UNDO_RDI] = "rdi", [UNDO_RAX] = "rax", [UNDO_SHADOW] = "shadow", [UNDO_EBP_R10] = "ebp", [UNDO_EDI_R9] = "edi", [UNDO_STEP] = "step",
+		[UNDO_PUSH] = "push", [UNDO_POP] = "pop", [UNDO_DONE] = "done", [UNDO_STEP16] = "step16", [UNDO_CALL] = "call", [UNDO_REPEAT] = "repeat",
+		[UNDO_SHADOW_RCX] = "shadow rcx", [UNDO_SHADOW_RAX] = "shadow rax", [UNDO_ENTRY] = "entry", [UNDO_GUARD] = "guard",
+	};
 	unsigned bytes = row_sizes[row->access >> ROW_SIZE_SHIFT];
 	int used = snprintf(text, size, "+%u", row->eip - eip);
 
