@@ -266,21 +266,10 @@ static void set_up(void)
 	wrmsr(SYSENTER_EIP, (u32)code_area + ENTRY);
 }
 
-/* "seed=N" on the command line. */
-static u32 seed(void)
-{
-	const u8 *info = (const u8 *)multiboot_info;
-	u32 value = 0;
-	const char *at = *(const u32 *)info & 4 ? *(const char *const *)(info + 16) : "";
-	while (*at && memcmp(at, "seed=", 5)) at++;
-	for (at += *at ? 5 : 0; *at >= '0' && *at <= '9'; at++) value = value * 10 + (u32)(*at - '0');
-	return value ? value : 1;
-}
-
 void guest_main(void)
 {
 	static struct border_case c;
-	random_state = seed() * 0x9E3779B9; /* the command line is in memory that set_up() writes over */
+	random_begin(); /* the command line is in memory that set_up() writes over */
 	set_up();
 	for (u32 i = 0; i < CASES; i++) {
 		make(&c);

@@ -1,4 +1,4 @@
-/* Numbers made of a seed, which random_state begins as; not 0. */
+/* Numbers made of a seed: "seed=N" on the command line, or 1. */
 #ifndef TESTS_GUESTS_RANDOM_H
 #define TESTS_GUESTS_RANDOM_H
 
@@ -17,6 +17,16 @@ static u32 next(void)
 static u32 below(u32 n)
 {
 	return (next() >> 8) % n;
+}
+
+static void random_begin(void)
+{
+	const u8 *info = (const u8 *)multiboot_info;
+	u32 seed = 0;
+	const char *at = *(const u32 *)info & 4 ? *(const char *const *)(info + 16) : "";
+	while (*at && memcmp(at, "seed=", 5)) at++;
+	for (at += *at ? 5 : 0; *at >= '0' && *at <= '9'; at++) seed = seed * 10 + (u32)(*at - '0');
+	random_state = (seed ? seed : 1) * 0x9E3779B9;
 }
 
 #endif

@@ -473,20 +473,9 @@ static void set_up(void)
 	trap_handle(1, on_debug);
 }
 
-/* "seed=N" on the command line. */
-static u32 seed(void)
-{
-	const u8 *info = (const u8 *)multiboot_info;
-	u32 value = 0;
-	const char *at = *(const u32 *)info & 4 ? *(const char *const *)(info + 16) : "";
-	while (*at && memcmp(at, "seed=", 5)) at++;
-	for (at += *at ? 5 : 0; *at >= '0' && *at <= '9'; at++) value = value * 10 + (u32)(*at - '0');
-	return value ? value : 1;
-}
-
 void guest_main(void)
 {
-	random_state = seed() * 0x9E3779B9;
+	random_begin();
 	set_up();
 	test_places();
 	test_any_time();

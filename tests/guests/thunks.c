@@ -224,21 +224,10 @@ static u32 run_case(const struct thunk_case *c, u32 flags)
 	return outcome(&s);
 }
 
-/* "seed=N" on the command line. */
-static u32 seed(void)
-{
-	const u8 *info = (const u8 *)multiboot_info;
-	u32 value = 0;
-	const char *at = *(const u32 *)info & 4 ? *(const char *const *)(info + 16) : "";
-	while (*at && memcmp(at, "seed=", 5)) at++;
-	for (at += *at ? 5 : 0; *at >= '0' && *at <= '9'; at++) value = value * 10 + (u32)(*at - '0');
-	return value ? value : 1;
-}
-
 void guest_main(void)
 {
 	u32 wrong = 0;
-	random_state = seed() * 0x9E3779B9;
+	random_begin();
 	paging_enable();
 	for (u32 low = 0; low < 0x100000; low += 4096) pte_set(low, 0); /* what is there differs between machines */
 	idt_set(SWITCH, (u32)(trap_stubs + 16 * SWITCH), CODE0, 0xEE);
