@@ -134,11 +134,6 @@ static bool is_due(struct verify *f, const struct block *b)
 	return *times <= ALWAYS || *times % EVERY == 0;
 }
 
-static bool stores_over(const struct reference_store *s, gva_t at, uint32_t length)
-{
-	return s->gva - at < length || at - s->gva < s->size;
-}
-
 /* A repeated instruction that stores over its own bytes: whether its next round is fetched anew is the processor's affair (the same one does either way,
  * by count and direction), and Unicorn fetches. And a misaligned store over the block: Unicorn begins the instruction anew when it comes to a byte of
  * code, with those before it stored already. */
@@ -152,9 +147,9 @@ static bool stores_over_itself(const struct verify *f)
 	for (uint32_t i = 0; i < count; i++) {
 		const struct verify_insn *insn = &f->insns[stores[i].step];
 		bool misaligned = stores[i].gva & (stores[i].size - 1);
-		if (insn->rep && stores_over(&stores[i], base + insn->eip, insn->length))
+		if (insn->rep && reference_stores_over(&stores[i], base + insn->eip, insn->length))
 			return true;
-		if (misaligned && stores_over(&stores[i], base + f->start.eip, last->eip + last->length - f->start.eip))
+		if (misaligned && reference_stores_over(&stores[i], base + f->start.eip, last->eip + last->length - f->start.eip))
 			return true;
 	}
 	return false;

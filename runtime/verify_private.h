@@ -62,6 +62,11 @@ struct reference_store {
 	uint64_t before, after, ours;
 };
 
+static inline bool reference_stores_over(const struct reference_store *s, gva_t at, uint32_t length)
+{
+	return s->gva - at < length || at - s->gva < s->size;
+}
+
 enum reference_end {
 	REFERENCE_LIMIT,  /* ran as many steps as asked */
 	REFERENCE_FAULTS, /* step `steps` raises an exception */

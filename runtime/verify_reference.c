@@ -414,7 +414,7 @@ static void undo_stores(struct reference *ref, gva_t code, uint32_t code_length)
 	for (uint32_t i = 0; i < ref->store_count; i++) {
 		struct reference_store *s = &ref->stores[i];
 		memcpy(&s->after, s->at, s->size);
-		code_changed |= s->gva - code < code_length || code - s->gva < s->size;
+		code_changed |= reference_stores_over(s, code, code_length);
 	}
 	for (uint32_t i = ref->store_count; i-- > 0;) {
 		memcpy(ref->stores[i].at, &ref->stores[i].before, ref->stores[i].size);

@@ -96,8 +96,7 @@ bool emit_popf(struct translation *t, const struct insn *insn)
 	if (t->in->mode & (MODE_VM | MODE_DR7 | MODE_TF))
 		return emit_callout(t, insn);
 	emit_load(e, R8, access_emit(t, insn, &m, false), size);
-	rows_shadow(t, insn->eip);
-	row_add(t, UNDO_NONE, insn->eip, 0);
+	row_add_shadow(t, insn->eip);
 	compare_system_flags(t, size);
 	struct cold *slow = cold_add(t, COLD_CALLOUT, emit_jcc(e, CONDITION_NE), insn->eip);
 	if (t->in->mode & MODE_IOPL_OK) {

@@ -43,17 +43,24 @@ static void emit_with_high_byte(struct translation *t, const struct insn *insn, 
 	emit_rorx(e, (enum host_reg)gpr, (enum host_reg)gpr, 24, false);
 }
 
+/* Raise what x87, MMX or SSE state has of it before anything else, if it does. */
+static bool raises_fpu_trap(struct translation *t, const struct insn *insn)
+{
+	int trap = fpu_trap(t->in->mode, insn);
+
+	if (trap >= 0)
+		emit_raise(t, insn, (unsigned)trap, false, 0);
+	return trap >= 0;
+}
+
 bool emit_generic(struct translation *t, const struct insn *insn)
 {
 	const struct form *form = insn->form;
 	const struct operand *high = form->high == NO_OPERAND ? NULL : &form->op[form->high];
 	struct host_op op;
-	int trap = fpu_trap(t->in->mode, insn);
 
-	if (trap >= 0) {
-		emit_raise(t, insn, (unsigned)trap, false, 0);
+	if (raises_fpu_trap(t, insn))
 		return true;
-	}
 	if (form->uses_esp)
 		esp_flush(t, insn->eip);
 	memcpy(&op, form->host, sizeof(form->host));
@@ -191,12 +198,9 @@ bool emit_ldmxcsr(struct translation *t, const struct insn *insn)
 {
 	struct emitter *e = &t->e;
 	struct guest_mem m = access_of(insn, &insn->form->memory);
-	int trap = fpu_trap(t->in->mode, insn);
 
-	if (trap >= 0) {
-		emit_raise(t, insn, (unsigned)trap, false, 0);
+	if (raises_fpu_trap(t, insn))
 		return true;
-	}
 	emit_load(e, R8, access_emit(t, insn, &m, false), 4);
 	emit_store(e, VCPU(spill), R8, 4);
 	emit_mov_imm(e, R9, 0xFFFF0000u);
@@ -214,12 +218,9 @@ bool emit_maskmov(struct translation *t, const struct insn *insn)
 	struct guest_mem m = {.seg = SEG_DS, .base = EDI, .index = NO_REG, .scale = 1, .a16 = insn->form->address_width == 16,
 			      .size = mmx ? 8 : 16, .write = true, .keeps = true};
 	struct host_op op = {.opcode = 0xF7, .map = MAP_0F, .p66 = !mmx, .reg = insn->form->modrm_reg, .rm = insn->form->modrm_rm};
-	int trap = fpu_trap(t->in->mode, insn);
 
-	if (trap >= 0) {
-		emit_raise(t, insn, (unsigned)trap, false, 0);
+	if (raises_fpu_trap(t, insn))
 		return true;
-	}
 	for (unsigned i = 0; i < insn->form->operand_count; i++)
 		if (insn->form->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
 			m.seg = access_of(insn, &insn->form->op[i]).seg;

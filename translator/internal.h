@@ -157,6 +157,8 @@ void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access
 void row_add_entry(struct translation *t, uint32_t eip);
 /* From here on an interrupt that would stop this instruction lets it run first. */
 void rows_shadow(struct translation *t, uint32_t eip);
+/* The same, with a row that says so: this one has changed something that it begins anew with. */
+void row_add_shadow(struct translation *t, uint32_t eip);
 /* What was known behind the first so many rows is made use of: an entry behind them would not know it. */
 void rows_void_entries(struct translation *t, uint32_t first);
 struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip);

@@ -45,6 +45,12 @@ void row_add_entry(struct translation *t, uint32_t eip)
 	row_add(t, enterable ? UNDO_ENTRY : UNDO_NONE, eip, 0);
 }
 
+void row_add_shadow(struct translation *t, uint32_t eip)
+{
+	rows_shadow(t, eip);
+	row_add(t, UNDO_NONE, eip, 0);
+}
+
 void rows_void_entries(struct translation *t, uint32_t first)
 {
 	for (uint32_t i = first; i < t->out->row_count; i++)

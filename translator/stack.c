@@ -321,8 +321,7 @@ bool emit_add_esp(struct translation *t, const struct insn *insn)
 	else if (!compares)
 		emit_mov(&t->e, R8, REG_GUEST_ESP);
 	emit_alu_imm(&t->e, compares ? 7 : subtracts ? 5 : 0, compares ? REG_GUEST_ESP : R8, (uint32_t)imm);
-	rows_shadow(t, insn->eip);
-	row_add(t, UNDO_NONE, insn->eip, 0);
+	row_add_shadow(t, insn->eip);
 	if (imm == INT32_MIN) {
 		esp_assign(t, R8);
 		return false;

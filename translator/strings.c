@@ -71,8 +71,7 @@ static void step_both(struct translation *t, const struct insn *insn)
 /* The pointer steps of an instruction that has set a register or the flags already: it may begin anew, but no interrupt may show them. */
 static void step_one(struct translation *t, const struct insn *insn, enum host_reg pointer)
 {
-	rows_shadow(t, insn->eip);
-	row_add(t, UNDO_NONE, insn->eip, 0);
+	row_add_shadow(t, insn->eip);
 	load_step(&t->e);
 	add_step(&t->e, insn, pointer, pointer);
 }
