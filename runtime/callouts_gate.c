@@ -1,5 +1,4 @@
 /* Callouts that transfer control: INT n, IRET, far transfers, SYSENTER and SYSEXIT. */
-#include "base/log.h"
 #include "base/abi.h"
 #include "runtime/cpu_private.h"
 
@@ -107,11 +106,4 @@ enum callout_result callout_raise(struct vcpu *v, uint32_t arg, uint32_t ea, uin
 {
 	if (CALLOUT_REG(arg)) return cpu_raise_error(v, (uint8_t)ea, extra);
 	return cpu_raise(v, (uint8_t)ea);
-}
-
-enum callout_result callout_untranslatable(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra)
-{
-	(void)arg, (void)extra;
-	LOG(LOG_CPU, LOG_WARN, "instruction at %#x is not one that this build runs (reason %u): #UD", v->eip, ea);
-	return cpu_raise(v, VEC_UD);
 }

@@ -296,7 +296,7 @@ void walk_mark(struct shadow *s, struct walk *w, unsigned access);
 bool walk_is_large(const struct shadow *s, uint64_t top);
 /* The first frame of a large page. */
 gfn_t walk_large_frame(const struct shadow *s, uint64_t top);
-/* Does everything shown through `shown` also hold for `now`? */
+/* Does everything shown through `shown` also hold for `now`, with no A or D bit to be set? */
 bool walk_top_covers(const struct shadow *s, uint64_t shown, uint64_t now);
 
 /* tables.c: soft tables of one view. Dropping returns whether an exec entry was lost: the caller owes a view_reset then. */

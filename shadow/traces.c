@@ -189,8 +189,7 @@ static void view_follow_directory(struct shadow *s, struct view *v, uint32_t bas
 {
 	for (uint32_t i = first; i <= last; i++) {
 		uint64_t top = view_top(s, v, base + i), now = entry_read(s, directory, i);
-		bool holds = (now & PTE_A) && walk_top_covers(s, top, now);
-		if (top && !holds) slot_drop(s, v, base + i);
+		if (top && !walk_top_covers(s, top, now)) slot_drop(s, v, base + i);
 	}
 }
 

@@ -147,34 +147,36 @@ static void switch_user_view(struct shadow *s)
 
 /* A slot of the supervisor view that the new directory has otherwise. One with another page table in each address space
  * is not worth a mapping; one that is merely absent in some may be filled in lazily by the guest, as kernels do for
- * their own half. */
+ * their own half. One that was not used through this directory yet needs walks, which set its A and D bits. */
 static void follow_slot(struct shadow *s, struct view *v, uint32_t slot, uint64_t now)
 {
 	const uint8_t patience = 16;
-	if (walk_top_covers(s, view_top(s, v, slot), now)) {
+	uint64_t shown = view_top(s, v, slot);
+	if (walk_top_covers(s, shown, now)) {
 		view_set_top(s, v, slot, now);
 		return;
 	}
-	if (v->differed[slot] < patience) v->differed[slot]++;
-	if ((now & PTE_P) || v->differed[slot] == patience) v->flags[slot] |= SLOT_VOLATILE;
+	bool used_alone = walk_top_covers(s, shown & ~(uint64_t)PTE_D, now | PTE_A);
+	if (!used_alone && v->differed[slot] < patience) v->differed[slot]++;
+	if (!used_alone && ((now & PTE_P) || v->differed[slot] == patience)) v->flags[slot] |= SLOT_VOLATILE;
 	slot_drop(s, v, slot);
 }
 
 #define LINE 64u /* a cache line of the directory: 16 entries, or 8 */
 
-/* Do any slots of a line, as far as shown, differ by more than the A bit? */
+/* Do any slots of a line, as far as shown, differ? What is shown has its A bit set. */
 static bool line_differs_32(const uint32_t *shown, const uint32_t *now)
 {
 	uint32_t differ = 0;
 	for (unsigned i = 0; i < LINE / 4; i++) differ |= (shown[i] ^ now[i]) & -(shown[i] & PTE_P);
-	return differ & ~PTE_A;
+	return differ;
 }
 
 static bool line_differs_64(const uint64_t *shown, const uint64_t *now)
 {
 	uint64_t differ = 0;
 	for (unsigned i = 0; i < LINE / 8; i++) differ |= (shown[i] ^ now[i]) & -(shown[i] & PTE_P);
-	return differ & ~(uint64_t)PTE_A;
+	return differ;
 }
 
 static bool line_differs(const struct shadow *s, struct view *v, uint32_t slot, const void *now)

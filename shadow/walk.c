@@ -157,6 +157,6 @@ gfn_t walk_large_frame(const struct shadow *s, uint64_t top)
 
 bool walk_top_covers(const struct shadow *s, uint64_t shown, uint64_t now)
 {
-	if (!(now & PTE_P) || ((shown ^ now) & ~(uint64_t)TOP_IGNORED)) return false;
+	if (!(now & PTE_P) || !(now & PTE_A) || ((shown ^ now) & ~(uint64_t)TOP_IGNORED)) return false;
 	return !walk_is_large(s, now) || !(shown & ~now & PTE_D);
 }

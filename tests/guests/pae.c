@@ -387,6 +387,31 @@ static void test_switches(void)
 }
 
 /* Directories as page tables of their own last gigabyte, as systems map them. */
+/* Directories with the same page tables have A and D bits of their own. */
+static void test_directory_bits(void)
+{
+	static u64 others[2][512] __attribute__((aligned(4096)));
+	u32 small = REGION + 0x38000, large = small - (1 << 21), wrong = 0;
+	for (u32 i = 0; i < 32; i++) {
+		u64 *directory = others[i & 1];
+		u32 target = i & 2 ? large : small;
+		volatile u64 *entry = &directory[target >> 21];
+		for (u32 j = 0; j < 512; j++) directory[j] = directories[0][j] & ~(u64)(A | D);
+		other_pdpt[0] = (u32)directory | P;
+		WRITE_CR(3, other_pdpt);
+		u32 before = *entry & (A | D), code = directory[(u32)&test_directory_bits >> 21] & A;
+		(void)*at(target);
+		u32 read = *entry & (A | D);
+		*at(target) = i;
+		u32 written = *entry & (A | D);
+		if ((before || !code || read != A || written != (i & 2 ? A | D : A)) && wrong++ < 5)
+			print("# %x: bits %x, then %x, then %x; of the code %x\n", target, before, read, written, code);
+	}
+	check_equal("A and D bits of directories with the same page tables: wrong", wrong, 0);
+	WRITE_CR(3, pdpt);
+	other_pdpt[0] = pdpt[0];
+}
+
 static void test_recursive(void)
 {
 	u32 va = REGION + 0x40000;
@@ -617,6 +642,7 @@ void guest_main(void)
 	test_halves();
 	test_pdptes();
 	test_switches();
+	test_directory_bits();
 	test_recursive();
 	test_modes();
 	test_pse36();

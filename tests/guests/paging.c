@@ -297,10 +297,35 @@ static void test_switches(void)
 	pte_set(va, va | P | W | U);
 }
 
+/* A directory that is loaded for the first time has no A bit, whatever was used through another one with the same page tables. Each kind of access sets
+ * it, and in a large page D. */
+static void test_directory_bits(void)
+{
+	static u32 directories[2][1024] __attribute__((aligned(4096)));
+	u32 va = REGION + 0x64000, large = LARGE + 0x64000, wrong = 0;
+	*at(va) = 0x909081CD;
+	for (u32 i = 0; i < 64; i++) {
+		unsigned kind = i % 3, cpl = i / 3 & 1 ? 3 : 0;
+		u32 *directory = directories[i & 1], target = i / 6 & 1 ? large : va, *entry = &directory[target >> 22];
+		memcpy(directory, page_directory, 4096);
+		directory[LARGE >> 22] = REGION | P | W | U | PS;
+		for (u32 j = 0; j < 1024; j++) directory[j] &= ~(A | D);
+		WRITE_CR(3, directory);
+		bool clear = !(*entry & (A | D)), own = directory[(u32)&test_directory_bits >> 22] & A;
+		struct state s = access_state(kind, target, cpl);
+		run(&s);
+		u32 bits = *entry & (A | D), right = kind == 1 && target == large ? A | D : A;
+		*at(va) = 0x909081CD;
+		if ((!clear || !own || s.vector != RUN_DONE || bits != right) && wrong++ < 5)
+			print("# access %u at CPL %u of %x: bits %x, clear before %u, of the code %u\n", kind, cpl, target, bits, clear, own);
+	}
+	check_equal("A and D bits of directories with the same page tables: wrong", wrong, 0);
+	WRITE_CR(3, page_directory);
+}
+
 static void test_large_pages(void)
 {
 	u32 slot = LARGE >> 22;
-	WRITE_CR(4, READ_CR(4) | 0x10);
 	*at(REGION + 0x70010) = 0x4D4D;
 	set_pde(slot, REGION | P | W | U | PS);
 	check_equal("4 MiB page reads", *at(LARGE + 0x70010), 0x4D4D);
@@ -468,6 +493,8 @@ void guest_main(void)
 	test_live_edits();
 	test_alias_edits();
 	test_switches();
+	WRITE_CR(4, READ_CR(4) | 0x10);
+	test_directory_bits();
 	test_large_pages();
 	test_recursive();
 	test_reuse();

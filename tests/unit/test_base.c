@@ -108,13 +108,13 @@ TEST(stats, json_is_one_object)
 {
 	struct stats s = { .links = 7, .halts = 0xFFFFFFFFFFFFFFFF };
 	s.callouts[CALLOUT_pushf] = 1;
-	s.callouts[CALLOUT_untranslatable] = 2;
+	s.callouts[CALLOUT_raise] = 2;
 	s.exits[EXIT_ENTER] = 9;
 	FILE *out = start_printing();
 	stats_print(&s, out, 1, NULL);
 	fclose(out);
 	CHECK_STR(printed, "{\"links\": 7, \"halts\": 18446744073709551615, \"exits\": {\"enter\": 9}, "
-		"\"callouts\": {\"pushf\": 1, \"untranslatable\": 2}}\n");
+		"\"callouts\": {\"pushf\": 1, \"raise\": 2}}\n");
 }
 
 TEST(stats, json_of_nothing_is_still_an_object)
@@ -198,8 +198,8 @@ TEST(vcpu, eflags_are_put_together_and_taken_apart)
 
 TEST(callout, word_keeps_its_fields_apart)
 {
-	uint32_t arg = CALLOUT_ARG(CALLOUT_untranslatable, 15, 7, 2, SEG_GS, 2, 1, 1, 7);
-	CHECK_EQ(CALLOUT_ID(arg), CALLOUT_untranslatable);
+	uint32_t arg = CALLOUT_ARG(CALLOUT_raise, 15, 7, 2, SEG_GS, 2, 1, 1, 7);
+	CHECK_EQ(CALLOUT_ID(arg), CALLOUT_raise);
 	CHECK_EQ(CALLOUT_LEN(arg), 15);
 	CHECK_EQ(CALLOUT_REG(arg), 7);
 	CHECK_EQ(CALLOUT_SIZE(arg), 2);
