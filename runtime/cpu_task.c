@@ -49,7 +49,7 @@ static bool find_task(struct vcpu *v, const struct task_switch *how, struct tss 
 	bool back = how->kind == TASK_RETURN;
 	uint8_t vector = back ? VEC_TS : VEC_GP;
 	uint32_t error = (how->selector & ~SELECTOR_RPL) | how->ext;
-	if (how->selector & 4) return cpu_fail(v, vector, error);
+	if (selector_is_null(how->selector) || (how->selector & 4)) return cpu_fail(v, vector, error);
 	if (!cpu_read_descriptor(v, how->selector, &d, vector, how->ext)) return false;
 	unsigned type = descriptor_ar(d) & (AR_TYPE | AR_S);
 	bool right = back ? type == SYS_TSS16_BUSY || type == SYS_TSS32_BUSY : type == SYS_TSS16 || type == SYS_TSS32;
@@ -153,8 +153,7 @@ static bool load_registers(struct vcpu *v, const struct task_state *state)
 	unsigned cpl = state->eflags & EFL_VM ? 3 : state->selector[SEG_CS] & SELECTOR_RPL;
 	v->cr0 |= CR0_TS;
 	v->dr[7] &= ~DR7_LOCAL;
-	if ((v->cr0 & CR0_PG) && (state->cr3 != v->cr3 || (v->cr4 & CR4_PAE)))
-		good = cpu_load_cr3(v, state->cr3);
+	if ((v->cr0 & CR0_PG) && state->cr3 != v->cr3) good = cpu_load_cr3(v, state->cr3); /* only then (vol. 3, 4.4.1) */
 	memcpy(v->gpr, state->gpr, sizeof(v->gpr));
 	v->eip = state->eip;
 	vcpu_set_eflags(v, state->eflags, CPU_LOADABLE_FLAGS);
