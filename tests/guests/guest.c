@@ -246,6 +246,32 @@ u8 *code_put(u32 offset, const u8 *bytes, size_t length)
 	return code_area + offset;
 }
 
+void timer_init(u8 vector)
+{
+	const u8 words[] = {0x11, vector, 4, 1};
+	for (unsigned i = 0; i < sizeof words; i++) out8(i ? 0x21 : 0x20, words[i]);
+	out8(0x21, 0xFF);
+}
+
+void timer_once(void)
+{
+	out8(0x43, 0x30);
+	out8(0x40, 1);
+	out8(0x40, 0);
+	out8(0x21, 0xFE);
+}
+
+bool timer_was_taken(void)
+{
+	out8(0x20, 0x0B);
+	bool in_service = in8(0x20) & 1;
+	out8(0x20, 0x0A);
+	bool asks = in8(0x20) & 1;
+	out8(0x21, 0xFF);
+	out8(0x20, 0x20);
+	return in_service && !asks;
+}
+
 void warm_up(void)
 {
 	enum { MULTIPLIES = 20, TURNS = 1000000 };

@@ -79,6 +79,12 @@ u8 *code_put(u32 offset, const u8 *bytes, size_t length);
 #define CODE(...) code_put(0, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 extern u8 user_stack[8192]; /* one page each side of its middle is for tests to unmap */
 
+/* The timer's interrupt, masked but for one tick at a time. */
+void timer_init(u8 vector);
+void timer_once(void);
+/* Is it in service, and asks no more? Then it was acknowledged once. It ends here. */
+bool timer_was_taken(void);
+
 /* Work at CPL 3 for some ten milliseconds: what runs for long may be run in another way. */
 void warm_up(void);
 

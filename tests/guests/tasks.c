@@ -380,7 +380,7 @@ void guest_main(void)
 {
 	paging_enable();
 	tss.cr3 = READ_CR(3);
-	interrupts_init();
+	timer_init(GATE_VECTOR);
 	test_call();
 	test_jump();
 	test_events();

@@ -74,34 +74,6 @@ static const char *const way_names[] = {"jump", "call", "INT n", "exception", "I
 #define CALL_TASK(selector) CODE(0x9A, 0, 0, 0, 0, (selector) & 0xFF, 0, CODE_DONE)
 #define JUMP_TASK(selector) CODE(0xEA, 0, 0, 0, 0, (selector) & 0xFF, 0, CODE_DONE)
 
-/* IRQ 0 at GATE_VECTOR, masked until a way asks for it. */
-static void interrupts_init(void)
-{
-	static const u8 words[] = {0x11, GATE_VECTOR, 4, 1};
-	for (unsigned i = 0; i < sizeof words; i++) out8(i ? 0x21 : 0x20, words[i]);
-	out8(0x21, 0xFF);
-}
-
-static void tick_once(void)
-{
-	out8(0x43, 0x30);
-	out8(0x40, 1);
-	out8(0x40, 0);
-	out8(0x21, 0xFE);
-}
-
-/* Is IRQ 0 in service, and asks no more? Then it was acknowledged once. It ends here. */
-static bool tick_was_taken(void)
-{
-	out8(0x20, 0x0B);
-	bool in_service = in8(0x20) & 1;
-	out8(0x20, 0x0A);
-	bool asks = in8(0x20) & 1;
-	out8(0x21, 0xFF);
-	out8(0x20, 0x20);
-	return in_service && !asks;
-}
-
 static u8 *way_code(enum way way)
 {
 	switch (way) {
@@ -120,7 +92,7 @@ static struct state way_to(enum way way, u32 selector)
 	gdt[GATE_INDEX] = (u64)0xE500 << 32 | selector << 16;
 	idt_set(GATE_VECTOR, 0, selector, 0xE5);
 	if (way == EXCEPTION) idt_set(6, 0, selector, 0x85);
-	if (way == EXTERNAL) tick_once();
+	if (way == EXTERNAL) timer_once();
 	struct state s = state_at(way_code(way), 0);
 	if (way == BACK) s.eflags |= EFLAGS_NT;
 	return s;
@@ -130,7 +102,7 @@ static struct state way_to(enum way way, u32 selector)
 static bool way_done(enum way way)
 {
 	idt_set(6, (u32)(trap_stubs + 16 * 6), CODE0, 0x8E);
-	return way != EXTERNAL || tick_was_taken();
+	return way != EXTERNAL || timer_was_taken();
 }
 
 /* Where the task that is left would go on, and where it is if the switch faults. */
