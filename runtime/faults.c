@@ -241,6 +241,14 @@ static bool is_plain_store(struct vcpu *v, host_pc_t pc, struct plain_store *s)
 	return true;
 }
 
+/* Then what the block has done without code of its own, a NOP or a jump that is the next row's EIP already, may have become something else. */
+static bool stores_over_block(const struct completion *c, const struct block *b)
+{
+	gpa_t at = c->piece[0].gpa;
+
+	return at < b->gpa + b->guest_length && b->gpa < at + c->size;
+}
+
 /* A plain store to a traced frame, as page-table writers have it: done here, without a thunk. Returns false if it is none, or not the end of its
  * instruction: the store may have changed what is left of it. */
 static bool store_to_trace(struct runtime *r, const struct completion *c, const struct block *b, const struct row_cursor *from, host_pc_t *pc)
@@ -250,7 +258,7 @@ static bool store_to_trace(struct runtime *r, const struct completion *c, const 
 	struct row_cursor at = *from;
 	struct plain_store s;
 
-	if (c->pieces != 1 || c->piece[0].mmio || c->size != sizeof(s.value) || !is_plain_store(v, soft_pc(b, &at), &s))
+	if (c->pieces != 1 || c->piece[0].mmio || c->size != sizeof(s.value) || stores_over_block(c, b) || !is_plain_store(v, soft_pc(b, &at), &s))
 		return false;
 	if (!cache_next_row(&at) || b->host_pc + at.row.host_offset != s.end || at.row.eip == from->row.eip)
 		return false;
