@@ -13,7 +13,7 @@ enum callout_result callout_pushf(struct vcpu *v, uint32_t arg, uint32_t ea, uin
 	return CALLOUT_NEXT;
 }
 
-/* The flags that POPF may change (vol. 2, table 4-16); the others are kept without an exception. */
+/* The flags that POPF may change (vol. 2, table 4-21); the others are kept without an exception. */
 static uint32_t popf_mask(const struct vcpu *v, unsigned size)
 {
 	uint32_t mask = EFL_ARITH | EFL_TF | EFL_DF | EFL_NT;
@@ -40,8 +40,7 @@ enum callout_result callout_popf(struct vcpu *v, uint32_t arg, uint32_t ea, uint
 	if (!cpu_read_stack(v, 0, &image, 1, size)) return CALLOUT_FAULT;
 	uint32_t mask = popf_mask(v, size);
 	uint32_t before = v->eflags;
-	/* RF is cleared whatever was popped; VIF and VIP are cleared by a 32-bit POPF but in virtual-8086 mode. */
-	if (size == 2) v->eflags &= ~(v->eflags & EFL_VM ? EFL_RF : EFL_RF | EFL_VIF | EFL_VIP);
+	if (size == 2) v->eflags &= ~EFL_RF; /* whatever was popped */
 	vcpu_set_eflags(v, image, mask);
 	v->gpr[ESP] = cpu_stack_add(&v->seg[SEG_SS], v->gpr[ESP], 1u << size);
 	if ((v->eflags ^ before) & (EFL_TF | EFL_IOPL | EFL_AC)) cpu_update_mode(v);

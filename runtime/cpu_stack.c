@@ -101,6 +101,7 @@ bool cpu_read_stack(struct vcpu *v, uint32_t skip, uint32_t *words, unsigned cou
 	uint32_t bytes = 1u << size;
 	uint32_t total = count << size;
 	uint32_t at = (v->gpr[ESP] + skip) & stack_mask(ss);
+	if (!count) return true;
 	if (misaligned(v, ss->base + at, size)) return cpu_fail(v, VEC_AC, 0);
 	watch_stack(v, ss, at, count, size, false);
 	if (size == 2 && at + total - 1 >= at && at + total - 1 <= stack_mask(ss)) {

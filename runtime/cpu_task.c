@@ -251,6 +251,7 @@ bool cpu_task_switch(struct vcpu *v, const struct task_switch *how)
 bool cpu_task_return(struct vcpu *v, uint32_t next_eip)
 {
 	uint16_t link;
+	if (v->tr.limit < TSS_LINK_BYTES - 1) return cpu_fail(v, VEC_TS, v->tr.selector & ~SELECTOR_RPL);
 	if (!memory_read16(v, v->tr.base, &link, ACCESS_READ)) return false;
 	struct task_switch how = { .kind = TASK_RETURN, .selector = link, .next_eip = next_eip, .flags = vcpu_eflags(v) };
 	return cpu_task_switch(v, &how);

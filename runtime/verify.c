@@ -76,7 +76,7 @@ static void take_state(struct reference_state *s, const struct vcpu *v, const st
 	memcpy(s->gpr, v->gpr, sizeof(s->gpr));
 	s->eip = v->eip;
 	s->flags = v->flags | (v->df_flag ? EFL_DF : 0);
-	s->system_flags = (v->if_flag ? EFL_IF : 0) | (v->eflags & (EFL_IOPL | EFL_NT | EFL_AC | EFL_ID));
+	s->system_flags = (v->if_flag ? EFL_IF : 0) | (v->eflags & (EFL_IOPL | EFL_NT | EFL_AC | EFL_VIF | EFL_VIP | EFL_ID));
 	for (unsigned i = 0; i < SEG_COUNT; i++) {
 		s->base[i] = v->seg[i].base;
 		s->limit[i] = v->seg[i].limit;

@@ -2,7 +2,7 @@
  * callout behind the block. */
 #include "translator/internal.h"
 
-/* What POPF takes from its image beside IF and the status flags; it clears RF, VIF and VIP, and knows nothing of VM. */
+/* What POPF takes from its image beside IF and the status flags; C clears RF, and leaves VIF, VIP and VM alone. */
 #define POPF_FLAGS (EFL_TF | EFL_DF | EFL_IOPL | EFL_NT | EFL_AC | EFL_ID)
 
 /* R8D += a byte of the vCPU, shifted left. Clobbers R9. */

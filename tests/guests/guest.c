@@ -272,6 +272,13 @@ bool timer_was_taken(void)
 	return in_service && !asks;
 }
 
+bool under_tcg(void)
+{
+	u32 a = 0x40000000, b, c, d;
+	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+	return b == 0x54474354; /* "TCGT" */
+}
+
 void warm_up(void)
 {
 	enum { MULTIPLIES = 20, TURNS = 1000000 };

@@ -85,6 +85,9 @@ void timer_once(void);
 /* Is it in service, and asks no more? Then it was acknowledged once. It ends here. */
 bool timer_was_taken(void);
 
+/* Is this the emulator, where it would end or hang by what it gets wrong? */
+bool under_tcg(void);
+
 /* Work at CPL 3 for some ten milliseconds: what runs for long may be run in another way. */
 void warm_up(void);
 

@@ -122,12 +122,4 @@ static bool nests(enum way way)
 /* EXT in error codes: not the program itself has led there. */
 static inline u32 way_ext(enum way way) { return way == EXCEPTION || way == EXTERNAL; }
 
-/* It raises what is wrong with CS, SS and LDT in the old task, whose registers are gone by then. */
-static inline bool under_tcg(void)
-{
-	u32 a = 0x40000000, b, c, d;
-	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
-	return b == 0x54474354; /* "TCGT" */
-}
-
 #endif
