@@ -2,7 +2,7 @@
  * (SDM vol. 3, 5.5 to 5.8; vol. 2 of each instruction): what is raised, with which error code, and whether the descriptor is marked. */
 #include "guest.h"
 
-enum { X_INDEX = GDT_FREE, X = X_INDEX << 3, S = 0x10, PRESENT = 0x80 };
+enum { X_INDEX = GDT_FREE, CODE1_INDEX, X = X_INDEX << 3, CODE1 = CODE1_INDEX << 3 | 1, S = 0x10, PRESENT = 0x80 };
 #define GATE 0x40u
 #define LOW ((u8 *)0x8000)
 #define DONE (RUN_DONE << 16)
@@ -61,6 +61,19 @@ static u32 go_back(u32 access, u32 cpl, u32 rpl)
 	return is_code(access) && allowed ? present_or(access, 11, DONE) : FAULT(13, X);
 }
 
+/* The stack that a return to CPL 3 pops, or that a call to level 1 finds in the TSS. */
+static u32 return_stack(u32 access, u32 cpl, u32 rpl)
+{
+	(void)cpl;
+	return is_writable(access) && dpl_of(access) == 3 && rpl == 3 ? present_or(access, 12, DONE) : FAULT(13, X);
+}
+
+static u32 inner_stack(u32 access, u32 cpl, u32 rpl)
+{
+	(void)cpl;
+	return is_writable(access) && dpl_of(access) == 1 && rpl == 1 ? present_or(access, 12, DONE) : FAULT(10, X);
+}
+
 static u32 interrupt(u32 access, u32 cpl, u32 rpl)
 {
 	(void)rpl;
@@ -71,7 +84,7 @@ static u32 interrupt(u32 access, u32 cpl, u32 rpl)
 }
 
 enum marks { NO_MARK, ACCESSED = 1, BUSY = 2 };
-enum how { BY_EAX, BY_POINTER, BY_FRAME, BY_GATE };
+enum how { BY_EAX, BY_POINTER, BY_FRAME, BY_STACK, BY_TSS, BY_GATE };
 
 static const struct place {
 	const char *name;
@@ -84,6 +97,8 @@ static const struct place {
 	{"mov ss", {0x8E, 0xD0}, 2, ACCESSED, BY_EAX, load_stack}, {"lldt", {0x0F, 0x00, 0xD0}, 3, NO_MARK, BY_EAX, load_ldt},
 	{"ltr", {0x0F, 0x00, 0xD8}, 3, BUSY, BY_EAX, load_task}, {"jmp far", {0xEA}, 1, ACCESSED, BY_POINTER, jump},
 	{"call far", {0x9A}, 1, ACCESSED, BY_POINTER, jump}, {"retf", {0xCB}, 1, ACCESSED, BY_FRAME, go_back}, {"iret", {0xCF}, 1, ACCESSED, BY_FRAME, go_back},
+	{"retf: ss", {0xCB}, 1, ACCESSED, BY_STACK, return_stack}, {"iret: ss", {0xCF}, 1, ACCESSED, BY_STACK, return_stack},
+	{"int n: ss of the TSS", {0xCD, GATE}, 2, ACCESSED, BY_TSS, inner_stack},
 	{"int n", {0xCD, GATE}, 2, NO_MARK, BY_GATE, interrupt},
 };
 
@@ -110,10 +125,14 @@ static struct state start(const struct place *p, u32 access, u32 cpl, u32 rpl)
 	memcpy(code + at, (const u8[]){CODE_DONE}, 2);
 	struct state s = state_at(code_put(0, code, sizeof code) + 2, cpl);
 	s.eax = selector;
-	if (p->how == BY_FRAME) {
-		u32 outer = (u32)user_stack + 4096 + 1024;
-		u32 words[] = {low, selector, p->code[0] == 0xCF ? 2 : outer, p->code[0] == 0xCF ? outer : DATA3, DATA3};
+	if (p->how == BY_FRAME || p->how == BY_STACK) {
+		u32 outer = (u32)user_stack + 4096 + 1024, ss = p->how == BY_STACK ? selector : DATA3;
+		u32 words[] = {low, p->how == BY_STACK ? CODE3 : selector, p->code[0] == 0xCF ? 2 : outer, p->code[0] == 0xCF ? outer : ss, ss};
 		memcpy((void *)s.esp, words, sizeof words);
+	}
+	if (p->how == BY_TSS) {
+		tss.ss1 = selector;
+		idt_set(GATE, low, CODE1, 0xEE);
 	}
 	if (p->how == BY_GATE) idt_set(GATE, low, CODE0, access);
 	return s;
@@ -134,7 +153,7 @@ static bool right_segment(const struct place *p, const struct state *s, u32 cpl,
 	case 0x8EE0: return s->fs == selector;
 	case 0x500F: return s->gs == selector;
 	case 0xEA00: case 0x9A00: return s->cs == (X | cpl) && s->eip == (u32)LOW + 2;
-	case 0xCB00: case 0xCF00: return s->cs == selector && s->eip == (u32)LOW + 2;
+	case 0xCB00: case 0xCF00: return (p->how == BY_STACK ? s->cs == CODE3 && s->ss == selector : s->cs == selector) && s->eip == (u32)LOW + 2;
 	default: return true;
 	}
 }
@@ -143,7 +162,9 @@ static void test_place(const struct place *p)
 {
 	u32 wrong = 0, done = 0, runs = 0;
 	for (u32 i = 0; i < 4 * 256; i++) {
-		u32 access = i >> 2, cpl = i & 1 ? 3 : 0, rpl = i & 2 ? 3 : 0;
+		u32 access = i >> 2, cpl = i & 1 ? 3 : 0, rpl = i & 2 ? 3 : p->how == BY_TSS;
+		if (p->how == BY_TSS) cpl = 3;
+		if (p->how == BY_STACK) cpl = 0;
 		put_descriptor(access);
 		struct state s = start(p, access, cpl, rpl);
 		u32 eip = s.eip, want = p->model(access, cpl, rpl);
@@ -157,6 +178,50 @@ static void test_place(const struct place *p)
 		if (!good && wrong++ < 6) print("# %s of %x at CPL %u, RPL %u: %x, should be %x; at +%d, access %x\n", p->name, access, cpl, rpl, got, want, s.eip - eip, marked);
 	}
 	check(p->name, !wrong && done && done < runs);
+}
+
+/* What a segment register keeps over a return to CPL 3: what code there might have loaded, and conforming code. */
+static void test_kept(void)
+{
+	u32 wrong = 0;
+	for (u32 access = 0; access < 256; access++) {
+		put_descriptor(access);
+		if (load_data(access, 0, 0) != DONE) continue;
+		struct state s = state_at(CODE(0x8E, 0xC0, 0x8E, 0xE0, 0xCF), 0); /* mov es, eax; mov fs, eax; iret */
+		u32 words[] = {(u32)LOW, CODE3, 2, (u32)user_stack + 4096 + 1024, DATA3}, kept = is_conforming(access) || dpl_of(access) == 3 ? X : 0;
+		memcpy((void *)s.esp, words, sizeof words);
+		s.eax = X;
+		run(&s);
+		wrong += s.vector != RUN_DONE || s.cs != CODE3 || s.es != kept || s.fs != kept;
+	}
+	check_equal("segments that a return to CPL 3 leaves: wrong", wrong, 0);
+}
+
+/* A descriptor is marked by a write as any other of the processor's own. */
+static void test_pages(void)
+{
+	static const struct { const char *name; u32 entry, access, vector, error; } cases[] = {
+		{"a descriptor in a read-only page that has to be marked: #PF", P, 0xF2, 14, 3}, {"one that is marked", P, 0xF3, RUN_DONE, 0},
+		{"a descriptor in no page: #PF of the supervisor", 0, 0xF3, 14, 0},
+	};
+	u8 *table = (u8 *)(0x1800000 - sizeof gdt + 4096);
+	struct { u16 limit; u32 base; } __attribute__((packed)) ours, other = {8 * 512 + 15, (u32)table};
+	__asm__ volatile("sgdt %0" : "=m"(ours));
+	for (u32 i = 0; i < sizeof cases / sizeof *cases; i++) {
+		/* All but the last entries lie in the page before. */
+		u32 page = (u32)table + sizeof gdt, selector = sizeof gdt | 3;
+		pte_set(page, page | P | W);
+		memcpy(table, gdt, sizeof gdt);
+		*(volatile u64 *)page = (u64)(0xCF0000 | cases[i].access << 8) << 32 | 0xFFFF;
+		__asm__ volatile("lgdt %0" : : "m"(other));
+		pte_set(page, page | cases[i].entry);
+		struct state s = state_at(CODE(0x8E, 0xC0, CODE_DONE), 3);
+		s.eax = selector;
+		run_expect(cases[i].name, &s, cases[i].vector, cases[i].error, cases[i].vector == RUN_DONE ? 4 : 0);
+		if (cases[i].vector == 14) check("CR2 is in it", s.cr2 - page < 8);
+		pte_set(page, page | P | W | U);
+	}
+	__asm__ volatile("lgdt %0" : : "m"(ours));
 }
 
 /* What LAR, LSL, VERR and VERW say, as bits, and the two results. */
@@ -185,6 +250,10 @@ void guest_main(void)
 {
 	paging_enable();
 	memcpy(LOW, (const u8[]){CODE_DONE}, 2);
+	gdt_set(CODE1_INDEX, 0, 0xFFFFF, 0xBB, 0xC);
+	tss.esp1 = (u32)user_stack + 4096;
 	for (u32 i = 0; i < sizeof places / sizeof *places; i++) test_place(&places[i]);
+	test_kept();
+	test_pages();
 	test_queries();
 }

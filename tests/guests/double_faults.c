@@ -58,6 +58,29 @@ static void missing_tss(u32 vector)
 	use_tss(MISSING - 12, 0x67);
 }
 
+static struct table_pointer {
+	u16 limit;
+	u32 base;
+} __attribute__((packed)) idt_pointer;
+
+static void use_idt(u32 base, u32 limit)
+{
+	struct table_pointer p = {(u16)limit, base};
+	__asm__ volatile("lidt %0" : : "m"(p));
+}
+
+/* The gate is at the end of a page that is not there or, if what handles that comes before it, at its beginning. */
+static u32 missing_gate(u32 vector) { return vector < 14 ? MISSING + 4096 - 8 : MISSING; }
+
+static void missing_idt(u32 vector)
+{
+	u32 base = missing_gate(vector) - 8 * vector, from = vector < 14 ? vector + 1 : 0, to = vector < 14 ? 256 : vector;
+	memcpy((void *)(base + 8 * from), (void *)(idt_pointer.base + 8 * from), 8 * (to - from));
+	use_idt(base, idt_pointer.limit);
+}
+
+static void short_idt(u32 vector) { use_idt(idt_pointer.base, 8 * vector + 6); }
+
 /* The error code of the second one is `error`, the first one's vector in the table if that is 0, and EXT. */
 static const struct second {
 	const char *name;
@@ -65,6 +88,7 @@ static const struct second {
 	void (*spoil)(u32 vector);
 } seconds[] = {
 	{"#NP of the gate", 11, CONTRIBUTORY, 0, absent_gate},
+	{"#GP of the IDT's limit", 13, CONTRIBUTORY, 0, short_idt},
 	{"#GP of the gate's segment", 13, CONTRIBUTORY, DATA0, gate_to_data},
 	{"#GP of the gate's type", 13, CONTRIBUTORY, 0, no_gate},
 	{"#GP of a null selector", 13, CONTRIBUTORY, 0, null_gate},
@@ -80,12 +104,13 @@ static const struct second {
 	{"#SS of its limit", 12, CONTRIBUTORY, SHORT1 & ~3u, short_stack},
 	{"#PF of its page", 14, PAGE_FAULT, W, missing_stack},
 	{"#PF of the TSS's page", 14, PAGE_FAULT, 0, missing_tss},
+	{"#PF of the IDT's page", 14, PAGE_FAULT, 0, missing_idt},
 };
 
 static u32 error_code(const struct first *f, const struct second *s)
 {
 	if (s->class == PAGE_FAULT) return s->error;
-	return (s->spoil == absent_gate || s->spoil == no_gate ? f->vector << 3 | 2 : s->error) | f->ext;
+	return (s->spoil == absent_gate || s->spoil == no_gate || s->spoil == short_idt ? f->vector << 3 | 2 : s->error) | f->ext;
 }
 
 static bool is_double(const struct first *f, const struct second *s)
@@ -106,6 +131,7 @@ static const char *title(const char *first, const char *second)
 
 static void test_pair(const struct first *f, const struct second *s)
 {
+	if (s->spoil == short_idt && f->vector < 14) return; /* #GP has to be in it */
 	tss.ss1 = DATA1;
 	tss.esp1 = (u32)user_stack + 4096;
 	tss.link = DATA0;
@@ -117,8 +143,9 @@ static void test_pair(const struct first *f, const struct second *s)
 	state.eflags |= f->eflags;
 	bool both = is_double(f, s);
 	run_expect(title(f->name, s->name), &state, both ? 8 : s->vector, both ? 0 : error_code(f, s), 0);
-	if (s->class == PAGE_FAULT) check_equal("CR2", state.cr2, s->error ? MISSING + 4096 - 4 : MISSING);
+	if (s->class == PAGE_FAULT) check_equal("CR2", state.cr2, s->spoil == missing_idt ? missing_gate(f->vector) : s->error ? MISSING + 4096 - 4 : MISSING);
 	if (f->vector == TICK) check("the interrupt was acknowledged once", timer_was_taken());
+	use_idt(idt_pointer.base, idt_pointer.limit);
 	gdt[TSS_SELECTOR >> 3] &= ~(2ull << 40);
 	__asm__ volatile("ltr %w0" : : "r"(TSS_SELECTOR));
 	idt_set(f->vector, (u32)(trap_stubs + 16 * f->vector), CODE0, 0x8E);
@@ -127,6 +154,7 @@ static void test_pair(const struct first *f, const struct second *s)
 void guest_main(void)
 {
 	paging_enable();
+	__asm__ volatile("sidt %0" : "=m"(idt_pointer));
 	code_put(64, (const u8[]){CODE_DONE}, 2);
 	pte_set(MISSING, 0);
 	gdt_set(CODE1 >> 3, 0, 0xFFFFF, 0xBB, 0xC);

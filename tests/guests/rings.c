@@ -221,6 +221,34 @@ static void test_io(void)
 	WRITE_CR(4, READ_CR(4) & ~4u);
 }
 
+/* Where the bitmap lies and where it ends (vol. 3, 7.2.1; vol. 1, 18.5.2): two bytes of it are read for each access. */
+static void test_bitmap(void)
+{
+	enum { OTHER = 21, FROM = 0x1000, TOP = FROM + 8192 };
+	static const struct { const char *name; u32 port, size, clear, limit, access, vector; } cases[] = {
+		{"a port in the last two bytes", 0xE9, 1, 0xE9, FROM + 0xE9 / 8 + 1, 0x89, RUN_DONE}, {"one whose second byte is beyond the limit", 0xE9, 1, 0xE9, FROM + 0xE9 / 8, 0x89, 13},
+		{"a word over two bytes", 0xE7, 2, 0xE7, TOP, 0x89, RUN_DONE}, {"its second bit", 0xE8, 2, 0xE7, TOP, 0x89, 13}, {"a doubleword over two bytes", 0xE5, 4, 0xE5, TOP, 0x89, RUN_DONE},
+		{"its last bit", 0xE6, 4, 0xE5, TOP, 0x89, 13}, {"the last port", 0xFFFF, 1, 0xFFFF, TOP, 0x89, RUN_DONE}, {"the last port without a byte of ones behind it", 0xFFFF, 1, 0xFFFF, TOP - 1, 0x89, 13},
+		{"what goes over the last port", 0xFFFF, 2, 0xFFFF, TOP, 0x89, 13}, {"a TSS that is too short to name one", 0xE9, 1, 0xE9, 0x66, 0x89, 13},
+	};
+	struct tss *t = (struct tss *)VA;
+	for (u32 i = 0; i < sizeof cases / sizeof *cases; i++) {
+		u8 *bitmap = (u8 *)t + FROM;
+		memset(t, 0, sizeof *t);
+		memcpy(t, &tss, 0x68);
+		t->io_map = FROM;
+		memset(bitmap, 0xFF, 8193);
+		for (u32 bit = cases[i].clear; bit < cases[i].clear + cases[i].size && bit < 65536; bit++) bitmap[bit / 8] &= (u8)~(1u << (bit & 7));
+		gdt_set(OTHER, VA, cases[i].limit, cases[i].access, 0);
+		__asm__ volatile("ltr %w0" : : "r"(OTHER << 3));
+		struct state s = state_at(cases[i].size == 1 ? CODE(0xEC, CODE_DONE) : cases[i].size == 2 ? CODE(0x66, 0xED, CODE_DONE) : CODE(0xED, CODE_DONE), 3);
+		s.edx = cases[i].port;
+		run_expect(cases[i].name, &s, cases[i].vector, 0, cases[i].vector == RUN_DONE ? 3 + (cases[i].size == 2) : 0);
+	}
+	gdt[TSS_SELECTOR >> 3] &= ~(2ull << 40);
+	__asm__ volatile("ltr %w0" : : "r"(TSS_SELECTOR));
+}
+
 static void test_ldt(void)
 {
 	static u64 ldt[4];
@@ -312,5 +340,6 @@ void guest_main(void)
 	test_gates();
 	test_order();
 	test_io();
+	test_bitmap();
 	test_ldt();
 }
