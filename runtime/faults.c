@@ -283,6 +283,28 @@ static bool misaligned(gva_t gva, uint32_t size)
 	return gva & (alignment - 1);
 }
 
+/* Does the instruction at this place, with an operand of 16 bytes, raise #GP where that is not aligned? All do but MOVUPS, MOVUPD, MOVDQU, LDDQU,
+ * MASKMOVDQU (whose store has no ModRM address) and the string comparisons of SSE4.2. */
+static bool must_be_aligned(host_pc_t pc)
+{
+	const uint8_t *at = (const uint8_t *)pc;
+	uint8_t prefix = *at == 0x66 || *at >= 0xF2 ? *at++ : 0;
+
+	at += (*at & 0xF0) == 0x40; /* REX */
+	uint8_t opcode = at[1];
+	if (at[0] == 0x0F && opcode == 0x3A)
+		return (at[2] & 0xFC) != 0x60;
+	return at[0] == 0x0F && (opcode & 0xFE) != 0x10 && !(prefix == 0xF3 && (opcode & 0xEF) == 0x6F) && !(prefix == 0xF2 && opcode == 0xF0);
+}
+
+/* That #GP comes before any page fault (vol. 3, 6.9). The host's processor raises it where the page is there. */
+static bool is_misaligned_sse(const struct block *b, const struct row_cursor *from, gva_t gva, uint32_t size)
+{
+	struct row_cursor at = *from;
+
+	return size == 16 && gva % 16 && must_be_aligned(soft_pc(b, &at));
+}
+
 /* What becomes of an access that missed and has no fault. */
 static enum place_event soft_event(const struct completion *c, bool all_ram, bool watched)
 {
@@ -341,6 +363,10 @@ host_pc_t fault_soft(struct runtime *r)
 	uint64_t epoch = r->code_epoch;
 
 	r->stats.soft_misses++;
+	if (is_misaligned_sse(b, &at, gva, size)) {
+		dispatch_stop(v, row);
+		return raise_fault(r, (struct guest_fault){.vector = VEC_GP, .has_error = true});
+	}
 	bool resolved = resolve_pieces(r, &completion, gva, size, access, &all_ram, &fault);
 	if (r->places)
 		places_access(r, b, row, resolved ? soft_event(&completion, all_ram, v->mode & (MODE_DR7 | MODE_AC)) : PLACE_TRUE);

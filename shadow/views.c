@@ -5,8 +5,9 @@
 
 struct view *view_create(struct shadow *s, bool user)
 {
-	struct view *v = calloc(1, sizeof(*v));
+	struct view *v = aligned_alloc(_Alignof(struct view), sizeof(*v));
 	if (!v) return NULL;
+	*v = (struct view){ 0 };
 	if (!tables_init(s, v)) {
 		free(v);
 		return NULL;
