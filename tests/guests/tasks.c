@@ -24,6 +24,18 @@ static void double_fault_body(void)
 	__asm__ volatile("iret" : : : "memory");
 }
 
+/* The old task has no stack at level 0: give it one. */
+static void repair_body(void)
+{
+	note();
+	seen.error = *(u32 *)(task_stack + sizeof task_stack - 4);
+	seen.eflags = tss.eflags;
+	seen.esp = tss.eip;
+	tss.ss0 = DATA0;
+	tss.eip += 2;
+	__asm__ volatile("iret" : : : "memory");
+}
+
 /* Leaves by a jump, and goes on behind it the next time. */
 static void jump_body(void)
 {
@@ -96,6 +108,28 @@ static void test_events(void)
 	check_equal("the stack that was gone", seen.esp, 0x3000000);
 	check_equal("CR2", s.cr2, 0x3000000 - 4);
 	idt_set(8, (u32)(trap_stubs + 16 * 8), CODE0, 0x8E);
+}
+
+/* The handler of an invalid TSS has to be a task (vol. 3, 6.15): it finds the old one as it was at the fault, and its error code. */
+static void test_invalid_tss(void)
+{
+	static const struct { const char *name; u8 code[2]; u8 v86, vector; u32 error; } cases[] = {
+		{"INT3 with no stack to go to: #TS", {0xCC, 0x90}, 0, 10, 0}, {"#UD with no stack to go to: #TS", {0x0F, 0x0B}, 0, 10, 1},
+		{"#GP with no stack to go to: #DF", {0xF4, 0x90}, 0, 8, 0}, {"V86, INT3: #TS", {0xCC, 0x90}, 1, 10, 0}, {"V86, #UD: #TS", {0x0F, 0x0B}, 1, 10, 1}, {"V86, #GP: #DF", {0xF4, 0x90}, 1, 8, 0},
+	};
+	for (u32 i = 0; i < sizeof cases / sizeof *cases; i++) {
+		u32 vector = cases[i].vector;
+		prepare(repair_body);
+		idt_set(vector, 0, TASK, 0x85);
+		tss.ss0 = 3;
+		struct state s = cases[i].v86 ? V86_STATE(3, cases[i].code[0], cases[i].code[1], CODE_DONE) : state_at(CODE(cases[i].code[0], cases[i].code[1], CODE_DONE), 3);
+		u32 eip = s.eip;
+		run(&s);
+		bool back = s.vector == RUN_DONE && s.eip == eip + 4 && s.eax == 0xA0A1A2A3 && !(s.eflags & EFLAGS_VM) == !cases[i].v86;
+		bool left = seen.runs == 1 && seen.esp == eip && !(seen.eflags & EFLAGS_VM) == !cases[i].v86;
+		if (!check(cases[i].name, back && left && seen.error == cases[i].error)) print("# trap %u at +%d; error %x at +%d\n", s.vector, s.eip - eip, seen.error, seen.esp - eip);
+		idt_set(vector, (u32)(trap_stubs + 16 * vector), CODE0, 0x8E);
+	}
 }
 
 static void test_refusals(void)
@@ -412,6 +446,18 @@ static void test_16bit(void)
 	check_equal("its registers", *stored & 0xFFFF, 0x2222);
 	check("its link and instruction pointer", tss16[0] == TSS_SELECTOR && tss16[7] == 0x8007);
 	check("segments that it does not have are null, ours come back", s.fs == DATA0 && s.esp == (u32)user_stack + 4096 + 2048);
+	/* As the current one it has the inner stacks in words, and no I/O bitmap. */
+	tss16[1] = 0x7000;
+	tss16[2] = DATA0;
+	gdt_set(TASK16_INDEX, (u32)tss16, sizeof tss16 - 1, 0x81, 0);
+	__asm__ volatile("ltr %w0" : : "r"(TASK16));
+	*dword_at(0x7000 - 4) = 0;
+	s = state_at(CODE(CODE_DONE), 3);
+	run_expect("a 16-bit TSS's inner stack", &s, RUN_DONE, 0, 2);
+	check_equal("begins where it says", *dword_at(0x7000 - 4), DATA3);
+	s = state_at(CODE(0xE4, 0x61), 3);
+	run_expect("it allows no ports", &s, 13, 0, 0);
+	restore_task_register();
 	WRITE_CR(0, READ_CR(0) & ~8u);
 }
 
@@ -423,6 +469,7 @@ void guest_main(void)
 	test_call();
 	test_jump();
 	test_events();
+	test_invalid_tss();
 	test_refusals();
 	test_refusals_by_all_ways();
 	test_segments();
