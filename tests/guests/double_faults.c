@@ -151,6 +151,26 @@ static void test_pair(const struct first *f, const struct second *s)
 	idt_set(f->vector, (u32)(trap_stubs + 16 * f->vector), CODE0, 0x8E);
 }
 
+/* Three in a row: each is compared with the one that it has taken the place of. */
+static void test_chains(void)
+{
+	static const struct { const char *name; u8 code[2]; u32 eax, first, second; } cases[] = {
+		{"#UD, #TS, #TS: a double fault", {0x0F, 0x0B}, 0, 6, 10}, {"#DE, #PF, #PF: a double fault", {0xF7, 0xF0}, 0, 0, 14},
+	};
+	for (u32 i = 0; i < sizeof cases / sizeof *cases; i++) {
+		u32 first = cases[i].first, second = cases[i].second;
+		idt_set(first, HANDLER, CODE1, 0xEE);
+		idt_set(second, HANDLER, CODE1, 0xEE);
+		tss.ss1 = second == 14 ? DATA1 : 0;
+		tss.esp1 = second == 14 ? MISSING + 4096 : (u32)user_stack + 4096;
+		struct state s = state_at(code_put(0, cases[i].code, 2), 3);
+		s.eax = cases[i].eax;
+		run_expect(cases[i].name, &s, 8, 0, 0);
+		idt_set(first, (u32)(trap_stubs + 16 * first), CODE0, 0x8E);
+		idt_set(second, (u32)(trap_stubs + 16 * second), CODE0, 0x8E);
+	}
+}
+
 void guest_main(void)
 {
 	paging_enable();
@@ -168,4 +188,5 @@ void guest_main(void)
 	timer_init(TICK);
 	for (u32 i = 0; i < sizeof firsts / sizeof *firsts; i++)
 		for (u32 j = 0; j < sizeof seconds / sizeof *seconds; j++) test_pair(&firsts[i], &seconds[j]);
+	test_chains();
 }

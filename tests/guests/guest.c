@@ -246,27 +246,46 @@ u8 *code_put(u32 offset, const u8 *bytes, size_t length)
 	return code_area + offset;
 }
 
-void timer_init(u8 vector)
+static void pic_init(u8 vector)
 {
 	const u8 words[] = {0x11, vector, 4, 1};
 	for (unsigned i = 0; i < sizeof words; i++) out8(i ? 0x21 : 0x20, words[i]);
 	out8(0x21, 0xFF);
 }
 
-void timer_once(void)
+static void timer_start(void)
 {
 	out8(0x43, 0x30);
 	out8(0x40, 1);
 	out8(0x40, 0);
+}
+
+static bool timer_asks(void)
+{
+	out8(0x20, 0x0A);
+	return in8(0x20) & 1;
+}
+
+void timer_init(u8 vector)
+{
+	pic_init(vector);
+	/* A firmware's timer may be running: after one tick of ours it does not, and what it asked for is forgotten. */
+	timer_start();
+	while (!timer_asks()) {
+	}
+	pic_init(vector);
+}
+
+void timer_once(void)
+{
+	timer_start();
 	out8(0x21, 0xFE);
 }
 
 bool timer_was_taken(void)
 {
 	out8(0x20, 0x0B);
-	bool in_service = in8(0x20) & 1;
-	out8(0x20, 0x0A);
-	bool asks = in8(0x20) & 1;
+	bool in_service = in8(0x20) & 1, asks = timer_asks();
 	out8(0x21, 0xFF);
 	out8(0x20, 0x20);
 	return in_service && !asks;

@@ -104,13 +104,14 @@ static void test_case(const struct fault_case *c, enum way way, bool protect)
 	WRITE_CR(0, READ_CR(0) | CR0_WP);
 	if (faults) {
 		bool where = s.vector == 14 && (s.error & ~(c->error ? 0 : W)) == c->error && (s.cr2 & ~0xFFFu) == c->page && s.eip == start.eip + way_start(way);
-		good = where & nothing_changed(&s, way, old_image, new_image) & way_done(way);
+		bool same = nothing_changed(&s, way, old_image, new_image), once = way_done(way);
+		good = where && same && once;
 		if (!good) print("# %s: trap %u error %x at +%d, CR2 %x\n", way_names[way], s.vector, s.error, s.eip - start.eip, s.cr2);
 		s = start;
 		way_to(way, TASK);
 		run(&s);
 	}
-	bool done = switched(&s, way, start.eip) & way_done(way);
+	bool once = way_done(way), done = switched(&s, way, start.eip) && once;
 	if (!check(c->name, good && done)) print("# %s: trap %u error %x, then %u\n", way_names[way], s.vector, s.error, done);
 	use_gdt(gdt);
 	restore_task_register();
