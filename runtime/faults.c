@@ -284,7 +284,8 @@ static bool misaligned(gva_t gva, uint32_t size)
 }
 
 /* Does the instruction at this place, with an operand of 16 bytes, raise #GP where that is not aligned? All do but MOVUPS, MOVUPD, MOVDQU, LDDQU,
- * MASKMOVDQU (whose store has no ModRM address) and the string comparisons of SSE4.2. */
+ * MASKMOVDQU (whose store has no ModRM address) and the string comparisons of SSE4.2; of SHA AMD's processors ask no alignment, and the host
+ * is to say. */
 static bool must_be_aligned(host_pc_t pc)
 {
 	const uint8_t *at = (const uint8_t *)pc;
@@ -293,7 +294,9 @@ static bool must_be_aligned(host_pc_t pc)
 	at += (*at & 0xF0) == 0x40; /* REX */
 	uint8_t opcode = at[1];
 	if (at[0] == 0x0F && opcode == 0x3A)
-		return (at[2] & 0xFC) != 0x60;
+		return (at[2] & 0xFC) != 0x60 && at[2] != 0xCC;
+	if (at[0] == 0x0F && opcode == 0x38)
+		return (at[2] & 0xF8) != 0xC8;
 	return at[0] == 0x0F && (opcode & 0xFE) != 0x10 && !(prefix == 0xF3 && (opcode & 0xEF) == 0x6F) && !(prefix == 0xF2 && opcode == 0xF0);
 }
 
