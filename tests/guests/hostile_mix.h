@@ -227,14 +227,12 @@ static void put_patch(void)
 static void put_string(void)
 {
 	static const u8 ops[] = {0xA4, 0xA5, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF, 0xA6, 0xA7, 0xA5, 0xAB, 0xA4, 0xAA};
-	put_mov(7, some_address());
+	bool is_long = one_in(6); /* upwards, beyond the arena: what runs long over itself ends where an interrupt comes */
+	put_mov(7, is_long ? (LARGE_SLOT << 22) + 0x10000 + below(0x200000) : some_address());
 	put_mov(6, some_address());
-	put_mov(1, one_in(3) ? below(200) : below(20)); /* what runs long over itself ends where an interrupt comes */
-	if (one_in(6)) {
-		put_mov(1, one_in(3) ? 0xFFFFF + below(3) : below(0x10000));
-		put_mov(7, (LARGE_SLOT << 22) + 0x10000 + below(0x200000));
-	}
-	if (one_in(5)) PUT(0xFD);
+	put_mov(1, !is_long ? below(one_in(3) ? 200 : 20) : one_in(3) ? 0xFFFFF + below(3) : below(0x10000));
+	if (is_long) PUT(0xFC);
+	else if (one_in(5)) PUT(0xFD);
 	if (one_in(4)) put(0x66);
 	put(one_in(8) ? 0xF2 : 0xF3);
 	put(ops[below(sizeof ops)]);

@@ -39,6 +39,27 @@ RUNNER = bytes.fromhex(
     "ff0700401000 00000000")                                            # the IDT's limit and base; the number
 
 
+# Where devices are, and what is worth writing there: counts of one, rates, modes, vectors.
+PORTS = [*range(0x20, 0x22), *range(0x40, 0x44), 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0xA0, 0xA1, 0xE0, 0xE3, 0xE9, 0xF0, *range(0x3F8, 0x400), 0x4D0, 0x510, 0x511, 0x600,
+         0x604, 0x608, 0xCF8, 0xCFC, 0x2000, 0x2017, 0xFFFD, 0xFFFF]
+REGISTERS = [*range(0xFEE00020, 0xFEE00400, 16), 0xFEC00000, 0xFEC00010, 0xFF00FFFC, 0xFF00FFFF, 0xA0000, 0xFEE00FFE, 0xFFFFFFFE]
+VALUES = [0, 1, 2, 3, 0x0A, 0x0B, 0x11, 0x23, 0x34, 0x36, 0x72, 0x80, 0xC7, 0xFF, 0x1FF, 0x20030, 0x44030, 0xFFFFFFFF]
+
+
+def device_access(dice):
+    """Code of at most 15 bytes."""
+    value = struct.pack("<I", dice.choice([*VALUES, dice.getrandbits(32)]))
+    if dice.random() < 0.3:
+        address = struct.pack("<I", dice.choice(REGISTERS))
+        return dice.choice([b"\xc7\x05" + address + value, b"\xa1" + address, b"\x80\x0d" + address + value[:1], b"\x0f\x6f\x05" + address])
+    operation = dice.choice(["ee", "ee", "ee", "ec", "ec", "ef", "66ef", "ed", "66ed", "fb ee fa", "31c9 b140 f36e", "31c9 b140 f36d"])
+    return b"\x66\xba" + struct.pack("<H", dice.choice(PORTS)) + b"\xb8" + value + bytes.fromhex(operation)
+
+
+def device_chunk(dice):
+    return (device_access(dice) + device_access(dice)).ljust(CHUNK, b"\xcc")
+
+
 def lines(problems):
     return "\n".join(str(problem) for problem in problems[:5])
 
@@ -123,6 +144,13 @@ def test_guests():
              lambda content: judge(run_kernel(content, *options), False))
 
 
+def test_devices():
+    runner = RUNNER.ljust(CHUNKS_AT - 0x20 + CHUNK, b"\x90")
+    for name, options in (("", []), (", with APICs and a test device", ["--testdev"])):
+        many("guests that do anything to devices" + name, lambda dice: flat(runner + b"".join(device_chunk(dice) for _ in range(CHUNKS))),
+             lambda content: judge(run_kernel(content, *options), False))
+
+
 def test_binaries():
     for command in ("classify", "translate"):
         for name, image, head in (("bzImage", bzimage(), 0x280), ("ELF file", elf(), 96)):
@@ -160,6 +188,7 @@ def main():
     print("TAP version 13")
     test_kernels()
     test_guests()
+    test_devices()
     test_binaries()
     test_command_lines()
     test_huge_files()
