@@ -50,6 +50,7 @@ struct verify {
 	enum reference_end end;
 	uint32_t undefined;
 	bool inexact, fpu, sse;
+	bool uses_undefined; /* an instruction did what flags said that were undefined; a branch at the end is not meant, see is_open_branch() */
 };
 
 /* The guest's x87 state and MXCSR are live in the host's registers, which the reference may not run with. */
@@ -94,15 +95,28 @@ static void take_state(struct reference_state *s, const struct vcpu *v, const st
 	for (unsigned i = 0; i < 8; i++) memcpy(s->st[i], g->image + 32 + 16 * i, 10);
 }
 
+static bool is_conditional_branch(const struct verify_insn *insn)
+{
+	return insn->branches && verify_flags_deciding(insn);
+}
+
+/* Does what comes behind `insn` depend on flags that were undefined before it? Each processor has its own then: Unicorn leaves them after DIV, and real
+ * ones do not. `pushed`: PUSHF has stored such. */
+static bool depends_on_undefined(const struct verify_insn *insn, uint32_t undefined, bool pushed)
+{
+	return (verify_flags_deciding(insn) & undefined && !is_conditional_branch(insn)) || (insn->pops && pushed);
+}
+
 /* Decode the block; false if it is beyond the reference. */
 static bool plan(struct verify *f, const struct vcpu *v, const struct block *b)
 {
 	uint32_t offset = 0;
+	bool pushed = false;
 
 	f->code_length = reference_read_code(f->reference, b->gva, f->code, CODE_ROOM, v->cpl == 3);
 	f->count = f->planned = 0;
 	f->undefined = 0;
-	f->inexact = f->fpu = f->sse = false;
+	f->inexact = f->fpu = f->sse = f->uses_undefined = false;
 	if ((v->mode & MODE_TF) || b->instructions > VERIFY_MAX_INSNS || MODE_SEG(v->mode, SEG_DS) == MODE_SEG_GENERAL ||
 	    MODE_SEG(v->mode, SEG_ES) == MODE_SEG_GENERAL || MODE_SEG(v->mode, SEG_SS) == MODE_SEG_GENERAL)
 		return false;
@@ -118,6 +132,8 @@ static bool plan(struct verify *f, const struct vcpu *v, const struct block *b)
 		if (insn->stops)
 			break;
 		f->planned++;
+		f->uses_undefined |= depends_on_undefined(insn, f->undefined, pushed);
+		pushed |= insn->opcode == 0x9C && f->undefined;
 		f->undefined = verify_undefined_flags(insn, f->undefined);
 		f->inexact |= insn->inexact;
 		f->fpu |= insn->fpu;
@@ -495,6 +511,39 @@ static bool reads_frame(const struct verify *f, const struct vcpu *v)
 	return popped && f->end == REFERENCE_FAULTS && !(v->mode & MODE_PE);
 }
 
+static uint32_t branch_target(const struct verify *f, const struct verify_insn *insn)
+{
+	uint32_t size = insn->opcode < 0x100 ? 1 : insn->word ? 2 : 4, next = insn->eip + insn->length, by = 0;
+
+	memcpy(&by, f->code + (next - f->start.eip) - size, size);
+	if (size == 1)
+		by = (uint32_t)(int8_t)by;
+	return insn->word ? (next + by) & 0xFFFF : next + by;
+}
+
+/* The block ends in a branch on a flag that is undefined: it may go either way, and no other; all else is compared. */
+static bool is_open_branch(const struct verify *f)
+{
+	const struct verify_insn *last = &f->insns[f->count - 1];
+
+	return f->planned == f->count && is_conditional_branch(last) && (verify_flags_deciding(last) & f->undefined);
+}
+
+static bool goes_either_way(const struct verify *f, uint32_t eip)
+{
+	const struct verify_insn *last = &f->insns[f->count - 1];
+
+	return is_open_branch(f) && (eip == last->eip + last->length || eip == branch_target(f, last));
+}
+
+/* A branch there is #GP, which the reference does not know. */
+static bool may_leave_limit(const struct verify *f)
+{
+	uint32_t limit = f->start.limit[SEG_CS];
+
+	return f->theirs.eip > limit || (is_open_branch(f) && branch_target(f, &f->insns[f->count - 1]) > limit);
+}
+
 static bool after(void *ctx, struct vcpu *v, const struct block *b)
 {
 	struct verify *f = ctx;
@@ -516,15 +565,14 @@ static bool after(void *ctx, struct vcpu *v, const struct block *b)
 		adapt_rounds(f, f->rounds * 2);
 	} else if (f->cut) {
 		compare_partial(f, v, &d);
-	} else if (f->theirs.eip > f->start.limit[SEG_CS]) {
-		/* A branch there is #GP, which the reference does not know. */
+	} else if (may_leave_limit(f)) {
 		f->skipped++;
 	} else if (f->end != REFERENCE_LIMIT || f->planned < f->count) {
 		compare_stopped(f, v, &d);
-	} else if (v->eip != f->theirs.eip) {
+	} else if (v->eip != f->theirs.eip && !goes_either_way(f, v->eip)) {
 		compare_partial(f, v, &d);
 	} else {
-		compare_state(f, &d, &f->theirs, 0, f->undefined, true);
+		compare_state(f, &d, &f->theirs, 0, f->undefined, false);
 		compare_memory(f, &d);
 		/* A block that ends where it may also be left early: the loop's head, say. */
 		if (d.length && insn_at(f, v->eip, &index)) {
@@ -534,7 +582,7 @@ static bool after(void *ctx, struct vcpu *v, const struct block *b)
 				d.length = 0;
 		}
 	}
-	if (d.length && (f->misaligned || f->over_itself || reads_frame(f, v))) {
+	if (d.length && (f->misaligned || f->over_itself || f->uses_undefined || reads_frame(f, v))) {
 		f->skipped++;
 	} else if (d.length) {
 		f->failed = true;

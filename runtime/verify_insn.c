@@ -403,6 +403,44 @@ uint32_t verify_undefined_flags(const struct verify_insn *insn, uint32_t before)
 	return kind == 1 || kind == 4 || kind == 6 ? EFL_AF : 0;
 }
 
+/* Of the condition in an opcode's low four bits (vol. 1, appendix B.1). */
+static uint32_t flags_of_condition(uint32_t op)
+{
+	static const uint16_t flags[] = {EFL_OF, EFL_CF, EFL_ZF, EFL_CF | EFL_ZF, EFL_SF, EFL_PF, EFL_SF | EFL_OF, EFL_SF | EFL_OF | EFL_ZF};
+
+	return flags[op >> 1 & 7];
+}
+
+static uint32_t flags_deciding_two_byte(uint32_t op)
+{
+	return (op >= 0x140 && op <= 0x14F) || (op >= 0x180 && op <= 0x19F) ? flags_of_condition(op) : 0;
+}
+
+uint32_t verify_flags_deciding(const struct verify_insn *insn)
+{
+	static const uint16_t fcmov[] = {EFL_CF, EFL_ZF, EFL_CF | EFL_ZF, EFL_PF};
+	uint32_t op = insn->opcode;
+	bool is_row = op < 0x40 && (op & 7) < 6; /* a row of eight opcodes that names the operation itself */
+	uint32_t kind = is_row ? op >> 3 : insn->modrm >> 3 & 7;
+
+	if (op >= 0x100)
+		return flags_deciding_two_byte(op);
+	if (op >= 0x70 && op <= 0x7F)
+		return flags_of_condition(op);
+	switch (op) {
+	case 0x27: case 0x2F: return EFL_CF | EFL_AF;
+	case 0x37: case 0x3F: return EFL_AF;
+	case 0x9F: return EFL_ARITH & ~EFL_OF;
+	case 0xDA: case 0xDB: return insn->modrm >= 0xC0 && kind < 4 ? fcmov[kind] : 0;
+	case 0xE0: case 0xE1: return EFL_ZF;
+	case 0xD6: case 0xF5: return EFL_CF;
+	default: break;
+	}
+	/* ADC, SBB, RCL, RCR */
+	bool has_kind = is_row || (op >= 0x80 && op <= 0x83) || op == 0xC0 || op == 0xC1 || (op >= 0xD0 && op <= 0xD3);
+	return has_kind && (kind == 2 || kind == 3) ? EFL_CF : 0;
+}
+
 static bool leaves_flags_alone(const struct verify_insn *insn)
 {
 	uint32_t op = insn->opcode, kind = insn->modrm >> 3 & 7;
@@ -429,10 +467,8 @@ void verify_flag_use(const struct verify_insn *insn, uint32_t *read, uint32_t *w
 		*written = EFL_ARITH;
 		return;
 	}
-	if (op < 0x40 && (op & 7) < 6)
-		kind = op >> 3;
 	if ((op < 0x40 && (op & 7) < 6) || (op >= 0x80 && op <= 0x83)) {
-		*read = kind == 2 || kind == 3 ? EFL_CF : 0;
+		*read = verify_flags_deciding(insn);
 		*written = EFL_ARITH;
 	} else if ((op >= 0x40 && op < 0x50) || ((op == 0xFE || op == 0xFF) && kind < 2)) {
 		*written = EFL_ARITH & ~EFL_CF;

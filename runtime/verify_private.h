@@ -34,6 +34,9 @@ bool verify_decode(const uint8_t *bytes, uint32_t available, uint32_t eip, const
 /* The flags that are undefined after the instruction if `before` were before it. */
 uint32_t verify_undefined_flags(const struct verify_insn *insn, uint32_t before);
 
+/* The status flags that decide what the instruction does, or that it copies to a register. PUSHF, which stores them, is not among them. */
+uint32_t verify_flags_deciding(const struct verify_insn *insn);
+
 /* Status flags that the instruction reads (all, where in doubt) and overwrites (none, where in doubt). */
 void verify_flag_use(const struct verify_insn *insn, uint32_t *read, uint32_t *written);
 

@@ -20,6 +20,23 @@ static const uint8_t real_code[] = {0xB8, 0x00, DATA >> 12, 0x8E, 0xD8, 0xBB, 0x
 /* inc ax; mov [0FFFFh], ax: beyond the limit. The handler: out 0xF4, al */
 static const uint8_t beyond[] = {0x40, 0xA3, 0xFF, 0xFF};
 
+/* mov eax, 5; mov ebx, 7; xor edx, edx; test eax, eax (PF set) or ebx, ebx (PF clear); div ebx, which leaves PF undefined */
+#define DIVIDES(pf) 0xB8, 5, 0, 0, 0, 0xBB, 7, 0, 0, 0, 0x31, 0xD2, 0x85, (pf) ? 0xC0 : 0xDB, 0xF7, 0xF3
+/* jp over inc ecx; out 0xF4, al */
+#define BRANCHES 0x7A, 1, 0x41, 0xE6, 0xF4
+/* setp cl, or pushf and pop ebx, or adc ebx, ebx; jmp to the next: out 0xF4, al */
+#define SETS 0x0F, 0x9A, 0xC1, 0xEB, 0, 0xE6, 0xF4
+#define POPS 0x9C, 0x5B, 0xEB, 0, 0xE6, 0xF4
+#define ADDS 0x11, 0xDB, 0xEB, 0, 0xE6, 0xF4
+static const uint8_t branches[2][21] = {{DIVIDES(0), BRANCHES}, {DIVIDES(1), BRANCHES}};
+static const uint8_t sets[2][23] = {{DIVIDES(0), SETS}, {DIVIDES(1), SETS}};
+static const uint8_t pops[2][22] = {{DIVIDES(0), POPS}, {DIVIDES(1), POPS}};
+static const uint8_t adds[2][22] = {{DIVIDES(0), ADDS}, {DIVIDES(1), ADDS}};
+/* jp to the next */
+static const uint8_t either_way[] = {DIVIDES(1), 0x7A, 0, 0xE6, 0xF4};
+/* test ebx, ebx, which defines PF; setp al */
+static const uint8_t defined[] = {DIVIDES(1), 0x85, 0xDB, 0x0F, 0x9A, 0xC0, 0xEB, 0, 0xE6, 0xF4};
+
 #define HANDLER (CODE + 0x800)
 
 struct guest_code {
@@ -30,6 +47,8 @@ struct guest_code {
 static const struct guest_code flat_code = {code, sizeof(code), CODE, CODE + sizeof(code) - 2, false};
 static const struct guest_code unprotected_code = {real_code, sizeof(real_code), CODE + 5, CODE + sizeof(real_code) - 2, true};
 static const struct guest_code beyond_code = {beyond, sizeof(beyond), CODE, HANDLER, true};
+static const struct guest_code either_way_code = {either_way, sizeof(either_way), CODE, CODE + sizeof(either_way) - 2, false};
+static const struct guest_code defined_code = {defined, sizeof(defined), CODE, CODE + sizeof(defined) - 2, false};
 
 struct plant {
 	const struct guest_code *of;
@@ -79,6 +98,7 @@ static bool after(void *ctx, struct vcpu *v, const struct block *b)
 
 static void spoil_ebx(struct runtime *r) { r->v->gpr[EBX] ^= 0x10; }
 static void spoil_eax(struct runtime *r) { r->v->gpr[EAX] ^= 1; }
+static void spoil_eip(struct runtime *r) { r->v->eip++; }
 static void spoil_carry(struct runtime *r) { r->v->flags ^= EFL_CF; }
 static void spoil_memory(struct runtime *r) { r->ram[DATA + 1] ^= 1; }
 
@@ -226,5 +246,43 @@ TEST(verify, limit)
 	text = report_of(&beyond_code, spoil_eax, &end);
 	CHECK_EQ(end, RUNTIME_OBSERVER);
 	CHECK(has_line(text, "  eax 00000000, reference 00000001", ""));
+	free(text);
+}
+
+/* No difference: what an undefined flag makes of a branch, a register, and what follows. The processor's own flags are those of one start or the other
+ * at the most, where the reference leaves them as they were. */
+TEST(verify, undefined_flags)
+{
+	for (unsigned pf = 0; pf < 2; pf++) {
+		const struct guest_code codes[] = {
+			{branches[pf], sizeof(branches[pf]), 0, 0, false}, {sets[pf], sizeof(sets[pf]), 0, 0, false},
+			{pops[pf], sizeof(pops[pf]), 0, 0, false}, {adds[pf], sizeof(adds[pf]), 0, 0, false},
+		};
+		for (unsigned i = 0; i < sizeof(codes) / sizeof(*codes); i++) {
+			enum runtime_end end;
+			char *text = report_of(&codes[i], NULL, &end);
+			CHECK_EQ(end, RUNTIME_MACHINE_ENDED);
+			CHECK_STR(text, "");
+			free(text);
+		}
+	}
+}
+
+/* A branch on one goes to its target or on, nowhere else, and the registers are compared; so is all where another instruction has defined the flag. */
+TEST(verify, wrong_after_undefined_flags)
+{
+	enum runtime_end end;
+	char *text = report_of(&either_way_code, spoil_eip, &end);
+
+	CHECK_EQ(end, RUNTIME_OBSERVER);
+	CHECK(has_line(text, "  eip 00001013, reference 00001012", ""));
+	free(text);
+	text = report_of(&either_way_code, spoil_ebx, &end);
+	CHECK_EQ(end, RUNTIME_OBSERVER);
+	CHECK(has_line(text, "  ebx 00000017, reference 00000007", ""));
+	free(text);
+	text = report_of(&defined_code, spoil_eax, &end);
+	CHECK_EQ(end, RUNTIME_OBSERVER);
+	CHECK(has_line(text, "  eax 00000001, reference 00000000", ""));
 	free(text);
 }
