@@ -6,7 +6,8 @@
  *   R13                           guest ESP, as a host address in the window: its low half is ESP. A base without SIB byte
  *   R14                           tables of the current view, + ABI_TABLES_BIAS
  *   R8-R11                        scratch within one guest instruction; at an indirect exit R8D is the target's EIP
- *   R15                           the view's window, as GS base: an address of one register needs no segment (see WINDOW_GUARD). Its low 32
+ *   R15                           the view's window, as GS base: an address of one register needs no segment (see WINDOW_GUARD). 0 for the window
+ *                                 at 0, where a guest address is the host's, and no segment is used (MODE_LOW). Its low 32
  *                                 bits are zero: a host address in the window, cut to 32 bits, is the guest's
  *   RSP                           return-prediction stack of the view: only a prediction, may be discarded at any moment
  *   GS base                       at CPL 3 the view's window, if it has one; FS base stays the host's
@@ -121,7 +122,7 @@
 #define MODE_SEG_SHIFT 16  /* two bits a segment, in enum seg's order */
 #define MODE_THUNK 0x10000000u /* one instruction whose write goes to vcpu.completion_hva without a lookup */
 #define MODE_TRAP_PADS 0x40000000u /* what returns and indirect branches land on faults where it is not meant (VCPU_TRAP), instead of comparing and branching */
-#define MODE_ENTRY 0x80000000u /* no instruction, but a way into another block (runtime/code.c); in the identity of blocks alone */
+#define MODE_LOW 0x80000000u /* CPL 3, direct: the window is at 0, so that a guest address is the host's (R15 = 0) */
 #define MODE_ONE 0x20000000u   /* one instruction, then back to the dispatcher (TF, interrupt shadow) */
 /* How an access through a segment is checked: not at all; not, but a base is added; by C; inline against the limit (then any base too). */
 enum { MODE_SEG_FLAT, MODE_SEG_BASE, MODE_SEG_GENERAL, MODE_SEG_LIMIT };

@@ -18,6 +18,8 @@ typedef uint64_t host_pc_t; /* address of emitted code, as it is executed */
 #define WINDOW_SIZE (1ULL << 32)
 /* Never mapped, below and above a window: [R15 + register + 32-bit displacement] cannot reach further. */
 #define WINDOW_GUARD (1ULL << 31)
+/* The window at 0 begins here: Linux maps nothing below (vm.mmap_min_addr). */
+#define LOW_WINDOW_START 0x10000u
 
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)

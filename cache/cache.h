@@ -16,7 +16,7 @@
 struct cache;
 
 struct block {
-	/* Identity: these, the frame of `gpa`, and `mode`. */
+	/* Identity: these, the frame of `gpa`, `mode` and `way`. */
 	gva_t gva;          /* linear address of the first instruction */
 	uint32_t eip;       /* with gva this says what the base of CS was */
 	uint32_t cs_end;    /* CS limit + 1, or 0: 4 GiB */
@@ -32,6 +32,7 @@ struct block {
 	uint32_t row_count;
 	uint32_t slot_count;
 	host_pc_t exit_pc;  /* behind the exit stub of the first slot; the others' follow downwards */
+	bool way;           /* no instructions, but a way into another block of this place: part of the identity */
 	bool aside;         /* begins where no branch led to: nobody ends before it, or goes to its middle */
 	bool dead;          /* invalidated: must not be entered any more */
 	const uint8_t *rows; /* packed: cache_rows and cache_find_row read them */

@@ -9,7 +9,7 @@
 static uint32_t hash_of(const struct block *b)
 {
 	/* Bits that differ between neighbouring blocks reach the top through the multiplications. */
-	uint32_t h = b->gva * 0x9E3779B1u ^ (gfn_t)(b->gpa >> PAGE_SHIFT) * 0x85EBCA6Bu ^ b->mode * 0xC2B2AE35u;
+	uint32_t h = b->gva * 0x9E3779B1u ^ (gfn_t)(b->gpa >> PAGE_SHIFT) * 0x85EBCA6Bu ^ b->mode * 0xC2B2AE35u ^ (b->way ? 0x27D4EB2Fu : 0);
 	return h ^ h << 15;
 }
 
@@ -76,7 +76,7 @@ void hash_remove(struct cache *c, struct entry *e)
 
 static bool is_same(const struct block *a, const struct block *b)
 {
-	return a->gva == b->gva && a->mode == b->mode && a->eip == b->eip && a->cs_end == b->cs_end &&
+	return a->gva == b->gva && a->mode == b->mode && a->way == b->way && a->eip == b->eip && a->cs_end == b->cs_end &&
 	       a->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT;
 }
 

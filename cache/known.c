@@ -21,6 +21,7 @@ struct known {
 	/* The context: in the same page, so that code of one block may go on in another. */
 	gva_t page;
 	uint32_t cs_base, cs_end, mode;
+	bool ways;
 	bool all; /* no live block of the context is missing in `blocks` */
 	uint32_t count, capacity;
 	struct known_block *blocks; /* the oldest first */
@@ -29,7 +30,7 @@ struct known {
 
 static bool is_of(const struct known *k, const struct block *b)
 {
-	return k->page == (b->gva & ~PAGE_MASK) && k->mode == b->mode && k->cs_base == b->gva - b->eip && k->cs_end == b->cs_end;
+	return k->page == (b->gva & ~PAGE_MASK) && k->mode == b->mode && k->ways == b->way && k->cs_base == b->gva - b->eip && k->cs_end == b->cs_end;
 }
 
 static void append(struct known *k, struct known_block what)
@@ -116,6 +117,7 @@ static void begin(struct known *k, const struct block *what)
 	k->cs_base = what->gva - what->eip;
 	k->cs_end = what->cs_end;
 	k->mode = what->mode;
+	k->ways = what->way;
 	k->count = 0;
 	memset(k->bits, 0, sizeof k->bits);
 }

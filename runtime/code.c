@@ -138,7 +138,7 @@ static bool target_shown(const struct runtime *r, const struct block *from, uint
 	*far = (from->gva ^ gva) >= PAGE_SIZE;
 	uint32_t shown = *far ? exec_table(r->view)[gva >> PAGE_SHIFT] : (uint32_t)(from->gpa >> PAGE_SHIFT) + 1;
 
-	*what = (struct block){.gva = gva, .eip = eip, .cs_end = from->cs_end, .mode = from->mode & ~MODE_ENTRY,
+	*what = (struct block){.gva = gva, .eip = eip, .cs_end = from->cs_end, .mode = from->mode,
 			       .gpa = (gpa_t)(shown - 1) << PAGE_SHIFT | (gva & PAGE_MASK)};
 	return shown;
 }
@@ -172,14 +172,14 @@ static void link_known(struct runtime *r, struct block *from)
 	}
 }
 
-static struct block *commit(struct runtime *r, const struct translator_input *in, const struct translator_output *out)
+static struct block *commit(struct runtime *r, const struct translator_input *in, const struct translator_output *out, bool way)
 {
 	gva_t gva = in->cs_base + in->eip;
 	struct block what = {
 		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)in->gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
 		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
 		.host_length = out->code_length, .checked = out->checked, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
-		.slots = (struct link_slot *)out->slots, .aside = !r->link_from && r->resumes,
+		.slots = (struct link_slot *)out->slots, .way = way, .aside = !r->link_from && r->resumes,
 	};
 	cache_skip(r->cache, out->lead);
 	struct block *b = cache_commit(r->cache, &what, out->rows, out->code_length);
@@ -221,7 +221,7 @@ static struct block *emit(struct runtime *r, const struct block *what, struct tr
 		in->capacity = space.size;
 		*err = translator_translate(in, &out);
 		if (*err == 0)
-			return commit(r, in, &out);
+			return commit(r, in, &out, what->way);
 		cache_abort(r->cache);
 		if (*err != -ENOSPC)
 			return NULL;
@@ -331,7 +331,7 @@ static struct block *find_entry_block(struct runtime *r, const struct block *wha
 {
 	struct block entry = *what;
 
-	entry.mode |= MODE_ENTRY;
+	entry.way = true;
 	struct block *b = cache_lookup(r->cache, &entry);
 	return b ? b : translate(r, &entry, WAY_PAD, 0);
 }

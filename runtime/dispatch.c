@@ -129,7 +129,7 @@ static bool may_link(const struct runtime *r, const struct block *b)
 	const struct block *from = r->link_from;
 	const struct link_slot *s = &from->slots[r->link_slot];
 
-	return (from->mode & ~MODE_ENTRY) == (b->mode & ~MODE_ENTRY) && s->target == r->v->eip && from->gva - from->eip == b->gva - b->eip && from->cs_end == b->cs_end &&
+	return from->mode == b->mode && s->target == r->v->eip && from->gva - from->eip == b->gva - b->eip && from->cs_end == b->cs_end &&
 	       ((from->gva ^ b->gva) >= PAGE_SIZE || from->gpa >> PAGE_SHIFT == b->gpa >> PAGE_SHIFT);
 }
 
@@ -210,11 +210,14 @@ static void sample(struct runtime *r)
 {
 	struct shadow_view *view = r->view;
 
-	if (!view || !view->user || view->window || (r->config.chaos & CHAOS_ALL_SOFT))
+	if (!view || !view->user)
+		return;
+	windows_sampled(r, view);
+	if (view->direct || (r->config.chaos & CHAOS_ALL_SOFT))
 		return;
 	view->used_ns += SAMPLE_NS;
 	if (view->used_ns > SAMPLE_NS)
-		shadow_make_direct(r->shadow, view);
+		windows_make_direct(r, view);
 }
 
 static void answer_kick(struct runtime *r)
@@ -355,7 +358,7 @@ host_pc_t dispatch(struct runtime *r)
 			continue;
 		}
 		if (r->config.chaos & CHAOS_ALL_DIRECT)
-			shadow_make_direct(r->shadow, r->views[v->cpl == 3]);
+			windows_make_direct(r, r->views[v->cpl == 3]);
 		use_view(r);
 		if (r->config.chaos & CHAOS_CHECK)
 			sanity_check(r);

@@ -541,7 +541,7 @@ host_pc_t fault_host(struct runtime *r)
 	uint64_t address = v->host_fault.addr;
 	switch (v->host_fault.trapno) {
 	case VEC_PF:
-		if (r->window && address + WINDOW_GUARD - (uint64_t)r->window < WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
+		if (r->view->direct && address + WINDOW_GUARD - (uint64_t)r->window < WINDOW_GUARD + WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 			return window_fault(r, b, row);
 		if (is_trap_pad_miss(v, address))
 			return trap_missed(r, b, row);

@@ -26,8 +26,12 @@ static void add_window(void *ctx, struct shadow_view *view)
 {
 	uint64_t window = (uint64_t)view->window;
 
-	if (!window)
+	if (!view->direct)
 		return;
+	if (!window) {
+		add_span(ctx, SPAN_WINDOW, LOW_WINDOW_START, WINDOW_SIZE - LOW_WINDOW_START);
+		return;
+	}
 	add_span(ctx, SPAN_NOTHING, window - WINDOW_GUARD, WINDOW_GUARD);
 	add_span(ctx, SPAN_WINDOW, window, WINDOW_SIZE);
 	add_span(ctx, SPAN_NOTHING, window + WINDOW_SIZE, WINDOW_GUARD);
@@ -50,7 +54,8 @@ static const char *check_layout(struct runtime *r, char *why, size_t size)
 	FILE *maps = fopen("/proc/self/maps", "re");
 	const char *wrong = "the process's mappings cannot be read";
 	if (s.list && maps) {
-		add_span(&s, SPAN_NOTHING, LOW_GUARD_START, LOW_GUARD_END - LOW_GUARD_START);
+		uint64_t guard = r->low.owner ? WINDOW_SIZE : LOW_WINDOW_START;
+		add_span(&s, SPAN_NOTHING, guard, LOW_GUARD_END - guard);
 		add_span(&s, SPAN_NOTHING, (uint64_t)r->v + VCPU_TRAP + 1, VCPU_TRAP_SIZE);
 		add_span(&s, SPAN_RAM, (uint64_t)r->ram, r->ram_size);
 		add_span(&s, SPAN_CODE, code_from, code_to - code_from);

@@ -45,8 +45,7 @@ struct completion {
 };
 
 /* The first 4 GiB and what an access there can reach beyond: nothing of the host's may be there. */
-#define LOW_GUARD_START 0x10000u
-#define LOW_GUARD_END (WINDOW_SIZE + MIB(1))
+#define LOW_GUARD_END (WINDOW_SIZE + WINDOW_GUARD + PAGE_SIZE)
 
 /* Host mappings that windows may use. Less than the host's default for vm.max_map_count: the rest is for the host's own needs and for
  * traces that must not fail. */
@@ -125,6 +124,13 @@ struct fence_watch {
 	unsigned descriptors; /* at the first look; 0 before it */
 };
 
+/* Which user view has the window at 0, if one has. */
+struct low_window {
+	const struct shadow_view *owner;
+	unsigned samples; /* of other user views, since it was seen last */
+	uint64_t spent_until; /* nanoseconds: when the times that it changed hands will be forgotten */
+};
+
 struct runtime {
 	struct vcpu *v;
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
@@ -151,6 +157,7 @@ struct runtime {
 		bool started, stop;
 	} ram_filler;
 	struct fences fences;
+	struct low_window low;
 	uint8_t *low_guard;        /* the first 4 GiB of host addresses, reserved: no guest address means anything there */
 
 	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
@@ -276,7 +283,9 @@ static inline struct code_context context_now(const struct runtime *r)
 
 	uint32_t pads = !r->view->user || !(r->v->mode & MODE_CS32) || r->view->returns_vary ? 0 : MODE_TRAP_PADS;
 
-	return (struct code_context){.mode = r->v->mode | (r->view->window ? pads : MODE_SOFT), .cs_base = cs->base, .cs_end = cs->limit + 1};
+	uint32_t form = !r->view->direct ? MODE_SOFT : r->view->user && !r->view->window ? pads | MODE_LOW : pads;
+
+	return (struct code_context){.mode = r->v->mode | form, .cs_base = cs->base, .cs_end = cs->limit + 1};
 }
 
 /* quick.c, for entry.S alone: answer a callout with XMM0-7 live. 0: not answered, and nothing has changed. */
@@ -305,6 +314,10 @@ void forms_write(struct forms *f, FILE *out);
 
 /* views.c: windows, tables and return stacks as host memory; the operations shadow/ calls. */
 struct shadow_ops host_ops(struct runtime *r);
+/* The processor-time sampler found this user view running. */
+void windows_sampled(struct runtime *r, const struct shadow_view *view);
+/* A window for this view, if it has none; at 0 for a user view, if that one is free. */
+void windows_make_direct(struct runtime *r, struct shadow_view *view);
 static inline void return_stack_reset(struct runtime *r, struct shadow_view *view)
 {
 	r->stats.return_stack_drops++;

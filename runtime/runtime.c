@@ -69,7 +69,7 @@ static void say(char *why, size_t size, const char *format, const char *detail)
 /* An empty soft table entry is zero: the access would go to the low 4 GiB of the host. Nothing may ever be there. */
 static int guard_low_memory(struct runtime *r)
 {
-	void *p = mmap((void *)(uintptr_t)LOW_GUARD_START, LOW_GUARD_END - LOW_GUARD_START, PROT_NONE,
+	void *p = mmap((void *)(uintptr_t)LOW_WINDOW_START, LOW_GUARD_END - LOW_WINDOW_START, PROT_NONE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -315,7 +315,7 @@ void runtime_destroy(struct runtime *r)
 	free(r->soft_bits);
 	ram_destroy(r);
 	if (r->low_guard)
-		munmap(r->low_guard, LOW_GUARD_END - LOW_GUARD_START);
+		munmap(r->low_guard, LOW_GUARD_END - LOW_WINDOW_START);
 	if (r->forms_out)
 		forms_write(r->forms, r->forms_out);
 	close_output(r->dump, r->config.dump);
@@ -460,7 +460,7 @@ bool runtime_guest_data(struct vcpu *v, uint64_t hva, gva_t *gva)
 	struct runtime *r = runtime_of(v);
 	uint64_t offset = hva - (uint64_t)r->window;
 
-	if (!r->window || offset >= WINDOW_SIZE)
+	if (!r->view->direct || offset >= WINDOW_SIZE)
 		return shadow_find_address(r->shadow, r->view, hva, gva);
 	*gva = (gva_t)offset;
 	return true;

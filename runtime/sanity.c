@@ -51,7 +51,7 @@ static const char *check_target(struct runtime *r, const struct shadow_view *vie
 
 	if (!b || b->host_pc != pc || b->dead || !b->checked)
 		return "the inline lookup leads to code that is no more";
-	if (b->eip != eip || (b->mode & ~MODE_ENTRY) != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
+	if (b->eip != eip || b->mode != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
 		return "the inline lookup leads to another block's code";
 	const uint32_t *exec = (const uint32_t *)(const void *)(view->tables + ABI_EXEC_TABLE);
 	return exec[b->gva >> PAGE_SHIFT] == (b->gpa >> PAGE_SHIFT) + 1 ? NULL : "the inline lookup leads to code of another frame";

@@ -52,7 +52,45 @@ static void window_free(void *ctx, void *window)
 		r->window = NULL;
 	if (r->gs_window == window)
 		r->gs_window = NULL;
-	fences_free(&r->fences, (uint8_t *)window - WINDOW_GUARD, WINDOW_RESERVATION);
+	if (!window)
+		r->low.owner = NULL;
+	else
+		fences_free(&r->fences, (uint8_t *)window - WINDOW_GUARD, WINDOW_RESERVATION);
+}
+
+/* The window at 0 goes to who keeps the processor busy: an owner may lose it that has not been seen for so many samples. It changes hands a few times at
+ * once, and then no more often than this. */
+#define LOW_SAMPLES 2u
+#define LOW_NS 200000000u
+#define LOW_BURST 4u
+
+void windows_sampled(struct runtime *r, const struct shadow_view *view)
+{
+	r->low.samples = view == r->low.owner ? 0 : r->low.samples + 1;
+}
+
+static bool may_be_low(const struct runtime *r, const struct shadow_view *view)
+{
+	/* What V86 code uses most is below LOW_WINDOW_START. */
+	if (!view->user || r->v->mode & MODE_VM)
+		return false;
+	return !r->low.owner || (r->low.samples >= LOW_SAMPLES && r->low.spent_until < runtime_now_ns() + (uint64_t)LOW_BURST * LOW_NS);
+}
+
+void windows_make_direct(struct runtime *r, struct shadow_view *view)
+{
+	if (view->direct)
+		return;
+	if (!may_be_low(r, view)) {
+		shadow_make_direct(r->shadow, view);
+		return;
+	}
+	uint64_t now = runtime_now_ns();
+	vcpu_forget_crossings(r->v);
+	r->low.spent_until = (r->low.spent_until > now ? r->low.spent_until : now) + LOW_NS;
+	if (shadow_make_low(r->shadow, view))
+		r->low.owner = view;
+	r->low.samples = 0;
 }
 
 static int map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, bool writable, bool at_once)
@@ -74,7 +112,8 @@ static int protect(void *ctx, uint8_t *at, uint32_t count, bool writable)
 /* Never munmap inside a window: the hole would take the next mapping that the host makes. */
 static int reset(void *ctx, uint8_t *at, uint64_t count)
 {
-	void *p = mmap(at, (size_t)count << PAGE_SHIFT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	uint8_t *end = at + (count << PAGE_SHIFT), *from = at < (uint8_t *)LOW_WINDOW_START ? (uint8_t *)LOW_WINDOW_START : at;
+	void *p = mmap(from, (size_t)(end - from), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
 	(void)ctx;
 	return p == MAP_FAILED ? -errno : 0;

@@ -113,7 +113,7 @@ static const char *check_root(const struct shadow *s, const struct view *v, uint
 static const char *check_view(const struct shadow *s, const struct view *v, uint32_t *links, uint32_t *maps)
 {
 	const char *wrong = check_root(s, v, links);
-	if (!wrong && (v->shows == NULL) != (v->pub.window == NULL)) wrong = "a window without a record";
+	if (!wrong && (v->shows != NULL) != v->pub.direct) wrong = "a window without a record";
 	for (uint32_t slot = 0; !wrong && slot < count_slots(s); slot++) wrong = check_slot(s, v, slot, links);
 	if (!wrong && v->maps != count_maps(s, v)) wrong = "a window's count of mappings is wrong";
 	*maps += v->maps;

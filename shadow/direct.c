@@ -4,6 +4,12 @@
 #define BATCH_PAGES 16u
 #define CHURN_PATIENCE 8u /* mappings of a page that may be taken back before it is refused one, as often */
 
+/* Below it the host maps nothing. */
+static uint32_t first_page(const struct view *v)
+{
+	return v->pub.window ? 0 : LOW_WINDOW_START >> PAGE_SHIFT;
+}
+
 static uint32_t as_shown(gfn_t gfn, bool writable)
 {
 	return gfn << SHOWN_FRAME_SHIFT | SHOWN | (writable ? SHOWN_WRITABLE : 0);
@@ -95,6 +101,7 @@ static bool show_small(struct shadow *s, struct view *v, uint32_t page, const st
 	bool writable = walk_may_write(s, w);
 	uint32_t first = page & ~(BATCH_PAGES - 1), from = page, to = page + 1;
 	gfn_t base = w->gfn - page;
+	if (page < first_page(v)) return false;
 	while (w->leaf_at && from > first && joins_run(s, v, from - 1, w, base + from - 1, writable)) from--;
 	while (w->leaf_at && to < first + BATCH_PAGES && joins_run(s, v, to, w, base + to, writable)) to++;
 	if (!window_make_room(s, v, 2)) return false;
@@ -121,6 +128,7 @@ static bool refuse_churn(struct view *v, uint32_t page)
 static bool may_show_large(struct shadow *s, struct view *v, uint32_t slot, gfn_t gfn)
 {
 	bool listed = v->flags[slot] & SLOT_LARGE;
+	if (slot_page(s, slot) < first_page(v)) return false;
 	if (!listed && links_full(&s->pool, s->large[gfn >> s->mode.index_shift])) return false;
 	return window_make_room(s, v, count_large_maps(s, gfn & ~(table_entries(s) - 1)));
 }
@@ -151,7 +159,7 @@ static bool show_filled_slot(struct shadow *s, struct view *v, uint32_t slot)
 	uint32_t limit = slot_page(s, slot + 1);
 	for (uint32_t page = slot_page(s, slot), to; page < limit; page = to) {
 		to = page + 1;
-		if (!(v->filled[page / 64] >> (page % 64) & 1) || !v->read[page]) continue;
+		if (page < first_page(v) || !(v->filled[page / 64] >> (page % 64) & 1) || !v->read[page]) continue;
 		to = end_of_filled(s, v, page, limit);
 		if (s->map_count + 2 > s->map_limit) return false;
 		if (!window_map(s, v, page, tables_frame(s, v, page), to - page, v->write[page] != 0, to - page > 1)) return false;
@@ -173,16 +181,30 @@ static void drop_old_windows(struct shadow *s)
 	}
 }
 
-bool shadow_make_direct(struct shadow *s, struct shadow_view *view)
+static bool make_direct(struct shadow *s, struct view *v, bool low)
 {
-	struct view *v = (struct view *)view;
 	if (v->shows) return true;
 	if (v->pub.user) drop_old_windows(s);
-	if (!window_make_room(s, v, 3) || !window_open(s, v)) return false;
+	if (!window_make_room(s, v, 3) || !window_open(s, v, low)) return false;
 	s->stats->views_direct++;
 	for (uint32_t slot = 0; slot < count_slots(s); slot++) {
 		bool shown = v->shown[slot / 64] >> (slot % 64) & 1;
 		if (shown && !(v->flags[slot] & SLOT_VOLATILE) && !show_filled_slot(s, v, slot)) break;
 	}
 	return v->shows != NULL;
+}
+
+bool shadow_make_direct(struct shadow *s, struct shadow_view *view)
+{
+	return make_direct(s, (struct view *)view, false);
+}
+
+bool shadow_make_low(struct shadow *s, struct shadow_view *view)
+{
+	struct view *v = (struct view *)view;
+	for (uint32_t i = 1; i < s->view_count && !v->shows; i++)
+		if (s->views[i]->pub.direct && !s->views[i]->pub.window) window_close(s, s->views[i]);
+	bool made = !v->shows && make_direct(s, v, true);
+	s->stats->views_low += made;
+	return made || v->shows;
 }

@@ -313,7 +313,7 @@ bool tables_drop_slot(struct shadow *s, struct view *v, uint32_t slot);
 void tables_trim(struct shadow *s, struct view *v);
 
 /* windows.c: what a window shows, kept within the budget. */
-bool window_open(struct shadow *s, struct view *v);
+bool window_open(struct shadow *s, struct view *v, bool low);
 void window_close(struct shadow *s, struct view *v);
 /* Show nothing any more, but keep the window. */
 void window_clear(struct shadow *s, struct view *v);

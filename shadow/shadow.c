@@ -48,7 +48,7 @@ int shadow_create(struct shadow **out, const struct shadow_config *config)
 	}
 	s->user->root = s->root;
 	s->user->in_use = true;
-	window_open(s, s->supervisor); /* without one, supervisor code stays soft */
+	window_open(s, s->supervisor, false); /* without one, supervisor code stays soft */
 	*out = s;
 	return 0;
 }

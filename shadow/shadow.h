@@ -23,8 +23,9 @@ struct jump_table;
 /* What emitted code and the runtime need of a view. */
 struct shadow_view {
 	uint8_t *tables;     /* ABI_READ_TABLE, ABI_WRITE_TABLE, ABI_EXEC_TABLE at their offsets; ABI_TABLES_SIZE bytes */
-	uint8_t *window;     /* WINDOW_SIZE bytes of host memory, at a multiple of that; or NULL while the view is soft */
+	uint8_t *window;     /* WINDOW_SIZE bytes of host memory, at a multiple of that: at 0 for the low one. NULL while the view is soft */
 	bool user;
+	bool direct;         /* it has a window */
 	bool behind;         /* its window is: shadow_settle before its code runs */
 	uint64_t return_top, return_rsp; /* the runtime's: return-prediction stack; 0 until it makes one. Reset by it in view_reset */
 	uint32_t return_context;     /* the runtime's: the context whose landing pads are on it */
@@ -130,6 +131,8 @@ struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bo
 
 /* Give the current user view a window, mapping in batches what its soft tables list. Returns true if it now has one. */
 bool shadow_make_direct(struct shadow *s, struct shadow_view *view);
+/* The same for a user view, with the window at 0, which is reserved already and shows nothing below LOW_WINDOW_START. Who has it loses it. */
+bool shadow_make_low(struct shadow *s, struct shadow_view *view);
 
 /* Before code of CPL 3 runs: the window of the current user view follows what has changed since. A page that is unmapped and mapped anew, or many
  * of them one after the other, cost one call to the host then. */

@@ -92,19 +92,20 @@ void window_set_large(struct shadow *s, struct view *v, uint32_t slot, unsigned 
 	v->flags[slot] = (uint8_t)((v->flags[slot] & ~mask) | flags);
 }
 
-bool window_open(struct shadow *s, struct view *v)
+bool window_open(struct shadow *s, struct view *v, bool low)
 {
 	const struct shadow_ops *ops = &s->config.ops;
 	uint32_t *shows = ops->tables_alloc(ops->ctx, RECORD_SIZE);
 	if (!shows) return false;
-	uint8_t *window = ops->window_alloc(ops->ctx);
-	if (!window) {
+	uint8_t *window = low ? NULL : ops->window_alloc(ops->ctx);
+	if (!window && !low) {
 		ops->tables_free(ops->ctx, shows, RECORD_SIZE);
 		return false;
 	}
 	v->shows = shows;
 	v->churn = v->pub.user ? NULL : (uint8_t *)(shows + PAGES);
 	v->pub.window = window;
+	v->pub.direct = true;
 	count_maps(s, v, 0, 1);
 	if (v->pub.user) s->user_windows++;
 	return true;
@@ -116,11 +117,13 @@ void window_close(struct shadow *s, struct view *v)
 	const struct shadow_ops *ops = &s->config.ops;
 	forget_all(s, v);
 	count_maps(s, v, v->maps, 0);
+	if (!v->pub.window) reset(s, v, 0, PAGES);
 	ops->window_free(ops->ctx, v->pub.window);
 	ops->tables_free(ops->ctx, v->shows, RECORD_SIZE);
 	v->shows = NULL;
 	v->churn = NULL;
 	v->pub.window = NULL;
+	v->pub.direct = false;
 	v->pub.used_ns = 0;
 	if (v->pub.user) s->user_windows--;
 }

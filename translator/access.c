@@ -218,13 +218,24 @@ static bool may_use_gs(const struct translation *t)
 	return (t->in->mode & MODE_CPL) == 3;
 }
 
+static bool is_low(const struct translation *t)
+{
+	return t->in->mode & MODE_LOW;
+}
+
+struct host_mem access_at(const struct translation *t, struct host_mem h)
+{
+	h.narrow = true;
+	h.gs = !is_low(t);
+	return h;
+}
+
 static struct host_mem window_address(struct translation *t, struct host_mem h)
 {
-	h.window = !is_plain(&h);
-	if (h.window)
-		return h;
+	if (!is_plain(&h))
+		return access_at(t, h);
 	if (h.base != REG_GUEST_ESP)
-		return mem_sum(REG_WINDOW, h.base, 1, h.disp);
+		return is_low(t) && h.base != NO_REG ? h : mem_sum(REG_WINDOW, h.base, 1, h.disp);
 	if (h.disp >= -ESP_REACH && h.disp <= ESP_REACH)
 		esp_is_near(t);
 	return h;

@@ -438,7 +438,7 @@ static bool call_thunk(struct translation *t, const struct insn *insn)
 		return false;
 	store_return_address(t, insn, 4);
 	row_add(t, UNDO_GUARD, insn->eip, ROW_READ | row_size(sizeof(bytes)));
-	emit_load(e, R9, (struct host_mem){.base = NO_REG, .index = NO_REG, .scale = 1, .disp = (int32_t)target_of(insn), .window = true}, sizeof(bytes));
+	emit_load(e, R9, access_at(t, (struct host_mem){.base = NO_REG, .index = NO_REG, .scale = 1, .disp = (int32_t)target_of(insn)}), sizeof(bytes));
 	emit_lea(e, R9, mem_at(R9, (int32_t)(0u - bytes)));
 	trap(e);
 	emit_mov_imm(e, (enum host_reg)reg, next_of(insn));

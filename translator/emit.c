@@ -97,7 +97,8 @@ void emit_op(struct emitter *e, const struct host_op *op)
 	struct bytes b = {0};
 
 	add(&b, op->lock, 0xF0, 1);
-	add(&b, memory && op->mem.window, 0x6765, 2);
+	add(&b, memory && op->mem.gs, 0x65, 1);
+	add(&b, memory && op->mem.narrow, 0x67, 1);
 	if (op->vex)
 		add_vex(&b, op);
 	else

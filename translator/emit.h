@@ -21,7 +21,8 @@ enum opcode_map { MAP_PLAIN, MAP_0F, MAP_0F38, MAP_0F3A };
 struct host_mem {
 	uint8_t base, index; /* enum host_reg or NO_REG */
 	uint8_t scale;       /* 1, 2, 4, 8 */
-	bool window;         /* GS-relative with a 32-bit effective address: an access to the guest's window */
+	bool narrow;         /* the effective address has 32 bits: an access to the guest's window */
+	bool gs;             /* relative to GS base */
 	int32_t disp;
 };
 

@@ -18,7 +18,7 @@ static const struct field {
 	uint32_t usual;
 } fields[] = {
 #define AT(member) offsetof(struct diff_case, member)
-	{"kind", WORD8, AT(kind), KIND_PROTECTED}, {"ignored", WORD32, AT(flags_ignored), 0}, {"direct", FLAG, AT(direct), 0}, {"fpu", FLAG, AT(fpu), 0},
+	{"kind", WORD8, AT(kind), KIND_PROTECTED}, {"ignored", WORD32, AT(flags_ignored), 0}, {"direct", WORD8, AT(direct), 0}, {"fpu", FLAG, AT(fpu), 0},
 	{"eip", WORD32, AT(in.eip), CODE_BASE}, {"eflags", WORD32, AT(in.eflags), 0},
 	{"eax", WORD32, AT(in.gpr[EAX]), 0}, {"ecx", WORD32, AT(in.gpr[ECX]), 0}, {"edx", WORD32, AT(in.gpr[EDX]), 0}, {"ebx", WORD32, AT(in.gpr[EBX]), 0},
 	{"esp", WORD32, AT(in.gpr[ESP]), 0}, {"ebp", WORD32, AT(in.gpr[EBP]), 0}, {"esi", WORD32, AT(in.gpr[ESI]), 0}, {"edi", WORD32, AT(in.gpr[EDI]), 0},

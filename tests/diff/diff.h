@@ -51,7 +51,7 @@ struct diff_case {
 	uint32_t form;          /* of its first instruction */
 	uint8_t kind;           /* enum diff_kind */
 	bool fpu;               /* x87, MMX or SSE state matters */
-	bool direct;            /* bt-vmm: accesses in direct form, not soft */
+	uint8_t direct;         /* bt-vmm: accesses in direct form, not soft; 2: in the window at 0 */
 	bool defined;           /* no flag or value that the manual leaves undefined, other than diff_undefined_flags() tells */
 	uint32_t flags_ignored; /* where the monitor computes what the manual leaves undefined */
 	struct diff_state in;

@@ -1,5 +1,5 @@
-/* bt-vmm as an engine: a bare guest at CPL 3 with paging, whose every exception ends the run. Two page directories with the same pages: one
- * whose view stays soft, one whose view is direct; two more for virtual-8086 mode. Real mode is monitor_real.c's. */
+/* bt-vmm as an engine: a bare guest at CPL 3 with paging, whose every exception ends the run. Three page directories with the same pages: one
+ * whose view stays soft, one whose view is direct, one with the window at 0; two more for virtual-8086 mode. Real mode is monitor_real.c's. */
 #include "monitor_private.h"
 #include "runtime/internal.h"
 
@@ -76,6 +76,7 @@ static void put_pages(struct monitor *m, bool zero_mapped)
 	if (zero_mapped)
 		map_page(m, DIRECTORY, 0, DATA_FRAME + PAGE, USER_PAGE | PTE_RW);
 	memcpy(m->system + DIRECTORY + PAGE, m->system + DIRECTORY, PAGE);
+	memcpy(m->system + DIRECTORY_LOW, m->system + DIRECTORY, PAGE);
 	memcpy(m->system + DIRECTORY_V86 + PAGE, m->system + DIRECTORY_V86, PAGE);
 }
 
@@ -151,6 +152,8 @@ static void enter_through_stub(struct vcpu *v, const struct diff_case *c, uint8_
 
 static uint32_t directory_of(const struct diff_case *c)
 {
+	if (c->direct == 2)
+		return SYSTEM_FRAME + DIRECTORY_LOW;
 	return SYSTEM_FRAME + (c->kind == KIND_V86 ? DIRECTORY_V86 : DIRECTORY) + (c->direct ? PAGE : 0);
 }
 
@@ -185,7 +188,7 @@ static void enter(struct monitor *m, const struct diff_case *c)
 	cpu_update_mode(m->v);
 	runtime_paging_changed(m->v);
 	if (c->direct && !m->fixed_form)
-		shadow_make_direct(runtime_shadow(m->runtime), shadow_view(runtime_shadow(m->runtime), c->kind != KIND_REAL));
+		(c->direct == 2 ? shadow_make_low : shadow_make_direct)(runtime_shadow(m->runtime), shadow_view(runtime_shadow(m->runtime), c->kind != KIND_REAL));
 }
 
 static bool has_error_code(uint32_t vector)

@@ -16,7 +16,7 @@
 #define SYSTEM_FRAME 0x200000u
 /* Where the linear address space has the system's, for CPL 0 alone. What follows are offsets in it. */
 #define SYSTEM 0xC0DC0000u
-#define SYSTEM_SIZE 0x12000u
+#define SYSTEM_SIZE 0x13000u
 #define IDT_BASE 0x1000u
 #define GDT_BASE 0x2000u
 #define TSS_BASE 0x2100u
@@ -30,6 +30,7 @@
 #define DIRECTORY_V86 0x8000u
 #define PAGE_TABLES 0xA000u
 #define LDT_BASE 0x10000u
+#define DIRECTORY_LOW 0x12000u /* direct, with the window at 0 */
 #define RAM_SIZE (16u << 20)
 #define VECTORS 32u
 #define CODE0 0x08u

@@ -156,10 +156,10 @@ static inline bool host_mnemonic_allowed(const struct host_insn *i)
 	}
 }
 
-static inline bool host_has_memory(const struct host_insn *i)
+static inline bool host_has_memory(const struct host_insn *i, bool gs)
 {
 	for (unsigned k = 0; k < i->d.operand_count; k++)
-		if (i->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY && i->op[k].mem.segment == ZYDIS_REGISTER_GS)
+		if (i->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY && i->op[k].mem.type != ZYDIS_MEMOP_TYPE_AGEN && (!gs || i->op[k].mem.segment == ZYDIS_REGISTER_GS))
 			return true;
 	return false;
 }
@@ -168,8 +168,8 @@ static inline bool host_has_memory(const struct host_insn *i)
 static inline bool host_prefix_allowed(const struct host_insn *i, uint8_t value, ZydisPrefixType type)
 {
 	switch (value) {
-	case 0x65: return host_has_memory(i);
-	case 0x67: return host_has_memory(i) || i->d.mnemonic == ZYDIS_MNEMONIC_JECXZ;
+	case 0x65: return host_has_memory(i, true);
+	case 0x67: return host_has_memory(i, false) || i->d.mnemonic == ZYDIS_MNEMONIC_JECXZ;
 	case 0x66: return type == ZYDIS_PREFIX_TYPE_MANDATORY || i->d.operand_width == 16;
 	case 0xF0: return (i->d.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
 	case 0xF2: return type == ZYDIS_PREFIX_TYPE_MANDATORY;

@@ -48,10 +48,33 @@ static inline bool host_check_stack(struct host_code *c, uint32_t n, const Zydis
 	return host_row_describes(c, n, op, false);
 }
 
+static inline bool host_is_low(const struct host_code *c)
+{
+	return c->in->mode & MODE_LOW;
+}
+
+/* The window at 0: one register, whose upper half host_code_upper.h looks at. Below it lies nothing of anybody's for as far as this. */
+#define HOST_LOW_DISP (-(1 << 20))
+
+static inline bool host_is_low_address(const struct host_code *c, const ZydisDecodedOperand *op)
+{
+	return host_is_low(c) && op->mem.base >= ZYDIS_REGISTER_RAX && op->mem.base <= ZYDIS_REGISTER_RDI && op->mem.base != ZYDIS_REGISTER_RSP;
+}
+
+static inline bool host_check_low(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	if (op->mem.index != ZYDIS_REGISTER_NONE || op->mem.disp.value < HOST_LOW_DISP || op->size > 16 * 8)
+		return host_refuse(c, c->insn[n].at, "an access that may reach beyond the window at 0");
+	return host_row_describes(c, n, op, false);
+}
+
+/* An effective address of 32 bits: relative to GS base, or as it is where the window is at 0. */
 static inline bool host_check_window(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	if ((c->in->mode & MODE_CPL) != 3)
 		return host_refuse(c, c->insn[n].at, "a GS-relative access of supervisor code, which runs with any GS base");
+	if ((op->mem.segment == ZYDIS_REGISTER_GS) == host_is_low(c))
+		return host_refuse(c, c->insn[n].at, "a window access through the segment of the other kind of window");
 	if (c->insn[n].d.address_width != 32 || !host_is_address_register(op->mem.base) || !host_is_address_register(op->mem.index))
 		return host_refuse(c, c->insn[n].at, "a window access that is not truncated to 32 bits");
 	if (op->size > 16 * 8)
@@ -121,7 +144,7 @@ static inline bool host_is_guard_trap(const struct host_code *c, const struct ho
 	const struct side_row *row = host_row(c, i->at);
 	const struct host_insn *load = i - 2;
 	bool guards = row && row->undo == UNDO_GUARD && c->in->peek && load >= c->insn && row->host_offset == load->at && !i[-1].is_target &&
-		      load->d.mnemonic == ZYDIS_MNEMONIC_MOV && load->op[0].reg.value == ZYDIS_REGISTER_R9D && load->op[1].mem.segment == ZYDIS_REGISTER_GS &&
+		      load->d.mnemonic == ZYDIS_MNEMONIC_MOV && load->op[0].reg.value == ZYDIS_REGISTER_R9D && load->d.address_width == 32 &&
 		      load->op[1].mem.base == ZYDIS_REGISTER_NONE && load->op[1].mem.index == ZYDIS_REGISTER_NONE;
 	uint32_t bytes;
 
@@ -389,10 +412,12 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 		       host_refuse(c, i->at, "a hidden memory operand");
 	if (!host_check_bit_offset(c, n))
 		return false;
-	if (op->mem.segment == ZYDIS_REGISTER_GS)
+	if (op->mem.segment == ZYDIS_REGISTER_GS || (host_is_low(c) && i->d.address_width == 32))
 		return host_check_window(c, n, op);
 	if (i->d.address_width != 64 || (op->mem.segment != ZYDIS_REGISTER_DS && op->mem.segment != ZYDIS_REGISTER_SS))
 		return host_refuse(c, i->at, "a segment or address size that host code does not use");
+	if (host_is_low_address(c, op))
+		return host_check_low(c, n, op);
 	switch (op->mem.base) {
 	case ZYDIS_REGISTER_R12:
 		return op->mem.index == ZYDIS_REGISTER_NONE ? host_check_vcpu(c, n, op) : host_check_trap(c, n, op);

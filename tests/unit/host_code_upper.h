@@ -156,6 +156,9 @@ static inline bool host_check_upper_halves(struct host_code *c)
 			if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R15 && op->mem.index != ZYDIS_REGISTER_NONE &&
 			    i->reached && !(i->zero & host_bit(op->mem.index)))
 				return host_refuse(c, i->at, "a window access with a register whose upper half may not be zero");
+			if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT &&
+			    op->mem.type != ZYDIS_MEMOP_TYPE_AGEN && i->d.address_width == 64 && host_is_low_address(c, op) && i->reached && !(i->zero & host_bit(op->mem.base)))
+				return host_refuse(c, i->at, "an access to the window at 0 with a register whose upper half may not be zero");
 			if (host_uses_stack(op) && op->mem.segment != ZYDIS_REGISTER_GS && i->reached && !(i->zero & HOST_STACK))
 				return host_refuse(c, i->at, "a stack access through R13, which is no address in the window");
 		}

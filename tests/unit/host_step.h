@@ -40,6 +40,7 @@ struct step_machine {
 	struct vcpu *v;
 	uint8_t *code;             /* what the translator writes and what runs; stubs are in the page before */
 	uint8_t *window, *tables, *ram, *stack;
+	uint8_t *high;             /* the window that is not at 0 */
 	struct step_state *states; /* before each host instruction */
 	unsigned count;
 	enum step_end end;
@@ -137,6 +138,18 @@ static void *step_map(size_t size, int protection, int flags, int fd)
 	return p;
 }
 
+/* The window at 0 and what follows it, unless a sanitizer has its own memory there. */
+static bool step_has_low;
+
+static void step_map_low(int fd)
+{
+	void *at = (void *)(uintptr_t)LOW_WINDOW_START;
+
+	step_has_low = mmap(at, WINDOW_SIZE + WINDOW_GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) == at;
+	if (step_has_low)
+		mmap((void *)(uintptr_t)STEP_RAM_AT, STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+}
+
 static void step_fill_tables(void)
 {
 	struct step_machine *m = &step_machine;
@@ -165,8 +178,9 @@ static void step_setup(void)
 		exit(1);
 	m->ram = step_map(STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 	uint64_t reserved = (uint64_t)step_map(2 * WINDOW_SIZE + 2 * WINDOW_GUARD + PAGE_SIZE, PROT_NONE, anonymous, -1) + WINDOW_GUARD;
-	m->window = (uint8_t *)((reserved + WINDOW_SIZE - 1) & ~(WINDOW_SIZE - 1));
+	m->window = m->high = (uint8_t *)((reserved + WINDOW_SIZE - 1) & ~(WINDOW_SIZE - 1));
 	mmap(m->window + STEP_RAM_AT, STEP_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	step_map_low(fd);
 	m->tables = step_map(ABI_TABLES_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
 	m->code = (uint8_t *)step_map(PAGE_SIZE + TRANSLATOR_MAX_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, anonymous, -1) + PAGE_SIZE;
 	m->stack = step_map(PAGE_SIZE, PROT_READ | PROT_WRITE, anonymous, -1);
@@ -218,7 +232,8 @@ static void step_run(const struct step_state *from)
 	/* What masked stores write, and where. */
 	static const uint64_t data[2] = {0x1122334455667788ull, 0x99AABBCCDDEEFF00ull}, mask[2] = {0x80FF00007F8000FFull, 0xFF0080FF00FF7F80ull};
 	__asm__ volatile("movups %0, %%xmm0; movups %1, %%xmm1; movq %0, %%mm0; movq %1, %%mm1" : : "m"(data), "m"(mask) : "xmm0", "xmm1");
-	__asm__ volatile("wrgsbase %0" : : "r"(m->window));
+	/* Code for the window at 0 must not rely on it. */
+	__asm__ volatile("wrgsbase %0" : : "r"(m->window ? (uint64_t)m->window : 1ull << 45));
 	step_enter(&regs);
 }
 

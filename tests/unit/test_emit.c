@@ -30,10 +30,10 @@ static ZydisRegister narrow(uint8_t r) { return r == NO_REG ? ZYDIS_REGISTER_NON
 
 static bool address_is(const ZydisDecodedOperand *o, const struct host_mem *m)
 {
-	ZydisRegister base = m->window ? narrow(m->base) : wide(m->base), index = m->window ? narrow(m->index) : wide(m->index);
+	ZydisRegister base = m->narrow ? narrow(m->base) : wide(m->base), index = m->narrow ? narrow(m->index) : wide(m->index);
 
 	return CHECK_EQ(o->mem.base, base) && CHECK_EQ(o->mem.index, index) && (m->index == NO_REG || CHECK_EQ(o->mem.scale, m->scale)) &&
-	       CHECK_EQ((int32_t)o->mem.disp.value, m->disp) && CHECK_EQ(o->mem.segment == ZYDIS_REGISTER_GS, m->window);
+	       CHECK_EQ((int32_t)o->mem.disp.value, m->disp) && CHECK_EQ(o->mem.segment == ZYDIS_REGISTER_GS, m->gs);
 }
 
 static const int32_t displacements[] = {0, 1, -1, 127, 128, -128, -129, 0x1000, INT32_MAX, INT32_MIN};
@@ -44,7 +44,7 @@ TEST(emit, every_address)
 		for (unsigned index = 0; index <= 16; index++)
 			for (unsigned i = 0; i < 4 * sizeof(displacements) / sizeof(*displacements); i++) {
 				struct host_mem m = {.base = base == 16 ? NO_REG : (uint8_t)base, .index = index == 16 ? NO_REG : (uint8_t)index,
-						     .scale = (uint8_t)(1u << i % 4), .disp = displacements[i / 4], .window = (base + index + i) % 2};
+						     .scale = (uint8_t)(1u << i % 4), .disp = displacements[i / 4], .narrow = (base + index + i) % 2, .gs = (base + index + i) % 3 == 0};
 				if (index == RSP) /* cannot be encoded */
 					continue;
 				begin();

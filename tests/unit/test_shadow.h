@@ -33,6 +33,7 @@ struct rig {
 	uint32_t trims;
 	uint32_t cr0, cr3, cr4;
 	bool nx, pse36;
+	uint32_t *low;    /* as of windows, of the one at 0, which is always there */
 	bool kernel_runs; /* and a user window may be left behind */
 	uint64_t pdpte[4];
 };
@@ -73,12 +74,13 @@ static inline void *rig_window_alloc(void *ctx)
 
 static inline uint32_t *rig_window(struct rig *r, const void *window)
 {
-	return r->windows[((uintptr_t)window >> 32) - 16];
+	return (uintptr_t)window >> 32 ? r->windows[((uintptr_t)window >> 32) - 16] : r->low;
 }
 
 static inline void rig_window_free(void *ctx, void *window)
 {
 	struct rig *r = ctx;
+	if (!window) return;
 	rig_free(NULL, rig_window(r, window), RIG_PAGES * sizeof(uint32_t));
 	r->windows[((uintptr_t)window >> 32) - 16] = NULL;
 }
@@ -97,7 +99,8 @@ static inline int rig_map(void *ctx, uint8_t *at, gfn_t gfn, uint32_t count, boo
 	uint32_t *pages = rig_at(r, at, count);
 	r->maps++;
 	r->at_once += at_once ? count : 0;
-	if (!pages || gfn + (uint64_t)count > r->ram_size >> PAGE_SHIFT) {
+	bool below = (uintptr_t)at < LOW_WINDOW_START; /* where the host maps nothing */
+	if (!pages || below || gfn + (uint64_t)count > r->ram_size >> PAGE_SHIFT) {
 		r->bad_calls++;
 		return -EINVAL;
 	}
@@ -163,6 +166,7 @@ static inline struct rig *rig_new(struct shadow_config config)
 	struct rig *r = calloc(1, sizeof(*r));
 	r->ram_size = config.ram_size;
 	r->ram = aligned_alloc(PAGE_SIZE, config.ram_size);
+	r->low = rig_alloc(NULL, RIG_PAGES * sizeof(uint32_t));
 	memset(r->ram, 0, config.ram_size);
 	config.ram = r->ram;
 	config.stats = &r->stats;
@@ -181,6 +185,8 @@ static inline void rig_delete(struct rig *r)
 	CHECK_EQ(r->bad_calls, 0);
 	shadow_destroy(r->s);
 	for (unsigned i = 0; i < RIG_WINDOWS; i++) CHECK(!r->windows[i]);
+	for (uint32_t i = 0; i < RIG_PAGES; i++) CHECK(!r->low[i]);
+	rig_free(NULL, r->low, RIG_PAGES * sizeof(uint32_t));
 	free(r->ram);
 	free(r);
 }
@@ -237,25 +243,34 @@ static inline uint32_t rig_exec_entry(const struct shadow_view *v, gva_t gva)
 /* What the view's window shows at gva. */
 static inline uint32_t rig_shown(struct rig *r, const struct shadow_view *v, gva_t gva)
 {
-	return v->window ? rig_window(r, v->window)[gva >> PAGE_SHIFT] : 0;
+	return v->direct ? rig_window(r, v->window)[gva >> PAGE_SHIFT] : 0;
+}
+
+static inline void rig_find_low(void *ctx, struct shadow_view *v)
+{
+	if (v->direct && !v->window) *(bool *)ctx = true;
+}
+
+static inline uint32_t rig_count_maps_of(const uint32_t *pages)
+{
+	uint32_t maps = 1, before = 0;
+	for (uint32_t i = 0; i < RIG_PAGES; i++) {
+		uint32_t here = pages[i];
+		maps += before && here ? here != before + 4 : before != here;
+		before = here;
+	}
+	return maps + (before != 0);
 }
 
 /* Host mappings in all windows, guards merged with what is not shown. */
 static inline uint32_t rig_count_maps(struct rig *r)
 {
 	uint32_t maps = 0;
-	for (unsigned w = 0; w < RIG_WINDOWS; w++) {
-		if (!r->windows[w]) continue;
-		uint32_t before = 0;
-		maps++;
-		for (uint32_t i = 0; i < RIG_PAGES; i++) {
-			uint32_t here = r->windows[w][i];
-			maps += before && here ? here != before + 4 : before != here;
-			before = here;
-		}
-		maps += before != 0;
-	}
-	return maps;
+	bool low = false;
+	for (unsigned w = 0; w < RIG_WINDOWS; w++)
+		if (r->windows[w]) maps += rig_count_maps_of(r->windows[w]);
+	shadow_each_view(r->s, rig_find_low, &low);
+	return maps + (low ? rig_count_maps_of(r->low) : 0);
 }
 
 /* A walk by the book (vol. 3, 4.3, 4.4, 4.6, 4.7), knowing nothing of shadow/. */

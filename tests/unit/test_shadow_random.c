@@ -72,7 +72,7 @@ static struct shadow_answer access_guest(struct guest *g, gva_t gva, unsigned ac
 	if (!g->r->kernel_runs) shadow_settle(g->r->s);
 	/* Fetches ask neither: they go by the exec table alone. */
 	if (access & ACCESS_FETCH) return shadow_resolve(g->r->s, gva, access);
-	bool direct = v->window && pick(g, 2);
+	bool direct = v->direct && pick(g, 2);
 	if (direct ? direct_hit(g, v, gva, access, &a.gpa) : soft_hit(g, v, gva, access, &a.gpa)) return a;
 	bool mapped;
 	a = direct ? shadow_map(g->r->s, gva, access, &mapped) : shadow_resolve(g->r->s, gva, access);
@@ -266,7 +266,7 @@ static void step(struct guest *g)
 	case 6: edit_in_bulk(g); break;
 	case 7: case 8: case 9: rig_set_paging(g->r, g->r->cr0, root_of(g, pick(g, SPACES)) | (pick(g, 2) << 3), g->r->cr4); break;
 	case 10: toggle_code(g); break;
-	case 11: shadow_make_direct(g->r->s, shadow_view(g->r->s, true)); break;
+	case 11: (pick(g, 2) ? shadow_make_low : shadow_make_direct)(g->r->s, shadow_view(g->r->s, true)); break;
 	case 13: edit_kernel_slot(g); break;
 	case 14: if (!pick(g, 20)) change_mode(g); break;
 	case 15: if (!pick(g, 20)) host_trouble(g); break;

@@ -243,6 +243,59 @@ TEST(shadow_window, pages_that_come_and_go_turn_soft_in_the_supervisor_window)
 	rig_delete(r);
 }
 
+/* The pages below LOW_WINDOW_START are not to be had there; they stay soft. */
+TEST(shadow_window, at_0_it_shows_all_but_the_lowest_pages)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	*rig_word(r, rig_pde(DIRECTORY_OF(0), 0)) = TABLE_OF(1) | ANY;
+	for (uint32_t i = 0; i < 64; i++) *rig_word(r, rig_pte(TABLE_OF(1), i * PAGE_SIZE)) = (DATA + i * PAGE_SIZE) | DIRTY;
+	CHECK(!map_page(r, 2 * PAGE_SIZE, ACCESS_USER));
+	CHECK(!map_page(r, 20 * PAGE_SIZE, ACCESS_USER));
+	REQUIRE(shadow_make_low(r->s, user_view(r)));
+	CHECK(user_view(r)->direct && !user_view(r)->window);
+	CHECK_EQ(r->stats.views_low, 1);
+	CHECK_EQ(rig_shown(r, user_view(r), 20 * PAGE_SIZE), data_shown(20, true));
+	CHECK(!map_page(r, 3 * PAGE_SIZE, ACCESS_USER));
+	CHECK(!map_page(r, 15 * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE));
+	CHECK(map_page(r, 16 * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE));
+	CHECK(map_page(r, USER, ACCESS_USER));
+	for (gva_t page = 0; page < 16; page++) CHECK_EQ(rig_shown(r, user_view(r), page * PAGE_SIZE), 0);
+	CHECK_EQ(rig_shown(r, user_view(r), USER), data_shown(0, true));
+	rig_delete(r);
+}
+
+/* So with a large page, which would be one run. */
+TEST(shadow_window, at_0_a_large_page_is_shown_page_by_page)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	*rig_word(r, rig_pde(DIRECTORY_OF(0), 0)) = DATA | KERNEL_PDE | PTE_US;
+	REQUIRE(shadow_make_low(r->s, user_view(r)));
+	CHECK(!map_page(r, 5 * PAGE_SIZE, ACCESS_USER));
+	CHECK(map_page(r, 30 * PAGE_SIZE, ACCESS_USER | ACCESS_WRITE));
+	CHECK_EQ(rig_shown(r, user_view(r), 30 * PAGE_SIZE), data_shown(30, true));
+	rig_delete(r);
+}
+
+TEST(shadow_window, one_view_has_the_window_at_0)
+{
+	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
+	struct shadow_view *first = user_view(r);
+	REQUIRE(shadow_make_low(r->s, first));
+	CHECK(map_page(r, USER, ACCESS_USER));
+	load_space(r, 1);
+	REQUIRE(shadow_make_low(r->s, user_view(r)));
+	CHECK(!first->direct);
+	CHECK_EQ(rig_shown(r, user_view(r), USER), 0);
+	CHECK(map_page(r, USER + PAGE_SIZE, ACCESS_USER));
+	CHECK_STR(shadow_check(r->s), NULL);
+	load_space(r, 0);
+	REQUIRE(shadow_make_direct(r->s, user_view(r)));
+	CHECK(first->window);
+	REQUIRE(shadow_make_low(r->s, first));
+	CHECK(first->window); /* it has one */
+	rig_delete(r);
+}
+
 TEST(shadow_window, traces_protect_every_window)
 {
 	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);

@@ -151,6 +151,32 @@ TEST(translator_checker, refuses_escapes)
 			FAIL("%s passes", escapes[i].what);
 }
 
+/* Where the window is at 0. */
+static const struct escape low_escapes[] = {
+	{"mov eax, [rcx + rdx]", {0x8B, 0x04, 0x11}, 3, READ4},
+	{"mov eax, [rcx * 2]", {0x8B, 0x04, 0x4D, 0, 0, 0, 0}, 7, READ4},
+	{"mov eax, [rcx - 2 MiB]", {0x8B, 0x81, 0, 0, 0xE0, 0xFF}, 6, READ4},
+	{"mov eax, gs:[ecx]", {0x65, 0x67, 0x8B, 0x01}, 4, READ4},
+	{"mov eax, fs:[ecx]", {0x64, 0x67, 0x8B, 0x01}, 4, READ4},
+	{"mov eax, [rcx], eight bytes by its row", {0x8B, 0x01}, 2, ROW_READ | 4 << ROW_SIZE_SHIFT},
+	{"mov [rcx], eax, a load by its row", {0x89, 0x01}, 2, READ4},
+	{"mov eax, [rsp]", {0x8B, 0x04, 0x24}, 3, READ4},
+	{"mov eax, [r9]", {0x41, 0x8B, 0x01}, 3, READ4},
+	{"mov eax, [r10]", {0x41, 0x8B, 0x02}, 3, READ4},
+	{"mov eax, [r11d]", {0x67, 0x41, 0x8B, 0x03}, 4, READ4},
+	{"mov r8d, eax; mov eax, [r8]", {0x44, 0x8B, 0xC0, 0x41, 0x8B, 0x00}, 6, READ4},
+	{"mov rcx, r9; mov eax, [rcx]", {0x49, 0x8B, 0xC9, 0x8B, 0x01}, 5, READ4},
+	{"mov eax, [rip]", {0x8B, 0x05, 0, 0, 0, 0}, 6, READ4},
+	{"mov eax, [80000000h]", {0x8B, 0x04, 0x25, 0, 0, 0, 0x80}, 7, READ4},
+};
+
+TEST(translator_checker, refuses_escapes_at_0)
+{
+	for (size_t i = 0; i < ARRAY_LEN(low_escapes); i++)
+		if (!check_bytes(MODE_AT_0, low_escapes[i].bytes, low_escapes[i].length, low_escapes[i].access))
+			FAIL("%s passes", low_escapes[i].what);
+}
+
 /* The refusals above must be for what they are made for. */
 TEST(translator_checker, accepts_their_harmless_kin)
 {
@@ -180,6 +206,23 @@ TEST(translator_checker, accepts_their_harmless_kin)
 		const char *wrong = check_bytes(MODE_USER, harmless[i].bytes, harmless[i].length, harmless[i].access);
 		if (wrong)
 			FAIL("%s: %s", harmless[i].what, wrong);
+	}
+}
+
+TEST(translator_checker, accepts_their_harmless_kin_at_0)
+{
+	static const struct escape harmless[] = {
+		{"mov eax, [rcx]", {0x8B, 0x01}, 2, READ4},
+		{"mov [rcx - 1 MiB], eax", {0x89, 0x81, 0, 0, 0xF0, 0xFF}, 6, WRITE4},
+		{"mov eax, [ecx + edx]", {0x67, 0x8B, 0x04, 0x11}, 4, READ4},
+		{"mov eax, [r13d + ecx * 4]", {0x67, 0x41, 0x8B, 0x44, 0x8D, 0}, 6, READ4},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(harmless); i++) {
+		const char *wrong = check_bytes(MODE_AT_0, harmless[i].bytes, harmless[i].length, harmless[i].access);
+		if (wrong)
+			FAIL("%s: %s", harmless[i].what, wrong);
+		CHECK(check_bytes(MODE_TRAP, harmless[i].bytes, harmless[i].length, harmless[i].access));
 	}
 }
 

@@ -338,7 +338,7 @@ static void random_state(const struct subject *s, struct guest_state *g)
 
 static const uint32_t forms[] = {
 	MODE_FLAT, MODE_FLAT | MODE_SOFT, MODE_USER | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE) | MODE_WITH_SEG(SEG_SS, MODE_SEG_BASE),
-	MODE_USER | MODE_SOFT | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE), MODE_TRAP,
+	MODE_USER | MODE_SOFT | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE), MODE_TRAP, MODE_AT_0, MODE_AT_0 | MODE_WITH_SEG(SEG_DS, MODE_SEG_BASE),
 };
 
 /* 16-bit code and stacks, and limits: the same bytes mean something else then. */
@@ -352,11 +352,17 @@ static void set_data_segment(enum seg seg, bool wide)
 	step_machine.v->seg[seg].limit = STEP_RAM_SIZE - 1 + (wide ? STEP_RAM_AT : 0);
 }
 
+static void use_window(uint32_t form)
+{
+	step_machine.window = form & MODE_LOW ? NULL : step_machine.high;
+}
+
 static void set_form(struct subject *s, uint32_t form)
 {
 	struct vcpu *v = step_machine.v;
 	bool limited = MODE_SEG(form, SEG_CS) == MODE_SEG_LIMIT;
 
+	use_window(form);
 	s->mode = form;
 	s->cs_base = limited ? STEP_CODE_AT & ~0xFFFFu : 0;
 	s->cs_end = limited ? 0x10000 : 0;
@@ -376,6 +382,8 @@ static void check_in_forms(struct subject *s, const uint32_t *list, size_t count
 	static struct guest_state g;
 
 	for (size_t f = 0; f < count && !test_has_failed(); f++) {
+		if ((list[f] & MODE_LOW) && !step_has_low)
+			continue;
 		set_form(s, list[f]);
 		s->checked = pick(2);
 		random_state(s, &g);
@@ -673,6 +681,8 @@ TEST(translator_rows, landing_pads)
 		struct subject s = {.name = sample->name, .length = GUEST_MAX, .used = sample->length, .instructions = sample->instructions,
 				    .checked = i % 2};
 		uint32_t call_length = sample->bytes[0] == 0xE8 ? 5 : sample->bytes[0] == 0x66 ? 3 : 2;
+		if ((forms[i % ARRAY_LEN(forms)] & MODE_LOW) && !step_has_low)
+			continue;
 		set_form(&s, forms[i % ARRAY_LEN(forms)]);
 		memset(s.bytes, 0x90, GUEST_MAX);
 		memcpy(s.bytes, sample->bytes, sample->length);

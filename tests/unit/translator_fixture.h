@@ -12,6 +12,7 @@
 #define MODE_FLAT (MODE_CS32 | MODE_SS32 | MODE_PE | MODE_IOPL_OK)
 #define MODE_USER (MODE_CS32 | MODE_SS32 | MODE_PE | 3)
 #define MODE_TRAP (MODE_USER | MODE_TRAP_PADS)
+#define MODE_AT_0 (MODE_TRAP | MODE_LOW)
 /* 16-bit code on a 16-bit stack: in real mode, in V86 mode, in a protected segment; every segment has a limit. */
 #define MODE_ALL_SEGS(seg_class) (0x555u * (seg_class) << MODE_SEG_SHIFT)
 #define MODE_REAL (MODE_IOPL_OK | MODE_ALL_SEGS(MODE_SEG_LIMIT))
