@@ -202,9 +202,10 @@ bool shadow_make_direct(struct shadow *s, struct shadow_view *view)
 bool shadow_make_low(struct shadow *s, struct shadow_view *view)
 {
 	struct view *v = (struct view *)view;
-	for (uint32_t i = 1; i < s->view_count && !v->shows; i++)
+	if (v->shows) return true;
+	for (uint32_t i = 1; i < s->view_count; i++)
 		if (s->views[i]->pub.direct && !s->views[i]->pub.window) window_close(s, s->views[i]);
-	bool made = !v->shows && make_direct(s, v, true);
-	s->stats->views_low += made;
-	return made || v->shows;
+	if (!make_direct(s, v, true)) return false;
+	s->stats->views_low++;
+	return true;
 }

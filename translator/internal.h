@@ -188,9 +188,9 @@ void access_raise_if_carry(struct translation *t, uint32_t eip, struct host_mem 
 /* A row's ROW_SIZE bits. */
 unsigned row_size(unsigned bytes);
 bool access_is_soft(const struct translation *t, const struct insn *insn);
-/* Like access_emit where [R8D] = linear address is computed already. */
 /* An address of any form in the window, as user code may have it. */
 struct host_mem access_at(const struct translation *t, struct host_mem h);
+/* Like access_emit where [R8D] = linear address is computed already. */
 struct host_mem access_emit_r8(struct translation *t, const struct insn *insn, const struct guest_mem *m);
 /* Ditto, in soft form whatever the mode. */
 struct host_mem access_lookup_r8(struct translation *t, const struct insn *insn, const struct guest_mem *m);

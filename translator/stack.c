@@ -2,8 +2,8 @@
  * itself is brought up to date only when the value is needed: a chain of adjustments would be the longest dependency of a call-heavy
  * program (recursive fib: 1.8 x native with one for each push and pop, 1.1 with one for all).
  *
- * R13 is a host address in the window, so that the stack is [R13 + constant], which processors forward from store to load as they do for
- * RSP (Zen 3, recursive fib: 1.2 x native, against 1.45 with [R15 + R13]). It must never wander off: a step is added to it as it is
+ * R13 is a host address in the window, so that the stack is [R13 + constant], which processors forward from store to load in short loops
+ * as they do for RSP (Zen 3, recursive fib: 1.2 x native, against 1.45 with [R15 + R13]). It must never wander off: a step is added to it as it is
  * only where it is known to be near the window, since an access through it would have faulted in the guard otherwise; else its low half
  * alone is stepped, and the window added anew. */
 #include "translator/internal.h"
