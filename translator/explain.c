@@ -58,7 +58,7 @@ static const struct meaning {
 	[CALLOUT_rdtsc] = {BEHAVIOUR, TRAP_TSD, "shows the machine's time"},
 	[CALLOUT_rdpmc] = {BEHAVIOUR, TRAP_PCE, "shows a performance counter"},
 	[CALLOUT_cpuid] = {BEHAVIOUR, TRAP_NEVER, "shows the processor"},
-	[CALLOUT_sysenter] = {CONTROL, TRAP_SYSENTER_CS, "enters ring 0"},
+	[CALLOUT_sysenter] = {CONTROL, TRAP_ITS_MSR, "enters ring 0"},
 	[CALLOUT_sysexit] = {CONTROL, TRAP_CPL, "leaves ring 0"},
 	[CALLOUT_in] = {CONTROL, TRAP_IOPL, "reads a device"},
 	[CALLOUT_out] = {CONTROL, TRAP_IOPL, "writes to a device"},
@@ -80,6 +80,16 @@ static const struct meaning {
 	[CALLOUT_frstor] = {0, TRAP_NEVER, "the host's has other pointers"},
 	[CALLOUT_fnstenv] = {0, TRAP_NEVER, "the host's would show its own pointers"},
 	[CALLOUT_fldenv] = {0, TRAP_NEVER, "the host's has other pointers"},
+};
+
+/* What runs in user mode elsewhere, and here not at all. Privileged ones need no row. */
+static const struct {
+	ZydisMnemonic mnemonic;
+	struct meaning meaning;
+} absent[] = {
+	{ZYDIS_MNEMONIC_RDTSCP, {BEHAVIOUR, TRAP_TSD, "shows the machine's time"}}, {ZYDIS_MNEMONIC_RDPRU, {BEHAVIOUR, TRAP_TSD, "shows how fast the processor is"}},
+	{ZYDIS_MNEMONIC_RDPID, {BEHAVIOUR, TRAP_NEVER, "shows which processor this is"}}, {ZYDIS_MNEMONIC_XGETBV, {BEHAVIOUR, TRAP_NEVER, "shows XCR0"}},
+	{ZYDIS_MNEMONIC_SYSCALL, {CONTROL, TRAP_ITS_MSR, "enters ring 0"}},
 };
 
 /* How each emitter translates. `asks`: the rule's callout says what the instruction means, and %s in `becomes` is its name. */
@@ -142,7 +152,7 @@ const char *translator_trap_name(enum translator_trap trap)
 {
 	static const char *const names[] = {
 		[TRAP_NEVER] = "no", [TRAP_CPL] = "yes", [TRAP_IOPL] = "by IOPL", [TRAP_TSD] = "by CR4.TSD", [TRAP_PCE] = "by CR4.PCE",
-		[TRAP_IDT] = "by the IDT", [TRAP_SYSENTER_CS] = "by its MSR",
+		[TRAP_IDT] = "by the IDT", [TRAP_ITS_MSR] = "by its MSR",
 	};
 
 	return names[trap];
@@ -156,10 +166,13 @@ static const struct way *way_of(const struct rule *rule)
 	return NULL;
 }
 
-static const struct meaning *meaning_of(const struct rule *rule)
+static const struct meaning *meaning_of(const struct rule *rule, ZydisMnemonic mnemonic)
 {
 	const struct way *way = way_of(rule);
 
+	for (size_t i = 0; rule == &rule_undefined && i < ARRAY_LEN(absent); i++)
+		if (absent[i].mnemonic == mnemonic)
+			return &absent[i].meaning;
 	return way && way->asks && meanings[rule->callout].why ? &meanings[rule->callout] : NULL;
 }
 
@@ -187,10 +200,10 @@ static void set_class(const ZydisDecodedInstruction *d, const ZydisDecodedOperan
 {
 	const struct rule *rule = rule_find(d, op, MODE_CS32 | MODE_SS32 | MODE_PE, FEATURES_ALL);
 	const struct way *way = way_of(rule);
-	const struct meaning *meaning = meaning_of(rule);
+	const struct meaning *meaning = meaning_of(rule, d->mnemonic);
 
 	if (meaning) {
-		out->family = callout_names[rule->callout];
+		out->family = rule == &rule_undefined ? NULL : callout_names[rule->callout];
 		out->sensitivity = meaning->sensitivity;
 		out->trap = (enum translator_trap)meaning->trap;
 		out->why = meaning->sensitivity ? meaning->why : NULL;
@@ -249,7 +262,7 @@ static void add_operand_reasons(const struct insn *insn, uint32_t mode, struct t
 static void set_reason(const struct insn *insn, uint32_t mode, struct translator_insn *out)
 {
 	const struct way *way = way_of(insn->rule);
-	const struct meaning *meaning = meaning_of(insn->rule);
+	const struct meaning *meaning = meaning_of(insn->rule, insn->form->mnemonic);
 	int trap = way && !way->reason && !way->asks ? fpu_trap(mode, insn) : -1;
 
 	if (trap >= 0)

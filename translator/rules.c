@@ -93,8 +93,8 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(IN) = CALLOUT_TO(in), M(OUT) = CALLOUT_TO(out), M(BOUND) = CALLOUT_TO(bound),
 	M(AAA) = CALLOUT_TO(bcd), M(AAS) = CALLOUT_TO(bcd), M(DAA) = CALLOUT_TO(bcd), M(DAS) = CALLOUT_TO(bcd), M(AAM) = CALLOUT_TO(bcd),
 	M(AAD) = CALLOUT_TO(bcd),
-	M(FXSAVE) = CALLOUT_OF(FXSR, fxsave), M(FXRSTOR) = CALLOUT_OF(FXSR, fxrstor), M(FNSAVE) = CALLOUT_TO(fnsave), M(FRSTOR) = CALLOUT_TO(frstor),
-	M(FNSTENV) = CALLOUT_TO(fnstenv), M(FLDENV) = CALLOUT_TO(fldenv),
+	M(FXSAVE) = CALLOUT_OF(FXSR, fxsave), M(FXRSTOR) = CALLOUT_OF(FXSR, fxrstor), M(FNSAVE) = CALLOUT_OF(FPU, fnsave), M(FRSTOR) = CALLOUT_OF(FPU, frstor),
+	M(FNSTENV) = CALLOUT_OF(FPU, fnstenv), M(FLDENV) = CALLOUT_OF(FPU, fldenv),
 	M(MASKMOVQ) = {.emit = emit_maskmov, .needs = NEEDS(SSE)}, M(MASKMOVDQU) = {.emit = emit_maskmov, .needs = NEEDS(SSE2)},
 	M(LDMXCSR) = {.emit = emit_ldmxcsr, .needs = NEEDS(SSE)},
 };
@@ -171,6 +171,14 @@ static bool has(uint64_t features, uint8_t needs)
 	return !needs || (features & FEATURE_BIT(needs - 1));
 }
 
+/* What another extension brought to the x87 needs that, too. */
+static bool has_simd(const ZydisDecodedInstruction *d, uint64_t features)
+{
+	bool x87 = d->meta.category == ZYDIS_CATEGORY_X87_ALU || d->meta.category == ZYDIS_CATEGORY_FCMOV;
+
+	return has(features, rules_simd_find(d)) && (!x87 || has(features, NEEDS(FPU)));
+}
+
 const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecodedOperand *op, uint32_t mode, uint64_t features)
 {
 	const struct rule *special, *rule = &rules[d->mnemonic];
@@ -181,6 +189,6 @@ const struct rule *rule_find(const ZydisDecodedInstruction *d, const ZydisDecode
 	if (special)
 		return special;
 	if (!rule->emit && rules_simd_find(d))
-		return has(features, rules_simd_find(d)) ? &simd_rule : &rule_undefined;
+		return has_simd(d, features) ? &simd_rule : &rule_undefined;
 	return rule->emit && has(features, rule->needs) ? rule : &rule_undefined;
 }

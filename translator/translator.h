@@ -92,7 +92,7 @@ void translator_form(const uint8_t *bytes, uint32_t length, uint32_t mode, char 
 enum translator_sensitivity { SENSITIVE_CONTROL = 1, SENSITIVE_BEHAVIOUR = 2 };
 /* When a sensitive instruction traps outside ring 0, so that a monitor which runs its guest there learns of it. */
 enum translator_trap {
-	TRAP_NEVER, TRAP_CPL, TRAP_IOPL, TRAP_TSD, TRAP_PCE, TRAP_IDT, TRAP_SYSENTER_CS,
+	TRAP_NEVER, TRAP_CPL, TRAP_IOPL, TRAP_TSD, TRAP_PCE, TRAP_IDT, TRAP_ITS_MSR,
 };
 
 struct translator_insn {

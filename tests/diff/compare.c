@@ -97,13 +97,17 @@ static void print_memory(FILE *out, const struct diff_case *c, const struct diff
 	}
 }
 
+/* With the INT3 behind a case's code: it may be the end of the last instruction. */
 static void print_code(FILE *out, const struct diff_case *c)
 {
 	struct disasm *d = disasm_open(diff_segment(c->in.seg[SEG_CS])->big ? DISASM_32 : DISASM_16);
+	uint8_t code[CODE_MAX + 16];
 	char text[128];
 
+	memset(code, 0xCC, sizeof(code));
+	memcpy(code, c->code, c->length);
 	for (size_t at = 0, length; d && at < c->length; at += length) {
-		length = disasm_text(d, c->code + at, c->length - at, c->in.eip + at, text, sizeof(text));
+		length = disasm_text(d, code + at, sizeof(code) - at, c->in.eip + at, text, sizeof(text));
 		fprintf(out, "#   %08x  %s\n", (unsigned)(c->in.eip + at), text);
 	}
 	disasm_close(d);

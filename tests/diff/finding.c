@@ -23,7 +23,10 @@ void driver_print_finding(struct driver *d, const struct diff_case *c, uint64_t 
 	static struct diff_case smallest;
 
 	smallest = *c;
-	printf("# finding: %s, seed %llu: bt-vmm differs from the processor\n", diff_form_name(c->form), (unsigned long long)seed);
+	fputs("# finding: ", stdout);
+	if (seed)
+		printf("seed %llu: ", (unsigned long long)seed);
+	puts("bt-vmm differs from the processor");
 	if (!driver_fails(d, &smallest, &ours)) {
 		printf("# it does not show when the case runs alone: what ran before it matters\n# as found: ");
 		diff_print_case(stdout, c);

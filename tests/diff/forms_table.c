@@ -161,5 +161,6 @@ const struct form_template form_templates[] = {
 	{"blsi", "C4 vex2.np F3 /3", ""}, {"rorx", "C4 vex3.f2 F0 /r ib", ""},
 	{"clflush", "0F AE /7m", ""}, {"clflushopt", "66 0F AE /7m", ""}, {"clwb", "66 0F AE /6m", ""}, {"prefetch", "0F 0D /0m", ""}, {"prefetchw", "0F 0D /1m", ""},
 	{"prefetchwt1", "0F 0D /2m", ""},
+	FONE(DB, E4), {"clac", "0F 01 CA", ""}, {"stac", "0F 01 CB", ""},
 };
 const unsigned form_template_count = sizeof(form_templates) / sizeof(*form_templates);

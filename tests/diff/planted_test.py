@@ -76,6 +76,9 @@ def check_log(folder):
     report('a finding ends the run with failure, and is in the log', result.returncode == 1 and f"'code={PLANTED}'" in text, result.stdout)
     summary = run(TOOL, '--log', log, '--summary', env=environment).stdout
     report('and in the sum', not summary.endswith(' 0 findings\n'), summary)
+    result = run(*command, '--plant', 'cc', env=environment)
+    cases, findings = map(int, re.search(r'this run: .* (\d+) cases .* (\d+) findings', result.stdout).groups())
+    report('what is not run any more is not counted', findings >= 20 and cases < 5000, result.stdout)
     result = run(TOOL, '--replay', f'code={PLANTED}', '--plant', PLANTED, env=environment)
     report('the tool replays', result.returncode == 1 and 'eax 00000008, processor 00000000' in result.stdout, result.stdout)
     result = run(TOOL, '--replay', env=environment)

@@ -223,6 +223,7 @@ const struct unicorn_error unicorn_errors[] = {
 	{"popcnt", PART_EXCEPTION, "#UD: its processor has none"}, {"movbe *", PART_EXCEPTION, "#UD: its processor has none"},
 	{"sha*", PART_EXCEPTION, "#UD: its processor has none"}, {"clflushopt", PART_EXCEPTION, "#UD: its processor has none"},
 	{"clwb", PART_EXCEPTION, "#UD: its processor has none"},
+	{"clac", PART_EXCEPTION, "runs in real mode, though not shown"}, {"stac", PART_EXCEPTION, "runs in real mode, though not shown"},
 	{"sse4.1 ib 08", PART_MXCSR, "PE is not set"}, {"sse4.1 ib 09", PART_MXCSR, "PE is not set"}, {"sse4.1 ib 0A", PART_MXCSR, "PE is not set"},
 	{"sse4.1 ib 0B", PART_MXCSR, "PE is not set"}, {"sse4.1 ib 40", PART_MXCSR | PART_XMM, "exceptions and NaNs of sums not as the processor has them"},
 	{"sse4.1 ib 41", PART_MXCSR | PART_XMM, "exceptions and NaNs of sums not as the processor has them"},

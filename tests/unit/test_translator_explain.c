@@ -118,6 +118,30 @@ TEST(translator_explain, the_instructions_that_made_x86_unvirtualizable)
 	}
 }
 
+TEST(translator_explain, what_user_mode_has_elsewhere)
+{
+	static const struct {
+		uint8_t bytes[4];
+		unsigned sensitivity;
+		enum translator_trap trap;
+	} rows[] = {
+		{{0x0F, 0x01, 0xF9}, SENSITIVE_BEHAVIOUR, TRAP_TSD}, /* RDTSCP */
+		{{0x0F, 0x01, 0xFD}, SENSITIVE_BEHAVIOUR, TRAP_TSD}, /* RDPRU */
+		{{0xF3, 0x0F, 0xC7, 0xF8}, SENSITIVE_BEHAVIOUR, TRAP_NEVER}, /* RDPID */
+		{{0x0F, 0x01, 0xD0}, SENSITIVE_BEHAVIOUR, TRAP_NEVER}, /* XGETBV */
+		{{0x0F, 0x05}, SENSITIVE_CONTROL, TRAP_ITS_MSR}, /* SYSCALL */
+		{{0x0F, 0x0B}, 0, TRAP_NEVER}, /* UD2 */
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+		struct translator_insn what;
+		REQUIRE(translator_classify(rows[i].bytes, 4, MODE_FLAT, &what));
+		CHECK_STR(what.becomes, "#UD");
+		CHECK_EQ(what.sensitivity, rows[i].sensitivity);
+		CHECK_EQ(what.trap, rows[i].trap);
+	}
+}
+
 TEST(translator_explain, the_rest)
 {
 	static const uint8_t add[] = {0x01, 0xD8}, interrupt[] = {0xCD, 0x80}, vmcall[] = {0x0F, 0x01, 0xC1}, none[] = {0x0F, 0xFF}, half[] = {0x0F};
@@ -141,5 +165,5 @@ TEST(translator_explain, the_rest)
 	CHECK_STR(what.reason, "memory: soft, through the view's table");
 	CHECK(!translator_classify(half, sizeof(half), MODE_FLAT, &what));
 	CHECK(!translator_classify(none, 0, MODE_FLAT, &what));
-	for (enum translator_trap t = TRAP_NEVER; t <= TRAP_SYSENTER_CS; t++) CHECK(*translator_trap_name(t));
+	for (enum translator_trap t = TRAP_NEVER; t <= TRAP_ITS_MSR; t++) CHECK(*translator_trap_name(t));
 }

@@ -18,9 +18,9 @@ static const struct {
 	uint8_t bytes[8];
 } rows[] = {
 	{"addps", FEATURE_SSE, SSE, {0x0F, 0x58, 0xC1}}, {"paddb mm", FEATURE_MMX, MMX, {0x0F, 0xFC, 0xC1}}, {"emms", FEATURE_MMX, MMX, {0x0F, 0x77}},
-	{"pshufw mm", FEATURE_MMX, MMX, {0x0F, 0x70, 0xC1, 3}}, {"pavgb mm", FEATURE_MMX, MMX, {0x0F, 0xE0, 0xC1}},
-	{"paddq mm", FEATURE_SSE2, MMX, {0x0F, 0xD4, 0xC1}}, {"pextrw r, mm", FEATURE_MMX, MMX, {0x0F, 0xC5, 0xC1, 1}},
-	{"movntq", FEATURE_MMX, MMX, {0x0F, 0xE7, 0x00}}, {"maskmovq", FEATURE_SSE, MMX, {0x0F, 0xF7, 0xC1}},
+	{"pshufw mm", FEATURE_SSE, MMX, {0x0F, 0x70, 0xC1, 3}}, {"pavgb mm", FEATURE_SSE, MMX, {0x0F, 0xE0, 0xC1}},
+	{"paddq mm", FEATURE_SSE2, MMX, {0x0F, 0xD4, 0xC1}}, {"pextrw r, mm", FEATURE_SSE, MMX, {0x0F, 0xC5, 0xC1, 1}},
+	{"movntq", FEATURE_SSE, MMX, {0x0F, 0xE7, 0x00}}, {"maskmovq", FEATURE_SSE, MMX, {0x0F, 0xF7, 0xC1}},
 	{"cvtpi2ps", FEATURE_SSE, SSE, {0x0F, 0x2A, 0xC1}}, {"movdq2q", FEATURE_SSE2, SSE, {0xF2, 0x0F, 0xD6, 0xC1}},
 	{"ldmxcsr", FEATURE_SSE, SSE, {0x0F, 0xAE, 0x10}}, {"movnti", FEATURE_SSE2, GENERAL, {0x0F, 0xC3, 0x00}},
 	{"rdtsc", FEATURE_TSC, GENERAL, {0x0F, 0x31}}, {"rdmsr", FEATURE_MSR, GENERAL, {0x0F, 0x32}}, {"wrmsr", FEATURE_MSR, GENERAL, {0x0F, 0x30}},
@@ -28,8 +28,8 @@ static const struct {
 	{"fxsave", FEATURE_FXSR, GENERAL, {0x0F, 0xAE, 0x00}}, /* what forbids it is its callout's business */
 	{"cmovz", FEATURE_CMOV, GENERAL, {0x0F, 0x44, 0xC1}}, {"cmpxchg8b", FEATURE_CX8, GENERAL, {0x0F, 0xC7, 0x08}},
 	{"mfence", FEATURE_SSE2, GENERAL, {0x0F, 0xAE, 0xF0}},
-	{"fadd", FEATURE_FPU, X87, {0xD8, 0xC1}},
-	{"fisttp m16", FEATURE_SSE3, X87, {0xDF, 0x08}}, {"fisttp m64", FEATURE_SSE3, X87, {0xDD, 0x08}}, {"haddps", FEATURE_SSE3, SSE, {0xF2, 0x0F, 0x7C, 0xC1}},
+	{"fadd", FEATURE_FPU, X87, {0xD8, 0xC1}}, {"fnsave", FEATURE_FPU, GENERAL, {0xDD, 0x30}}, {"frstor", FEATURE_FPU, GENERAL, {0xDD, 0x20}},
+	{"fnstenv", FEATURE_FPU, GENERAL, {0xD9, 0x30}}, {"fldenv", FEATURE_FPU, GENERAL, {0xD9, 0x20}}, {"haddps", FEATURE_SSE3, SSE, {0xF2, 0x0F, 0x7C, 0xC1}},
 	{"lddqu", FEATURE_SSE3, SSE, {0xF2, 0x0F, 0xF0, 0x00}}, {"pshufb mm", FEATURE_SSSE3, MMX, {0x0F, 0x38, 0x00, 0xC1}},
 	{"pshufb xmm", FEATURE_SSSE3, SSE, {0x66, 0x0F, 0x38, 0x00, 0xC1}}, {"palignr mm", FEATURE_SSSE3, MMX, {0x0F, 0x3A, 0x0F, 0xC1, 2}},
 	{"pextrw m", FEATURE_SSE41, SSE, {0x66, 0x0F, 0x3A, 0x15, 0x00, 2}}, {"ptest", FEATURE_SSE41, SSE, {0x66, 0x0F, 0x38, 0x17, 0xC1}},
@@ -45,6 +45,16 @@ static const struct {
 	{"bextr", FEATURE_BMI1, GENERAL, {0xC4, 0xE2, 0x70, 0xF7, 0xC1}}, {"blsi", FEATURE_BMI1, GENERAL, {0xC4, 0xE2, 0x70, 0xF3, 0xD9}},
 	{"bzhi", FEATURE_BMI2, GENERAL, {0xC4, 0xE2, 0x70, 0xF5, 0xC1}}, {"mulx", FEATURE_BMI2, GENERAL, {0xC4, 0xE2, 0x73, 0xF6, 0xC1}},
 	{"rorx", FEATURE_BMI2, GENERAL, {0xC4, 0xE3, 0x7B, 0xF0, 0xC1, 3}},
+};
+
+static const struct {
+	const char *name;
+	enum feature feature;
+	uint8_t bytes[8];
+} x87_rows[] = {
+	{"fcmovb", FEATURE_CMOV, {0xDA, 0xC1}}, {"fcmovnu", FEATURE_CMOV, {0xDB, 0xD9}}, {"fcomi", FEATURE_CMOV, {0xDB, 0xF1}}, {"fcomip", FEATURE_CMOV, {0xDF, 0xF1}},
+	{"fucomi", FEATURE_CMOV, {0xDB, 0xE9}}, {"fucomip", FEATURE_CMOV, {0xDF, 0xE9}}, {"fisttp m16", FEATURE_SSE3, {0xDF, 0x08}},
+	{"fisttp m64", FEATURE_SSE3, {0xDD, 0x08}},
 };
 
 /* The exception that a translated instruction raises at once, or -1: mov r8d, vector; mov r10d, error; and a callout that says so. */
@@ -76,6 +86,18 @@ TEST(translator_features, run_where_they_are_shown)
 		uint64_t feature = FEATURE_BIT(rows[i].feature);
 		expect(rows[i].name, "alone", raised(rows[i].bytes, MODE_FLAT, feature), -1);
 		expect(rows[i].name, "hidden", raised(rows[i].bytes, MODE_FLAT, ~feature), VEC_UD);
+	}
+}
+
+/* What CMOV and SSE3 brought to the x87 asks for both. */
+TEST(translator_features, of_the_x87_and_another)
+{
+	for (size_t i = 0; i < ARRAY_LEN(x87_rows); i++) {
+		uint64_t both = FEATURE_BIT(FEATURE_FPU) | FEATURE_BIT(x87_rows[i].feature);
+		expect(x87_rows[i].name, "with both", raised(x87_rows[i].bytes, MODE_FLAT, both), -1);
+		expect(x87_rows[i].name, "without the other", raised(x87_rows[i].bytes, MODE_FLAT, ~FEATURE_BIT(x87_rows[i].feature)), VEC_UD);
+		expect(x87_rows[i].name, "without x87", raised(x87_rows[i].bytes, MODE_FLAT, ~FEATURE_BIT(FEATURE_FPU)), VEC_UD);
+		expect(x87_rows[i].name, "with TS", raised(x87_rows[i].bytes, MODE_FLAT | MODE_FPU_NM, FEATURES_ALL), VEC_NM);
 	}
 }
 
