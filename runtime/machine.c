@@ -202,13 +202,27 @@ static bool line_wakes(const struct machine *m, unsigned irq, unsigned open)
 /* Is there any device that could interrupt a guest which does nothing itself? */
 static bool can_wake(const struct machine *m, unsigned open)
 {
-	for (unsigned i = 0; i < m->board.timer_count; i++) {
-		const struct board_timer *t = m->board.timers[i];
+	for (unsigned i = 0; i < m->board.timers.count; i++) {
+		const struct board_timer *t = m->board.timers.at[i];
 		if (t->deadline != TIMER_NEVER && t->irq >= 0 && line_wakes(m, (unsigned)t->irq, open))
 			return true;
 	}
 	bool input = uart_wants_input(&m->com1) && machine_console_has_input(m);
 	return ((input || m->com1.blocked) && line_wakes(m, m->com1.irq, open)) || apic_timer_wakes(&m->apic, open);
+}
+
+/* Wait for an event. The guest's timers are served by who waits here, so that a tick wakes one thread and moves nothing between two processors. */
+static void wait_halted(struct machine *m)
+{
+	machine_thread_relieve(m);
+	if (m->vcpu_wakes == TIMER_NEVER) {
+		pthread_cond_wait(&m->wake, &m->lock);
+	} else {
+		struct timespec at = { .tv_sec = m->vcpu_wakes / NS_PER_SECOND, .tv_nsec = m->vcpu_wakes % NS_PER_SECOND };
+		pthread_cond_clockwait(&m->wake, &m->lock, CLOCK_MONOTONIC, &at);
+	}
+	m->vcpu_wakes = TIMER_NEVER;
+	board_run_timers(&m->board.timers, board_now(&m->board));
 }
 
 bool machine_halt(struct machine *m, bool interrupts_on, bool nmis_on)
@@ -221,9 +235,10 @@ bool machine_halt(struct machine *m, bool interrupts_on, bool nmis_on)
 		hope = can_wake(m, open);
 		if (!hope)
 			break;
-		pthread_cond_wait(&m->wake, &m->lock);
+		wait_halted(m);
 	}
 	m->halted = m->nmi_raised = false;
+	machine_thread_rearm(m);
 	pthread_mutex_unlock(&m->lock);
 	return hope;
 }
@@ -317,7 +332,7 @@ int machine_create(struct machine **out, const struct machine_config *config, co
 	m->board.end = end_by_device;
 	m->board.ctx = m;
 	m->timeout = (struct board_timer) { .fire = time_out, .ctx = m, .irq = -1 };
-	board_add_timer(&m->board, &m->timeout);
+	board_add_timer(&m->own, &m->timeout);
 	m->output.fd = -1;
 	init_devices(m);
 	int error = machine_thread_create(m, why);

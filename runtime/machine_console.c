@@ -310,7 +310,7 @@ int machine_console_create(struct machine *m, const char **why)
 {
 	struct output *o = &m->output;
 	o->flush = (struct board_timer) { .fire = fire_flush, .ctx = m, .irq = -1 };
-	board_add_timer(&m->board, &o->flush);
+	board_add_timer(&m->own, &o->flush);
 	m->input.fd = -1;
 	if (m->config.serial == SERIAL_STDIO) {
 		open_private(o, STDOUT_FILENO);

@@ -74,7 +74,9 @@ struct machine {
 	struct fw_cfg fw_cfg;
 	struct testdev testdev;
 
+	struct board_timers own; /* of the machine itself: the thread serves them, whatever the guest does */
 	struct board_timer timeout;
+	int64_t vcpu_wakes;     /* from when on a halted vCPU serves the guest's timers itself */
 	int64_t armed;          /* what timer_fd is set to */
 	int epoll_fd, timer_fd, signal_fd, event_fd;
 	pthread_t thread;
@@ -98,6 +100,8 @@ int machine_thread_create(struct machine *m, const char **why);
 void machine_thread_destroy(struct machine *m);
 /* Have the thread look at the earliest deadline. */
 void machine_thread_rearm(struct machine *m);
+/* The vCPU halts, and wakes for the guest's timers itself: let the thread sleep. */
+void machine_thread_relieve(struct machine *m);
 /* Have it look at everything else. */
 void machine_thread_notify(struct machine *m);
 

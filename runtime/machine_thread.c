@@ -1,8 +1,9 @@
 /* The thread that serves timers, the terminal, signals and the time limit, so that the vCPU's never waits for anything. It sleeps until the
- * earliest deadline; an idle machine wakes it for nothing else. */
+ * earliest deadline. A halted vCPU serves the guest's timers itself (machine_halt): an idle machine does not wake this thread. */
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -12,14 +13,35 @@
 
 static const int owned_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT };
 
+/* What the thread must wake for. */
+static int64_t next_deadline(const struct machine *m)
+{
+	int64_t own = board_next_deadline(&m->own), guest = board_next_deadline(&m->board.timers);
+	return guest < own && guest < m->vcpu_wakes ? guest : own;
+}
+
+static void set_timer(struct machine *m, int64_t deadline)
+{
+	struct itimerspec at = { .it_value = { 0 } }; /* off */
+	m->armed = deadline > 0 ? deadline : 1;
+	if (deadline != TIMER_NEVER)
+		at.it_value = (struct timespec) { .tv_sec = m->armed / NS_PER_SECOND, .tv_nsec = m->armed % NS_PER_SECOND };
+	timerfd_settime(m->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
 void machine_thread_rearm(struct machine *m)
 {
-	int64_t next = board_next_deadline(&m->board);
-	if (next >= m->armed)
-		return; /* waking too early once is cheaper than setting the timer at every change */
-	m->armed = next > 0 ? next : 1;
-	struct itimerspec at = { .it_value = { .tv_sec = m->armed / NS_PER_SECOND, .tv_nsec = m->armed % NS_PER_SECOND } };
-	timerfd_settime(m->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+	int64_t next = next_deadline(m);
+	if (next < m->armed) /* waking too early once is cheaper than setting the timer at every change */
+		set_timer(m, next);
+}
+
+void machine_thread_relieve(struct machine *m)
+{
+	m->vcpu_wakes = board_next_deadline(&m->board.timers);
+	int64_t next = next_deadline(m);
+	if (next > m->armed)
+		set_timer(m, next);
 }
 
 void machine_thread_notify(struct machine *m)
@@ -83,7 +105,9 @@ static void serve_once(struct machine *m)
 			output |= fd == m->output.fd;
 		}
 	}
-	board_run_timers(&m->board, board_now(&m->board));
+	int64_t now = board_now(&m->board);
+	board_run_timers(&m->own, now);
+	board_run_timers(&m->board.timers, now);
 	machine_console_serve(m, input, output);
 	machine_thread_rearm(m);
 	pthread_mutex_unlock(&m->lock);
@@ -120,7 +144,8 @@ int machine_thread_create(struct machine *m, const char **why)
 	}
 	pthread_sigmask(SIG_BLOCK, &owned, &m->old_mask);
 	signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write() */
-	m->armed = TIMER_NEVER;
+	m->armed = m->vcpu_wakes = TIMER_NEVER;
+	prctl(PR_SET_TIMERSLACK, 1UL); /* the vCPU's thread makes the machine; guests expect their timers on time */
 	m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	m->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	m->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

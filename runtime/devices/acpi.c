@@ -97,7 +97,7 @@ void acpi_init(struct acpi *a, struct board *b)
 {
 	const struct board_ports pm1 = { read_pm1, write_pm1, a }, timer = { read_timer, write_timer, a };
 	*a = (struct acpi) { .board = b, .timer = { .fire = fire, .ctx = a, .irq = ACPI_SCI } };
-	board_add_timer(b, &a->timer);
+	board_add_timer(&b->timers, &a->timer);
 	board_claim(b, ACPI_PM_BASE, 6, 1, &pm1);
 	board_claim(b, ACPI_PM_TIMER, 4, 1 | 2 | 4, &timer);
 	acpi_reset(a);

@@ -411,7 +411,7 @@ void apic_init(struct apic *a, struct board *b, const struct apic_wires *wires)
 		.board = b, .wires = *wires, .memory = { .read = read_memory, .write = write_memory, .ctx = a },
 		.timer = { .fire = fire, .ctx = a, .irq = -1 },
 	};
-	board_add_timer(b, &a->timer);
+	board_add_timer(&b->timers, &a->timer);
 	board_add_memory(b, &a->memory);
 	apic_reset(a, 0);
 }

@@ -98,17 +98,17 @@ void board_write_memory(struct board *b, gpa_t gpa, unsigned size, uint64_t valu
 		m->write(m->ctx, (uint32_t)(gpa - m->first), size, value);
 }
 
-void board_add_timer(struct board *b, struct board_timer *t)
+void board_add_timer(struct board_timers *list, struct board_timer *t)
 {
-	assert(b->timer_count < BOARD_TIMERS);
+	assert(list->count < BOARD_TIMERS);
 	t->deadline = TIMER_NEVER;
-	b->timers[b->timer_count++] = t;
+	list->at[list->count++] = t;
 }
 
-void board_run_timers(struct board *b, int64_t now)
+void board_run_timers(struct board_timers *list, int64_t now)
 {
-	for (unsigned i = 0; i < b->timer_count; i++) {
-		struct board_timer *t = b->timers[i];
+	for (unsigned i = 0; i < list->count; i++) {
+		struct board_timer *t = list->at[i];
 		if (t->deadline > now)
 			continue;
 		t->deadline = TIMER_NEVER;
@@ -116,11 +116,11 @@ void board_run_timers(struct board *b, int64_t now)
 	}
 }
 
-int64_t board_next_deadline(const struct board *b)
+int64_t board_next_deadline(const struct board_timers *list)
 {
 	int64_t next = TIMER_NEVER;
-	for (unsigned i = 0; i < b->timer_count; i++)
-		if (b->timers[i]->deadline < next)
-			next = b->timers[i]->deadline;
+	for (unsigned i = 0; i < list->count; i++)
+		if (list->at[i]->deadline < next)
+			next = list->at[i]->deadline;
 	return next;
 }

@@ -9,6 +9,7 @@
 
 #define NS_PER_SECOND 1000000000LL
 #define TIMER_NEVER INT64_MAX
+#define BOARD_TIMERS 16u
 
 /* Where devices take the time from; tests put their own in. Nanoseconds. */
 struct board_clock {
@@ -23,6 +24,12 @@ struct board_timer {
 	void (*fire)(void *ctx, int64_t now);
 	void *ctx;
 	int irq; /* the interrupt it may cause, or -1: tells whether it can wake a halted guest */
+};
+
+/* Those that one thread serves at a time. */
+struct board_timers {
+	struct board_timer *at[BOARD_TIMERS];
+	unsigned count;
 };
 
 /* One claim of ports. `port` is the absolute number; size is 1, 2 or 4. */
@@ -43,7 +50,6 @@ struct board_memory {
 };
 
 #define BOARD_CLAIMS 48u
-#define BOARD_TIMERS 16u
 #define BOARD_MEMORIES 8u
 
 struct pic;
@@ -51,8 +57,7 @@ struct pic;
 struct board {
 	struct board_clock clock;
 	struct pic *pic;
-	struct board_timer *timers[BOARD_TIMERS];
-	unsigned timer_count;
+	struct board_timers timers;
 	struct board_memory *memories[BOARD_MEMORIES];
 	unsigned memory_count;
 	bool a20; /* kept for those who read it back; memory is never masked */
@@ -78,11 +83,11 @@ void board_add_memory(struct board *b, struct board_memory *m);
 uint64_t board_read_memory(struct board *b, gpa_t gpa, unsigned size);
 void board_write_memory(struct board *b, gpa_t gpa, unsigned size, uint64_t value);
 
-void board_add_timer(struct board *b, struct board_timer *t);
+void board_add_timer(struct board_timers *list, struct board_timer *t);
 /* Fire what is due at `now`. */
-void board_run_timers(struct board *b, int64_t now);
+void board_run_timers(struct board_timers *list, int64_t now);
 /* The earliest deadline, or TIMER_NEVER. */
-int64_t board_next_deadline(const struct board *b);
+int64_t board_next_deadline(const struct board_timers *list);
 
 static inline int64_t board_now(const struct board *b)
 {

@@ -338,7 +338,7 @@ void pit_init(struct pit *p, struct board *b)
 {
 	const struct board_ports pit = { read_pit, write_pit, p }, port61 = { read_port61, write_port61, p };
 	*p = (struct pit) { .board = b, .timer = { .fire = fire, .ctx = p, .irq = 0 } };
-	board_add_timer(b, &p->timer);
+	board_add_timer(&b->timers, &p->timer);
 	board_claim(b, 0x40, 4, 1, &pit);
 	board_claim(b, 0x61, 1, 1, &port61);
 	pit_reset(p);

@@ -295,7 +295,7 @@ void rtc_init(struct rtc *r, struct board *b, uint64_t ram_size)
 	r->cmos[REG_B] = B_24H;
 	r->cmos[REG_D] = D_VALID;
 	fill_cmos(r, ram_size);
-	board_add_timer(b, &r->timer);
+	board_add_timer(&b->timers, &r->timer);
 	board_claim(b, 0x70, 2, 1, &ports);
 	rtc_reset(r);
 }

@@ -353,8 +353,8 @@ void uart_init(struct uart *u, struct board *b, uint16_t base, unsigned irq, con
 		.board = b, .line = *line, .base = base, .irq = irq, .refilled = INT64_MIN / 2,
 		.timeout = { .fire = timeout_fired, .ctx = u, .irq = (int)irq }, .refill = { .fire = refill_fired, .ctx = u, .irq = (int)irq },
 	};
-	board_add_timer(b, &u->timeout);
-	board_add_timer(b, &u->refill);
+	board_add_timer(&b->timers, &u->timeout);
+	board_add_timer(&b->timers, &u->refill);
 	board_claim(b, base, 8, 1, &ports);
 	uart_reset(u);
 }

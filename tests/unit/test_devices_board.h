@@ -65,16 +65,16 @@ static inline void bench_advance(struct bench *t, int64_t ns)
 {
 	int64_t end = t->now + ns;
 	for (;;) {
-		int64_t next = board_next_deadline(&t->board);
+		int64_t next = board_next_deadline(&t->board.timers);
 		if (next > end)
 			next = end;
 		if (next > t->now) {
 			t->wall += next - t->now;
 			t->now = next;
 		}
-		if (board_next_deadline(&t->board) > t->now)
+		if (board_next_deadline(&t->board.timers) > t->now)
 			break;
-		board_run_timers(&t->board, t->now);
+		board_run_timers(&t->board.timers, t->now);
 	}
 }
 

@@ -81,7 +81,7 @@ TEST(devices_pit, missed_edges_merge_and_phase_stays)
 	program(p, 0, 2, 1193);
 	drain(p);
 	p->t->now += board_ticks_to_ns(10 * 1193 + 500, PIT_HZ); /* a long time in which nobody looked */
-	board_run_timers(&p->t->board, p->t->now);
+	board_run_timers(&p->t->board.timers, p->t->now);
 	CHECK_EQ(drain(p), 1);
 	at_tick(p, 11 * 1193);
 	CHECK_EQ(drain(p), 0);
@@ -362,11 +362,11 @@ TEST(devices_pit, shortest_periods_do_not_spin)
 TEST(devices_pit, stopped_timer_needs_no_wakeup)
 {
 	struct pit_bench *p = start();
-	CHECK_EQ(board_next_deadline(&p->t->board), TIMER_NEVER);
+	CHECK_EQ(board_next_deadline(&p->t->board.timers), TIMER_NEVER);
 	program(p, 0, 2, 100);
-	CHECK(board_next_deadline(&p->t->board) != TIMER_NEVER);
+	CHECK(board_next_deadline(&p->t->board.timers) != TIMER_NEVER);
 	out8(p->t, 0x43, 0x30); /* mode 0, no count yet: as kernels stop it */
-	CHECK_EQ(board_next_deadline(&p->t->board), TIMER_NEVER);
+	CHECK_EQ(board_next_deadline(&p->t->board.timers), TIMER_NEVER);
 	stop(p);
 }
 

@@ -184,7 +184,7 @@ TEST(devices_rtc, flags_without_interrupts_can_be_polled)
 {
 	struct rtc_bench *r = start();
 	get(r, 0xC);
-	CHECK_EQ(board_next_deadline(&r->t->board), TIMER_NEVER);
+	CHECK_EQ(board_next_deadline(&r->t->board.timers), TIMER_NEVER);
 	bench_advance(r->t, 2 * NS_PER_SECOND);
 	CHECK_EQ(get(r, 0xC), 0x70); /* midnight is the default alarm */
 	CHECK(!r->t->intr);
@@ -216,7 +216,7 @@ TEST(devices_rtc, reset_keeps_time_and_memory)
 	CHECK_EQ(get(r, 0xB), 0x02);
 	CHECK_EQ(get(r, 0x40), 0x77);
 	CHECK_EQ(get(r, 4), 0x10);
-	CHECK_EQ(board_next_deadline(&r->t->board), TIMER_NEVER);
+	CHECK_EQ(board_next_deadline(&r->t->board.timers), TIMER_NEVER);
 	stop(r);
 }
 
