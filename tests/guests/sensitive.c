@@ -5,12 +5,15 @@
 
 #define VA 0x1800000u
 #define GATE 0x40u
+#define CR4_TSD 4u
+#define CR4_UMIP 0x800u
 #define LANDING 0x20u /* where transfers go, from the code's start on */
 enum mode { RING0, RING3, RING3_IOPL3, VM, VM_IOPL3, REAL, MODES };
 /* What happens: RUNS, or a vector (an error code, if there is one, is 0). */
-enum { RUNS = 3 /* INT3, which stands behind each */, UD = 6, GP = 13, SKIP = 0xFF };
-/* What it finds in memory; a transfer goes to LANDING by a frame of IRET on the stack, or a pointer behind its opcode. */
-enum needs { NOTHING, GDTR, IDTR, FRAME, POINTER };
+enum { DB = 1, RUNS = 3 /* INT3, which stands behind each */, OF = 4, UD = 6, GP = 13, SKIP = 0xFF };
+/* What it finds in memory; a transfer goes to LANDING by a frame of IRET on the stack, of the code's operand size or the other one, or by a pointer
+ * behind its opcode or in memory. */
+enum needs { NOTHING, GDTR, IDTR, FRAME, OTHER_FRAME, POINTER, FAR_POINTER };
 
 static const struct instruction {
 	const char *name;
@@ -79,6 +82,58 @@ static const struct instruction {
 	{"retf", {0xCB}, 1, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, FRAME},
 	{"call far", {0x9A}, 1, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, POINTER},
 	{"jmp far", {0xEA}, 1, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, POINTER},
+	{"pushf of the other size", {0x66, 0x9C}, 2, {RUNS, RUNS, RUNS, GP, RUNS, RUNS}, 0, 0, NOTHING},
+	{"popf of the other size", {0x66, 0x9D}, 2, {RUNS, RUNS, RUNS, GP, RUNS, RUNS}, 0, 0, NOTHING},
+	/* 16 bits are too few for an address of ours. */
+	{"iret of 32 bits", {0x66, 0xCF}, 2, {SKIP, SKIP, SKIP, GP, RUNS, RUNS}, 0, 0, OTHER_FRAME},
+	{"retf of 32 bits", {0x66, 0xCB}, 2, {SKIP, SKIP, SKIP, RUNS, RUNS, RUNS}, 0, 0, OTHER_FRAME},
+	{"retf n", {0xCA, 8, 0}, 3, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, FRAME},
+	{"call far [m]", {0xFF, 0x1F}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, FAR_POINTER},
+	{"jmp far [m]", {0xFF, 0x2F}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, FAR_POINTER},
+	{"int3", {0}, 0 /* the one behind */, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"int1", {0xF1}, 1, {DB, DB, DB, DB, DB, DB}, 0, 0, NOTHING},
+	{"dec al; into", {0xFE, 0xC8, 0xCE}, 3, {OF, OF, OF, OF, OF, OF}, 0x80, 0, NOTHING},
+	{"push es", {0x06}, 1, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"push cs", {0x0E}, 1, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"push ss", {0x16}, 1, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"push fs", {0x0F, 0xA0}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"push gs", {0x0F, 0xA8}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"pop ss, a null selector", {0x17}, 1, {GP, GP, GP, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"pop ds", {0x1F}, 1, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"pop fs", {0x0F, 0xA1}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"pop gs", {0x0F, 0xA9}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov eax, es", {0x8C, 0xC0}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov eax, cs", {0x8C, 0xC8}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov eax, ss", {0x8C, 0xD0}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov eax, fs", {0x8C, 0xE0}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov eax, gs", {0x8C, 0xE8}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov es, eax", {0x8E, 0xC0}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov ds, eax", {0x8E, 0xD8}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov gs, eax", {0x8E, 0xE8}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov [m], ds", {0x8C, 0x1F}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"mov ds, [m]", {0x8E, 0x1F}, 2, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"lar [m]", {0x0F, 0x02, 0x07}, 3, {RUNS, RUNS, RUNS, UD, UD, UD}, 0, 0, NOTHING},
+	{"lsl [m]", {0x0F, 0x03, 0x07}, 3, {RUNS, RUNS, RUNS, UD, UD, UD}, 0, 0, NOTHING},
+	{"verr [m]", {0x0F, 0x00, 0x27}, 3, {RUNS, RUNS, RUNS, UD, UD, UD}, 0, 0, NOTHING},
+	{"verw [m]", {0x0F, 0x00, 0x2F}, 3, {RUNS, RUNS, RUNS, UD, UD, UD}, 0, 0, NOTHING},
+	{"sldt [m]", {0x0F, 0x00, 0x07}, 3, {RUNS, RUNS, RUNS, UD, UD, UD}, 0, 0, NOTHING},
+	{"str [m]", {0x0F, 0x00, 0x0F}, 3, {RUNS, RUNS, RUNS, UD, UD, UD}, 0, 0, NOTHING},
+	{"smsw [m]", {0x0F, 0x01, 0x27}, 3, {RUNS, RUNS, RUNS, RUNS, RUNS, RUNS}, 0, 0, NOTHING},
+	{"lldt [m]", {0x0F, 0x00, 0x17}, 3, {RUNS, GP, GP, UD, UD, UD}, 0, 0, NOTHING},
+	{"mov cr0, eax", {0x0F, 0x22, 0xC0}, 3, {SKIP, GP, GP, GP, GP, SKIP}, 0, 0, NOTHING},
+	{"mov cr3, eax", {0x0F, 0x22, 0xD8}, 3, {SKIP, GP, GP, GP, GP, SKIP}, 0, 0, NOTHING},
+	{"mov cr4, eax", {0x0F, 0x22, 0xE0}, 3, {SKIP, GP, GP, GP, GP, SKIP}, 0, 0, NOTHING},
+	{"mov eax, cr2", {0x0F, 0x20, 0xD0}, 3, {RUNS, GP, GP, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"mov eax, cr3", {0x0F, 0x20, 0xD8}, 3, {RUNS, GP, GP, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"mov eax, cr4", {0x0F, 0x20, 0xE0}, 3, {RUNS, GP, GP, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"mov dr7, eax", {0x0F, 0x23, 0xF8}, 3, {RUNS, GP, GP, GP, GP, RUNS}, 0x400, 0, NOTHING},
+	{"mov eax, dr7", {0x0F, 0x21, 0xF8}, 3, {RUNS, GP, GP, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"in eax, dx", {0xED}, 1, {RUNS, GP, RUNS, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"out dx, eax", {0xEF}, 1, {RUNS, GP, RUNS, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"ins", {0x6D}, 1, {RUNS, GP, RUNS, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"outs", {0x6F}, 1, {RUNS, GP, RUNS, GP, GP, RUNS}, 0, 0, NOTHING},
+	{"rep insb", {0xF3, 0x6C}, 2, {RUNS, GP, RUNS, GP, GP, RUNS}, 0, 1, NOTHING},
+	{"rep outsb", {0xF3, 0x6E}, 2, {RUNS, GP, RUNS, GP, GP, RUNS}, 0, 1, NOTHING},
 };
 
 static const char *const mode_names[MODES] = {"CPL 0", "CPL 3", "CPL 3, IOPL 3", "V86", "V86, IOPL 3", "real mode"};
@@ -115,32 +170,35 @@ static void execute(enum mode mode, struct state *s)
 }
 
 /* What IRET pops, to LANDING. */
-static void put_frame(enum mode mode, const struct state *s, u32 eflags)
+static void put_frame(enum mode mode, const struct state *s, u32 eflags, u32 size)
 {
-	u32 frame[] = {s->eip + LANDING, s->cs, eflags};
-	for (u32 i = 0; i < 3; i++) {
-		if (narrow(mode)) *(volatile u16 *)(V86_STACK + V86_SP + 2 * i) = (u16)frame[i];
-		else ((volatile u32 *)s->esp)[i] = frame[i];
-	}
+	u32 frame[] = {s->eip + LANDING, s->cs, eflags}, at = narrow(mode) ? V86_STACK + V86_SP : s->esp;
+	for (u32 i = 0; i < 3; i++) memcpy((void *)(at + size * i), &frame[i], size);
+}
+
+static void put_pointer(u8 *at, const struct state *s, u32 size)
+{
+	u32 offset = s->eip + LANDING;
+	memcpy(at, &offset, size);
+	memcpy(at + size, &s->cs, 2);
 }
 
 static struct state prepare(const struct instruction *i, enum mode mode)
 {
 	u8 code[8];
-	u32 length = i->length;
+	u32 length = i->length, size = narrow(mode) ? 2 : 4;
 	struct state s = start(mode, i->code, length);
 	memcpy(code, i->code, length);
 	if (i->needs == POINTER) {
-		u32 offset = s.eip + LANDING, size = narrow(mode) ? 2 : 4;
-		memcpy(code + length, &offset, size);
-		memcpy(code + length + size, &s.cs, 2);
+		put_pointer(code + length, &s, size);
 		s = start(mode, code, length + size + 2);
 	}
-	if (i->needs == FRAME) put_frame(mode, &s, 2);
+	if (i->needs == FAR_POINTER) put_pointer((u8 *)(narrow(mode) ? V86_DATA + 0x10 : VA), &s, size);
+	if (i->needs == FRAME || i->needs == OTHER_FRAME) put_frame(mode, &s, 2, i->needs == FRAME ? size : 6 - size);
 	if (i->needs == GDTR) __asm__ volatile("sgdt %0" : "=m"(*(u64 *)(mode == REAL ? V86_DATA + 0x10 : VA)));
 	if (i->needs == IDTR && mode == REAL) *(volatile u16 *)(V86_DATA + 0x10) = 0x3FF;
 	else if (i->needs == IDTR) __asm__ volatile("sidt %0" : "=m"(*(u64 *)VA));
-	s.eax = mode == REAL ? 0 /* LMSW: no way out of real mode here */ : i->eax;
+	s.eax = mode == REAL && i->eax == 1 ? 0 /* LMSW: no way out of real mode here */ : i->eax;
 	s.ecx = i->ecx;
 	s.edx = i->code[1] == 0x30 ? 0 : 0x80;
 	return s;
@@ -164,7 +222,7 @@ static void test_one(const struct instruction *i, enum mode mode)
 	u32 vector = i->want[mode], begin = s.eip;
 	execute(mode, &s);
 	u32 end = i->needs >= FRAME ? LANDING : i->length;
-	u32 at = vector == RUNS ? end + 1u : vector == GATE ? end : 0;
+	u32 at = vector == RUNS ? end + 1u : vector == GATE || vector == DB || vector == OF ? end : 0;
 	bool good = s.vector == vector && s.error == 0 && s.eip == begin + at;
 	if (!check(name_of(i->name, mode), good)) print("# trap %u error %x at +%d\n", s.vector, s.error, s.eip - begin);
 }
@@ -187,7 +245,7 @@ static void test_flags(enum mode mode)
 	for (u32 i = 0; i < sizeof changes / sizeof *changes; i++) {
 		struct state s = start(mode, changes[i].code, changes[i].length);
 		s.eflags |= changes[i].from;
-		if (changes[i].code[0] == 0xCF) put_frame(mode, &s, changes[i].image);
+		if (changes[i].code[0] == 0xCF) put_frame(mode, &s, changes[i].image, narrow(mode) ? 2 : 4);
 		else *(volatile u16 *)(narrow(mode) ? V86_STACK + V86_SP : s.esp) = (u16)changes[i].image;
 		execute(mode, &s);
 		check_equal(name_of(changes[i].name, mode), s.eflags & 0x3200, changes[i].want[mode]);
@@ -229,12 +287,33 @@ static void test_shown(enum mode mode)
 	check_equal(name_of("lsl of code of level 0", mode), s.esi, mode == RING0 ? 0xFFFFFFFF : VA);
 }
 
+/* Time and tables, hidden by CR4.TSD and UMIP from all but CPL 0. */
+static void test_hidden(enum mode mode)
+{
+	static const struct { const char *name; u8 code[3], length; bool of_umip, protected; } hidden[] = {
+		{"rdtsc with TSD", {0x0F, 0x31}, 2, false, false}, {"sgdt with UMIP", {0x0F, 0x01, 0x07}, 3, true, false}, {"sidt with UMIP", {0x0F, 0x01, 0x0F}, 3, true, false},
+		{"smsw with UMIP", {0x0F, 0x01, 0xE0}, 3, true, false}, {"sldt with UMIP", {0x0F, 0x00, 0xC0}, 3, true, true}, {"str with UMIP", {0x0F, 0x00, 0xC8}, 3, true, true},
+	};
+	u32 cr4 = READ_CR(4), eax = 7, ebx, ecx = 0, edx;
+	__asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	bool has_umip = ecx >> 2 & 1;
+	for (u32 i = 0; i < sizeof hidden / sizeof *hidden; i++) {
+		if (hidden[i].of_umip && !has_umip) continue;
+		struct state s = start(mode, hidden[i].code, hidden[i].length);
+		WRITE_CR(4, cr4 | CR4_TSD | (has_umip ? CR4_UMIP : 0));
+		execute(mode, &s);
+		WRITE_CR(4, cr4);
+		check_equal(name_of(hidden[i].name, mode), s.vector, narrow(mode) && hidden[i].protected ? UD : mode == RING0 || mode == REAL ? RUNS : GP);
+	}
+}
+
 static void test_mode(enum mode mode)
 {
 	for (u32 i = 0; i < sizeof instructions / sizeof *instructions; i++)
 		if (instructions[i].want[mode] != SKIP) test_one(&instructions[i], mode);
 	test_flags(mode);
 	test_shown(mode);
+	test_hidden(mode);
 }
 
 void guest_main(void)
