@@ -86,7 +86,8 @@ const char *diff_form_name(uint32_t form);
 /* Fill in a case, the same one for the same arguments. */
 void diff_make(struct diff_case *c, uint32_t form, enum diff_kind kind, uint64_t seed);
 /* Systematically: operand number `shape` of a form's, or false if it has no such. All ModRM bytes, then, of a form that is in a list of
- * representatives, all ModRM bytes with all SIB bytes, and those of 16-bit addressing; registers in the opcode; and all single prefixes. */
+ * representatives, all ModRM bytes with all SIB bytes, and those of 16-bit addressing; registers in the opcode; all single prefixes; and operands in memory
+ * in each segment and about each boundary. */
 bool diff_make_shape(struct diff_case *c, uint32_t form, uint32_t shape, enum diff_kind kind, uint64_t seed);
 uint32_t diff_shape_count(uint32_t form);
 /* A block of random instructions with operands in memory, branches forward and use of the stack. */
@@ -119,6 +120,8 @@ bool diff_leaves_undefined(const char *form);
 /* cover.c: exit codes. */
 int diff_check_cover(const char *file);
 int diff_check_allow_list(void);
+/* cover_operands.c: of so many random cases a form, and the systematic ones. */
+int diff_check_operands(uint32_t cases);
 
 /* native.c: a process that runs the bytes in compatibility mode. Start it before the monitor takes the low addresses. */
 #define NATIVE_BATCH 64u

@@ -187,6 +187,7 @@ static const char usage[] =
 	"  --plant HEX               a wrong result where a case's code has these bytes: a test of the test\n"
 	"  --covers FILE             are the forms of a list that bt-vmm --forms wrote all tested?\n"
 	"  --covers-all              is every encoding that the allow-list runs tested?\n"
+	"  --covers-operands         is every form tested with every kind of operand?\n"
 	"  --list                    the names of the forms\n";
 
 struct work {
@@ -218,7 +219,7 @@ static bool parse(struct driver *d, struct work *w, int argc, char **argv)
 	static const struct option options[] = {
 		{"seed", 1, NULL, 's'}, {"cases", 1, NULL, 'c'}, {"no-shapes", 0, NULL, 'S'}, {"blocks", 1, NULL, 'b'}, {"unicorn", 1, NULL, 'u'},
 		{"form", 1, NULL, 'f'}, {"random", 1, NULL, 'r'}, {"replay", 1, NULL, 'R'}, {"regressions", 1, NULL, 'g'}, {"chaos", 1, NULL, 'C'},
-		{"plant", 1, NULL, 'p'}, {"covers", 1, NULL, 'v'}, {"covers-all", 0, NULL, 'V'}, {"list", 0, NULL, 'l'}, {NULL, 0, NULL, 0},
+		{"plant", 1, NULL, 'p'}, {"covers", 1, NULL, 'v'}, {"covers-all", 0, NULL, 'V'}, {"covers-operands", 0, NULL, 'O'}, {"list", 0, NULL, 'l'}, {NULL, 0, NULL, 0},
 	};
 
 	for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -236,6 +237,7 @@ static bool parse(struct driver *d, struct work *w, int argc, char **argv)
 		case 'p': d->plant = optarg; break;
 		case 'v': exit(diff_check_cover(optarg));
 		case 'V': exit(diff_check_allow_list());
+		case 'O': exit(diff_check_operands(d->cases));
 		case 'l': list_forms(); break;
 		default: return false;
 		}

@@ -111,6 +111,11 @@ static void setup_string(struct maker *m)
 {
 	uint32_t from = DATA_BASE + 0xA00 + maker_below(m, 0xC00), to = DATA_BASE + 0xA00 + maker_below(m, 0xC00);
 
+	if (m->want_boundary) {
+		unsigned which = maker_below(m, 3);
+		from = which == 1 ? from : maker_pick_data(m);
+		to = which == 2 ? to : maker_pick_data(m);
+	}
 	if (maker_below(m, 4) == 0)
 		to = from + maker_below(m, 9) - 4;
 	/* Over the end of the address space, and over the end of what is there. */
@@ -374,6 +379,10 @@ static void choose_prefixes(struct maker *m)
 	m->lock = maker_has_option(t, 'l') && maker_below(m, 4) == 0 && (m->want_modrm < 0 || m->want_modrm < 0xC0);
 	m->a16 = maker_below(m, maker_has_option(t, 'a') ? 3 : 12) ? !maker_is_code32(m) : maker_is_code32(m);
 	m->override = maker_below(m, 10) ? SEG_COUNT : maker_below(m, SEG_COUNT);
+	if (m->want_override >= 0)
+		m->override = (unsigned)m->want_override;
+	if (m->want_other_address)
+		m->a16 = maker_is_code32(m);
 }
 
 void maker_put_instruction(struct maker *m, uint32_t form)

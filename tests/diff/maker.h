@@ -8,6 +8,9 @@
 
 #define NO_REG 8u
 
+/* What an operand may lie at or over: the end of the first page, of what is there, or of the address space (of 64 KiB, with 16-bit addresses). */
+enum boundary { BOUNDARY_NONE, BOUNDARY_PAGE, BOUNDARY_DATA, BOUNDARY_ALL, BOUNDARY_COUNT };
+
 struct maker {
 	struct diff_case *c;
 	uint64_t random;
@@ -31,8 +34,12 @@ struct maker {
 	uint32_t far_offset;
 	uint16_t far_selector;
 
-	/* What a systematic case asks for: ModRM and SIB bytes, or a register in the opcode; -1: any. */
-	int want_modrm, want_sib, want_reg;
+	/* What a systematic case asks for: ModRM and SIB bytes, a register in the opcode, a segment; -1: any. An operand in memory, so many bytes before a
+	 * boundary; an address of the other size than the code's. */
+	int want_modrm, want_sib, want_reg, want_override;
+	bool want_memory, want_other_address;
+	enum boundary want_boundary;
+	uint32_t want_before;
 };
 
 /* values.c */
@@ -52,7 +59,7 @@ void maker_settle(struct maker *m, unsigned reg, uint32_t value);
 bool maker_is_free(const struct maker *m, unsigned reg);
 /* Mostly aligned data, sometimes over the boundary of its two pages, over the end of the address space, or anywhere. */
 uint32_t maker_pick_linear(struct maker *m);
-/* Somewhere in the middle of the data. */
+/* Somewhere in the middle of the data, if no boundary is asked for. */
 uint32_t maker_pick_data(struct maker *m);
 void maker_put_data(struct maker *m, uint32_t linear, uint32_t value);
 uint32_t maker_get_data(const struct maker *m, uint32_t linear);

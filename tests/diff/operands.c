@@ -51,8 +51,17 @@ void maker_settle(struct maker *m, unsigned reg, uint32_t value)
 	maker_put(m, value, 4);
 }
 
+static uint32_t at_boundary(const struct maker *m)
+{
+	static const uint32_t ends[BOUNDARY_COUNT] = {[BOUNDARY_PAGE] = DATA_MIDDLE, [BOUNDARY_DATA] = DATA_BASE + DATA_SIZE};
+
+	return ends[m->want_boundary] - m->want_before;
+}
+
 uint32_t maker_pick_data(struct maker *m)
 {
+	if (m->want_boundary)
+		return at_boundary(m);
 	return DATA_BASE + 0x800 + maker_below(m, 0x1000);
 }
 
@@ -60,6 +69,8 @@ uint32_t maker_pick_linear(struct maker *m)
 {
 	uint32_t at = maker_pick_data(m);
 
+	if (m->want_boundary)
+		return at;
 	switch (maker_below(m, 32)) {
 	case 0: case 1: case 2: case 3: return DATA_MIDDLE - maker_below(m, 16);
 	case 4: return 0u - maker_below(m, 20);
@@ -180,7 +191,9 @@ static void choose_memory(struct maker *m)
 	uint32_t base = maker_segment_base(m, segment_of(m, &a)), linear = maker_pick_linear(m);
 
 	/* What 16 bits reach: the first pages, or what is within 64 KiB of the base. */
-	if (m->a16 && linear - base > 0xFFFF)
+	if (m->a16 && m->want_boundary == BOUNDARY_ALL)
+		linear = base + 0x10000 - m->want_before;
+	else if (m->a16 && linear - base > 0xFFFF)
 		linear = base + (maker_below(m, 2) ? maker_below(m, 0x1000) : maker_next(m) & 0xFFFF);
 	m->disp_size = a.disp_size;
 	m->linear = base + low(m, solve(m, &a, linear - base));
@@ -210,7 +223,7 @@ static void random_memory_form(struct maker *m)
 void maker_choose_operand(struct maker *m, const char *token)
 {
 	char kind = token[2];
-	bool memory = kind == 'm' || m->lock || (kind != 'r' && maker_below(m, 2));
+	bool memory = kind == 'm' || m->lock || (kind != 'r' && (m->want_memory || maker_below(m, 2)));
 
 	m->has_modrm = true;
 	m->reg = token[1] == 'r' ? maker_below(m, 8) : (unsigned)(token[1] - '0');
@@ -222,7 +235,7 @@ void maker_choose_operand(struct maker *m, const char *token)
 	}
 	/* The offset of a bit: near enough to stay in the data. */
 	if (!strcmp(m->setup, "bits"))
-		maker_settle(m, m->reg, (uint32_t)((int32_t)maker_below(m, 8192) - 4096));
+		maker_settle(m, m->reg, m->want_boundary ? maker_below(m, 16) : (uint32_t)((int32_t)maker_below(m, 8192) - 4096));
 	if (m->want_modrm < 0 && memory)
 		random_memory_form(m);
 	else if (m->want_modrm < 0)

@@ -1,4 +1,5 @@
-/* Systematic cases: every ModRM byte of every form, every SIB byte of some, every register in an opcode, every prefix. */
+/* Systematic cases: every ModRM byte of every form with addresses of both sizes, every SIB byte of some, every register in an opcode, every prefix,
+ * operands in memory in every segment, and over every boundary. */
 #include <string.h>
 
 #include "maker.h"
@@ -31,14 +32,18 @@ static const uint8_t prefixes[] = {0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x3
 #define REGISTER_SHAPES 8u
 #define MODRM_SHAPES 256u
 #define SIB_SHAPES (3u * 256u * 8u) /* MOD, SIB, REG */
+/* Behind those: an operand in memory in each segment, with LOCK, and so many bytes before each boundary. */
+static const uint8_t distances[] = {1, 1, 1, 1, 2, 3, 4, 7, 8, 15, 16}; /* not each can be reached by all registers */
+#define DISTANCES (uint32_t)sizeof(distances)
+#define MEMORY_SHAPES (SEG_COUNT + 1u + (BOUNDARY_COUNT - 1u) * DISTANCES)
 
 uint32_t diff_shape_count(uint32_t form)
 {
 	const struct form_template *t = &form_templates[form];
 
 	if (!modrm_token(t))
-		return PREFIX_SHAPES + REGISTER_SHAPES;
-	return PREFIX_SHAPES + 2 * MODRM_SHAPES + (is_representative(t) ? SIB_SHAPES : 0);
+		return PREFIX_SHAPES + REGISTER_SHAPES + MEMORY_SHAPES;
+	return PREFIX_SHAPES + 2 * MODRM_SHAPES + (is_representative(t) ? SIB_SHAPES : 0) + MEMORY_SHAPES;
 }
 
 static bool modrm_fits(const char *token, uint32_t modrm)
@@ -69,11 +74,45 @@ static bool prefix_fits(const struct form_template *t, uint8_t prefix)
 	return prefix != 0x66 || !(two_bytes || maker_has_option(t, 'o'));
 }
 
+/* By its ModRM byte, its offset or its set-up: on the stack, or through pointers that are implied. */
+static bool reaches_memory(const struct form_template *t)
+{
+	static const char *const none[] = {"|fpu", "|count", "|bcd", "|divide"};
+	const char *token = modrm_token(t), *setup = strchr(t->options, '|');
+
+	if (token)
+		return token[2] != 'r' || !strcmp(t->options, "|maskmov");
+	for (size_t i = 0; setup && i < sizeof(none) / sizeof(*none); i++) {
+		if (!strcmp(setup, none[i]))
+			return false;
+	}
+	return setup || strstr(t->bytes, "o32");
+}
+
+static bool choose_memory_shape(struct maker *m, const struct form_template *t, uint32_t shape)
+{
+	m->want_memory = true;
+	if (shape < SEG_COUNT) {
+		m->want_override = (int)shape;
+		return reaches_memory(t);
+	}
+	shape -= SEG_COUNT;
+	if (shape == 0) {
+		m->extra_prefix = 0xF0;
+		return reaches_memory(t) && prefix_fits(t, 0xF0);
+	}
+	m->want_boundary = 1 + (shape - 1) / DISTANCES;
+	m->want_before = distances[(shape - 1) % DISTANCES];
+	return reaches_memory(t);
+}
+
 static bool choose_shape(struct maker *m, uint32_t form, uint32_t shape)
 {
 	const struct form_template *t = &form_templates[form];
 	const char *token = modrm_token(t);
 
+	if (shape >= diff_shape_count(form) - MEMORY_SHAPES)
+		return choose_memory_shape(m, t, shape - (diff_shape_count(form) - MEMORY_SHAPES));
 	if (shape < PREFIX_SHAPES) {
 		m->extra_prefix = prefixes[shape];
 		return prefix_fits(t, prefixes[shape]);
@@ -85,6 +124,7 @@ static bool choose_shape(struct maker *m, uint32_t form, uint32_t shape)
 	}
 	if (shape < 2 * MODRM_SHAPES) {
 		m->want_modrm = (int)(shape % MODRM_SHAPES);
+		m->want_other_address = shape >= MODRM_SHAPES;
 		return modrm_fits(token, shape % MODRM_SHAPES);
 	}
 	shape -= 2 * MODRM_SHAPES;

@@ -12,7 +12,7 @@
 
 bool faulting_decode(struct faulting *f, const struct diff_case *c, uint32_t eip)
 {
-	bool big = diff_segment(c->in.seg[SEG_CS])->big;
+	bool big = diff_segment(c->in.seg[SEG_CS])->big, big_stack = diff_segment(c->in.seg[SEG_SS])->big;
 	uint32_t at = eip - c->in.eip;
 	uint8_t bytes[16];
 	ZydisDecoder decoder;
@@ -23,7 +23,7 @@ bool faulting_decode(struct faulting *f, const struct diff_case *c, uint32_t eip
 	memset(bytes, 0xCC, sizeof(bytes));
 	memcpy(bytes, c->code + at, c->length - at < sizeof(bytes) ? c->length - at : sizeof(bytes));
 
-	ZydisDecoderInit(&decoder, big ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16, big ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
+	ZydisDecoderInit(&decoder, big ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16, big_stack ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
 	return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, sizeof(bytes), &f->insn, f->operands));
 }
 
@@ -55,7 +55,8 @@ uint32_t faulting_address(const struct faulting *f, const ZydisDecodedOperand *o
 		ea += f->insn.operand_width / 8;
 	ea += bit_offset(f, s);
 	/* The address size is not the stack's. */
-	return f->insn.address_width == 16 && o->mem.base != ZYDIS_REGISTER_ESP ? ea & 0xFFFF : ea;
+	bool narrow = o->mem.base == ZYDIS_REGISTER_SP || (f->insn.address_width == 16 && o->mem.base != ZYDIS_REGISTER_ESP);
+	return narrow ? ea & 0xFFFF : ea;
 }
 
 /* ENTER: is the doubleword where ESP ends up over the end? It is looked at, and not accessed. */

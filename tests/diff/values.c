@@ -163,6 +163,6 @@ void maker_random_state(struct maker *m, enum diff_kind kind, uint64_t seed)
 		in->eflags &= ~EFL_AC;
 	in->eip = random_place(m, diff_segment(in->seg[SEG_CS]));
 	m->c->direct = (uint8_t)maker_below(m, kind == KIND_PROTECTED ? 3 : 2);
-	m->want_modrm = m->want_sib = m->want_reg = m->extra_prefix = -1;
+	m->want_modrm = m->want_sib = m->want_reg = m->want_override = m->extra_prefix = -1;
 	m->override = SEG_COUNT;
 }
