@@ -220,12 +220,40 @@ void emit_jrcxz_back(struct emitter *e, uint32_t offset)
 	put(e, 0xE3u | (offset - (emit_offset(e) + 2)) << 8, 2);
 }
 
+static void note_outside(struct emitter *e, uint32_t rel32_offset)
+{
+	if (e->outside_count == EMIT_OUTSIDE_MOST)
+		e->overflow = true;
+	else
+		e->outside[e->outside_count++] = (uint16_t)rel32_offset;
+}
+
 void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target)
 {
 	uint32_t rel = (uint32_t)(target - (e->pc + rel32_offset + 4));
 
+	if (e->outside && target - e->pc >= (uint64_t)(e->end - e->start))
+		note_outside(e, rel32_offset);
 	if (!e->overflow)
 		memcpy(e->start + rel32_offset, &rel, 4);
+}
+
+uint32_t emit_move(struct emitter *e, uint32_t by)
+{
+	uint32_t rel;
+
+	if ((uint64_t)(e->end - e->at) < by)
+		return 0;
+	memmove(e->start + by, e->start, emit_offset(e));
+	e->start += by;
+	e->at += by;
+	e->pc += by;
+	for (uint32_t i = 0; i < e->outside_count; i++) {
+		memcpy(&rel, e->start + e->outside[i], 4);
+		rel -= by;
+		memcpy(e->start + e->outside[i], &rel, 4);
+	}
+	return by;
 }
 
 void emit_patch(struct emitter *e, uint32_t rel32_offset) { emit_patch_to(e, rel32_offset, emit_pc(e)); }

@@ -50,7 +50,11 @@ struct emitter {
 	uint8_t *start, *at, *end;
 	host_pc_t pc;        /* where `start` runs */
 	bool overflow;
+	/* The rel32s that lead elsewhere than [start, end), by their offsets, up to EMIT_OUTSIDE_MOST of them; NULL if none is to be moved. */
+	uint16_t *outside;
+	uint32_t outside_count;
 };
+#define EMIT_OUTSIDE_MOST 1024u
 
 static inline uint32_t emit_offset(const struct emitter *e) { return (uint32_t)(e->at - e->start); }
 static inline host_pc_t emit_pc(const struct emitter *e) { return e->pc + emit_offset(e); }
@@ -96,6 +100,8 @@ uint32_t emit_jcc_short(struct emitter *e, unsigned condition);
 void emit_patch(struct emitter *e, uint32_t rel32_offset);
 void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target);
 void emit_patch8(struct emitter *e, uint32_t rel8_offset);
+/* All that was emitted begins so many bytes further on, if there is room for it; returns how many. */
+uint32_t emit_move(struct emitter *e, uint32_t by);
 
 static inline struct host_mem mem_at(enum host_reg base, int32_t disp)
 {

@@ -1,6 +1,8 @@
 /* Where a block's code lies best. What a processor fetches at once lies in one line of 64 bytes: a short function or loop that runs into the next
  * line pays for it as for a branch (Zen 3, recursive fib: 1.1 to 1.5 x native, by nothing but where it lies). So a block may begin some bytes further on,
  * where its likely paths run into fewer lines. How likely they are is a guess: one way of a branch is as good as the other, and loops run several times. */
+#include <string.h>
+
 #include "translator/internal.h"
 
 #define LINE 64u
@@ -47,37 +49,33 @@ static uint32_t crossing(const struct translation *t, const struct guess *g, uin
 	const uint16_t *starts = t->out->starts;
 	bool behind_call = t->insns[i].rule->emit == emit_call_insn && at + TRAP_PAD_BYTES == starts[i + 1];
 
-	if (behind_call || !at)
-		return 0;
-	return g->flow[at == starts[i] && i ? i - 1 : i];
+	return behind_call ? 0 : g->flow[at == starts[i] && i ? i - 1 : i];
 }
 
-static uint32_t cost(const struct translation *t, const struct guess *g, uint32_t lead)
+/* What each lead costs, in steps: lines then begin at every offset that is so much before the end of one. */
+static void add_costs(const struct translation *t, const struct guess *g, uint32_t *costs)
 {
 	const uint16_t *starts = t->out->starts;
-	uint32_t begin = (uint32_t)(t->in->code_pc + lead) % LINE, sum = lead / 2, i = 0;
+	uint32_t i = 0, begin = (uint32_t)t->in->code_pc;
 
-	for (uint32_t at = (LINE - begin) % LINE; at < starts[t->count]; at += LINE) {
+	for (uint32_t at = STEP - begin % STEP; at < starts[t->count]; at += STEP) {
 		while (i + 1 < t->count && starts[i + 1] <= at) i++;
-		sum += crossing(t, g, at, i);
+		costs[(0u - begin - at) % LINE / STEP] += crossing(t, g, at, i);
 	}
-	return sum;
 }
 
 uint32_t place_lead(const struct translation *t)
 {
-	struct guess g = {0};
-	uint32_t best = 0, least;
+	uint32_t costs[LINE / STEP] = {0}, best = 0;
+	struct guess g;
 
+	memset(g.flow, 0, t->count * sizeof(*g.flow));
+	memset(g.loops, 0, t->count * sizeof(*g.loops));
 	guess_loops(t, &g);
 	guess_flow(t, &g);
-	least = cost(t, &g, 0);
-	for (uint32_t lead = STEP; lead < LINE; lead += STEP) {
-		uint32_t is = cost(t, &g, lead);
-		if (is < least) {
-			least = is;
-			best = lead;
-		}
-	}
-	return best;
+	add_costs(t, &g, costs);
+	for (uint32_t i = 1; i < LINE / STEP; i++)
+		if (costs[i] + i * STEP / 2 < costs[best] + best * STEP / 2)
+			best = i;
+	return best * STEP;
 }

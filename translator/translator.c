@@ -123,8 +123,7 @@ static void emit_block(struct translation *t, uint32_t count)
 	struct translator_output *out = t->out;
 	uint32_t capacity = in->capacity < TRANSLATOR_MAX_BYTES ? in->capacity : TRANSLATOR_MAX_BYTES;
 
-	uint8_t *start = in->code + t->lead;
-	t->e = (struct emitter){.start = start, .at = start, .end = in->code + capacity, .pc = in->code_pc + t->lead};
+	t->e = (struct emitter){.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc, .outside = t->outside};
 	t->count = count;
 	t->cold_count = t->forward_count = 0;
 	t->esp = 0;
@@ -164,20 +163,14 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 		joins_find(t);
 	uint32_t count = t->count;
 	t->all_long = false;
-	t->lead = 0;
 	emit_block(t, count);
 	if (t->too_far) {
 		t->all_long = true;
 		emit_block(t, count);
 	}
-	if (in->arrange && !t->e.overflow) {
-		t->lead = place_lead(t);
-		if (t->lead)
-			emit_block(t, count);
-	}
-	out->lead = t->lead;
 	if (t->e.overflow)
 		return -ENOSPC;
+	out->lead = in->arrange && t->count ? emit_move(&t->e, place_lead(t)) : 0;
 	out->code_length = emit_offset(&t->e);
 	out->instructions = t->count;
 	return 0;
