@@ -4,30 +4,31 @@
 
 #include "cache/internal.h"
 
-static struct entry *allocate(struct region *r, const struct block *what, const struct side_row *rows)
+#define LINE 64u
+
+/* With slots and fixes; its rows are to lie at *rows, with `row_bytes` at most. */
+static struct entry *allocate(struct region *r, const struct block *what, uint32_t row_bytes, uint8_t **rows)
 {
 	bool straddles = what->gfn2 != GFN_NONE && what->gfn2 != what->gpa >> PAGE_SHIFT;
 	size_t links = what->slot_count * sizeof(struct chain_link);
 	size_t straddle = straddles ? sizeof(struct frame_node) : 0;
-	size_t slots = what->slot_count * sizeof *what->slots;
-	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + rows_most(what));
+	size_t slots = what->slot_count * sizeof *what->slots, fixes = what->fix_count * sizeof *what->fixes;
+	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + fixes + row_bytes);
 	uint8_t *behind = (uint8_t *)e->chain + links;
 	e->b = *what;
 	e->straddle = straddles ? (struct frame_node *)(void *)behind : NULL;
 	e->b.slots = (struct link_slot *)(void *)(behind + straddle);
 	if (slots) memcpy(e->b.slots, what->slots, slots);
-	region_trim(r, rows_keep(&e->b, rows, behind + straddle + slots));
+	if (fixes) memcpy(behind + straddle + slots, what->fixes, fixes);
+	e->b.fixes = (const struct code_fix *)(const void *)(behind + straddle + slots);
+	*rows = behind + straddle + slots + fixes;
 	return e;
 }
 
-struct block *cache_commit(struct cache *c, const struct block *what, const struct side_row *rows, uint32_t used)
+/* Its code is in place, at the end of what its region has. */
+static struct block *install(struct cache *c, struct entry *e, uint32_t used)
 {
 	struct region *r = &c->regions[c->current];
-	if (used > c->reserved || what->slot_count > c->reserved_slots) {
-		LOG(LOG_CACHE, LOG_ERROR, "%u bytes of code and %u slots in a space of %u and %u", used, what->slot_count, c->reserved, c->reserved_slots);
-		abort();
-	}
-	struct entry *e = allocate(r, what, rows);
 	e->b.host_pc = region_start(c, c->current) + r->used;
 	e->b.host_length = used;
 	e->b.dead = false;
@@ -41,9 +42,49 @@ struct block *cache_commit(struct cache *c, const struct block *what, const stru
 	struct block *old = cache_lookup(c, &e->b);
 	frames_insert(c, e);
 	hash_insert(c, e);
+	twins_insert(c, e);
 	/* A new translation supersedes the old. It dies last, lest its frame be reported free in between. */
 	if (old) block_kill(c, (struct entry *)old);
 	return &e->b;
+}
+
+struct block *cache_commit(struct cache *c, const struct block *what, const struct side_row *rows, uint32_t used)
+{
+	struct region *r = &c->regions[c->current];
+	if (used > c->reserved || what->slot_count > c->reserved_slots) {
+		LOG(LOG_CACHE, LOG_ERROR, "%u bytes of code and %u slots in a space of %u and %u", used, what->slot_count, c->reserved, c->reserved_slots);
+		abort();
+	}
+	uint8_t *to;
+	struct entry *e = allocate(r, what, rows_most(what), &to);
+	region_trim(r, rows_keep(&e->b, rows, to));
+	return install(c, e, used);
+}
+
+/* To the same place of a line. */
+static uint32_t lead_of(const struct cache *c, const struct block *twin)
+{
+	return (uint32_t)(twin->host_pc - (region_start(c, c->current) + c->regions[c->current].used)) % LINE;
+}
+
+struct block *cache_copy(struct cache *c, const struct block *twin, const struct block *what)
+{
+	struct region *r = &c->regions[c->current];
+	uint32_t lead = lead_of(c, twin);
+	int64_t by = (int64_t)what->gva - twin->gva;
+	uint8_t *rows;
+	if (lead + twin->host_length > c->reserved || twin->slot_count > c->reserved_slots) return NULL;
+	cache_skip(c, lead);
+	host_pc_t pc = region_start(c, c->current) + r->used;
+	uint8_t *code = memcpy(cache_writable(c, pc), cache_writable(c, twin->host_pc), twin->host_length);
+	for (uint32_t i = 0; i < twin->fix_count; i++) code_fix_apply(code, twin->fixes[i], (int64_t)(pc - twin->host_pc), by);
+	struct entry *e = allocate(r, twin, twin->row_bytes, &rows);
+	rows_copy(&e->b, twin, rows);
+	e->b.gva = what->gva;
+	e->b.eip = what->eip;
+	e->b.aside = what->aside;
+	for (uint32_t i = 0; i < e->b.slot_count; i++) e->b.slots[i].target += (uint32_t)by;
+	return install(c, e, twin->host_length);
 }
 
 void block_kill(struct cache *c, struct entry *e)
@@ -53,6 +94,7 @@ void block_kill(struct cache *c, struct entry *e)
 	links_drop_incoming(c, e);
 	if (entry_is_thunk(e)) return;
 	hash_remove(c, e);
+	twins_remove(c, e);
 	if (c->callbacks.block_dead) c->callbacks.block_dead(c->callbacks.ctx, &e->b);
 	frames_remove(c, e);
 }

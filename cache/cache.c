@@ -27,7 +27,8 @@ int cache_create(struct cache **out, const struct cache_config *config)
 	c->callbacks = config->callbacks;
 	c->stats = config->stats ? config->stats : &c->own_stats;
 	c->regions = calloc(c->region_count, sizeof *c->regions);
-	error = c->regions ? memory_map_code(c, config->near) : -ENOMEM;
+	c->twins = calloc(1, twins_size());
+	error = c->regions && c->twins ? memory_map_code(c, config->near) : -ENOMEM;
 	if (error) {
 		cache_destroy(c);
 		return error;
@@ -45,6 +46,7 @@ void cache_destroy(struct cache *c)
 	for (uint32_t i = 0; c->regions && i < c->region_count; i++) region_free(&c->regions[i]);
 	frames_free(c);
 	free(c->regions);
+	free(c->twins);
 	free(c->hash);
 	free(c);
 }

@@ -9,6 +9,7 @@
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
 
+#include "base/code_fix.h"
 #include "base/side_table.h"
 #include "base/stats.h"
 #include "base/types.h"
@@ -35,8 +36,12 @@ struct block {
 	bool way;           /* no instructions, but a way into another block of this place: part of the identity */
 	bool aside;         /* begins where no branch led to: nobody ends before it, or goes to its middle */
 	bool dead;          /* invalidated: must not be entered any more */
+	bool movable;       /* may be copied for the same guest code at another linear address, by its fixes */
+	uint16_t fix_count;
+	uint16_t row_bytes;
 	const uint8_t *rows; /* packed: cache_rows and cache_find_row read them */
 	struct link_slot *slots;
+	const struct code_fix *fixes;
 	/* cache's own links follow in its private struct */
 };
 
@@ -76,9 +81,15 @@ void cache_abort(struct cache *c);
 /* What was reserved begins so many bytes further on. */
 void cache_skip(struct cache *c, uint32_t bytes);
 
-/* What to commit: everything of struct block but host_pc, exit_pc, dead and rows: those are `rows`, row_count of them; they and slots are copied. With
+/* What to commit: everything of struct block but host_pc, exit_pc, dead, row_bytes and rows: those are `rows`, row_count of them; they, slots and fixes are copied. With
  * row_count and guest_length 0 the code is a thunk: kept, found by host PC, not by cache_lookup. Never fails once reserved (side tables are allocated with xmalloc semantics: abort()). */
 struct block *cache_commit(struct cache *c, const struct block *what, const struct side_row *rows, uint32_t used);
+
+/* A live block that may be copied to be the one of this identity: of the same guest code, at another linear address. A hint: some are forgotten. */
+struct block *cache_find_twin(struct cache *c, const struct block *what);
+/* Commit a copy of it, for what->gva and what->eip, and `aside` as there. It lies among lines of 64 bytes as its twin does. NULL if it needs more than
+ * was reserved. */
+struct block *cache_copy(struct cache *c, const struct block *twin, const struct block *what);
 
 /* The live block of this identity (what->gva, eip, cs_end, gpa, mode), or NULL. gfn2 is not part of it: the caller checks block->gfn2 against
  * the exec table. */

@@ -102,6 +102,7 @@ static const char *check_entry(struct cache *c, const struct entry *e, struct to
 	if (!broken) broken = check_slots(c, e, t);
 	if (!broken) broken = check_incoming(c, e, incoming);
 	if (!broken) broken = check_findable(c, e);
+	if (!broken) broken = twins_check(c, e);
 	if (!e->b.dead && !entry_is_thunk(e)) {
 		t->live++;
 		t->nodes += e->straddle ? 2 : 1;

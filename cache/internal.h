@@ -78,6 +78,8 @@ struct cache {
 	uint32_t hash_bits;
 	uint32_t live; /* blocks in it */
 
+	struct entry **twins; /* twins.c */
+
 	struct frame **frames; /* chunks of 1 << FRAMES_SHIFT frames, made on first use */
 	uint32_t frame_chunks;
 	uint32_t known_count; /* of all frames */
@@ -118,6 +120,8 @@ void region_free(struct region *r);
 uint32_t rows_most(const struct block *b);
 /* Pack them there; returns the end. */
 uint8_t *rows_keep(struct block *b, const struct side_row *rows, uint8_t *to);
+/* Another block's, as they are kept, row_bytes of them. */
+void rows_copy(struct block *b, const struct block *from, uint8_t *to);
 /* Where the block may be entered for this EIP: its row's offset. */
 bool rows_find_entry(const struct block *b, uint32_t eip, uint32_t *offset);
 /* Set the bits of a page's bytes at which the block may be entered. */
@@ -129,6 +133,12 @@ void hash_insert(struct cache *c, struct entry *e);
 void hash_remove(struct cache *c, struct entry *e);
 /* Where this block is, or, if it is not there, a free place. */
 uint32_t hash_find(const struct cache *c, const struct entry *e);
+
+/* twins.c */
+size_t twins_size(void); /* bytes of cache.twins */
+void twins_insert(struct cache *c, struct entry *e);
+void twins_remove(struct cache *c, const struct entry *e);
+const char *twins_check(const struct cache *c, const struct entry *e); /* as cache_check, of one block */
 
 /* frames.c */
 void frames_insert(struct cache *c, struct entry *e);

@@ -76,7 +76,15 @@ uint8_t *rows_keep(struct block *b, const struct side_row *rows, uint8_t *to)
 		to = put_row(to, i ? &rows[i - 1] : &first, &rows[i]);
 		note_entry(b, &rows[i]);
 	}
+	b->row_bytes = (uint16_t)(to - entry_bits(b));
 	return to;
+}
+
+/* They are differences to the block's EIP. */
+void rows_copy(struct block *b, const struct block *from, uint8_t *to)
+{
+	memcpy(to, entry_bits(from), from->row_bytes);
+	b->rows = to + entry_bytes(from);
 }
 
 bool rows_find_entry(const struct block *b, uint32_t eip, uint32_t *offset)

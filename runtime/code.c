@@ -172,6 +172,32 @@ static void link_known(struct runtime *r, struct block *from)
 	}
 }
 
+/* What is to be done for a new block, however it was made. */
+static struct block *committed(struct runtime *r, const struct translator_input *in, struct block *b)
+{
+	shadow_trace_code(r->shadow, in->gfn);
+	if (in->gfn2 != GFN_NONE)
+		shadow_trace_code(r->shadow, in->gfn2);
+	if (has_ways(r, in->mode))
+		link_known(r, b);
+	if (r->dump)
+		dump_block(r, in, b);
+	if (r->perf)
+		tell_perf(r, b);
+	return b;
+}
+
+static bool is_aside(const struct runtime *r)
+{
+	return !r->link_from && r->resumes;
+}
+
+/* User code runs at one address in one program and at another in the next. The kernel has one. */
+static bool is_movable(const struct runtime *r, const struct translator_input *in)
+{
+	return (in->mode & MODE_CPL) == 3 && has_ways(r, in->mode) && !in->cs_base && !in->cs_end && in->gfn2 == GFN_NONE && in->max_instructions;
+}
+
 static struct block *commit(struct runtime *r, const struct translator_input *in, const struct translator_output *out, bool way)
 {
 	gva_t gva = in->cs_base + in->eip;
@@ -179,26 +205,36 @@ static struct block *commit(struct runtime *r, const struct translator_input *in
 		.gva = gva, .eip = in->eip, .cs_end = in->cs_end, .gpa = (gpa_t)in->gfn << PAGE_SHIFT | (gva & PAGE_MASK), .gfn2 = in->gfn2,
 		.guest_length = out->guest_length, .mode = in->mode, .instructions = out->instructions,
 		.host_length = out->code_length, .checked = out->checked, .body = out->body, .row_count = out->row_count, .slot_count = out->slot_count,
-		.slots = (struct link_slot *)out->slots, .way = way, .aside = !r->link_from && r->resumes,
+		.slots = (struct link_slot *)out->slots, .way = way, .aside = is_aside(r), .movable = out->movable && is_movable(r, in),
 	};
+
+	if (what.movable) {
+		what.fixes = out->fixes;
+		what.fix_count = (uint16_t)out->fix_count;
+	}
 	cache_skip(r->cache, out->lead);
 	struct block *b = cache_commit(r->cache, &what, out->rows, out->code_length);
 
-	shadow_trace_code(r->shadow, in->gfn);
-	if (in->gfn2 != GFN_NONE)
-		shadow_trace_code(r->shadow, in->gfn2);
-	if (has_ways(r, in->mode))
-		link_known(r, b);
 	r->stats.blocks_translated++;
 	r->stats.guest_instructions_translated += out->instructions;
 	r->stats.host_bytes_emitted += out->lead + out->code_length;
-	if (r->dump)
-		dump_block(r, in, b);
-	if (r->perf)
-		tell_perf(r, b);
 	if (r->forms)
 		forms_count(r->forms, in->bytes, out->guest_length, in->mode);
-	return b;
+	return committed(r, in, b);
+}
+
+/* Where the same guest code has a block at another address that may be entered in the way wanted, that block's code serves. */
+static struct block *copy_twin(struct runtime *r, const struct block *what, const struct translator_input *in)
+{
+	const struct block *twin = is_movable(r, in) ? cache_find_twin(r->cache, what) : NULL;
+	struct block copy = *what;
+
+	if (!twin || (in->pad && !has_way(twin, WAY_PAD)) || (in->check && !has_way(twin, WAY_CHECKED)))
+		return NULL;
+	copy.aside = is_aside(r);
+	struct block *b = cache_copy(r->cache, twin, &copy);
+	r->stats.blocks_copied += b != NULL;
+	return b ? committed(r, in, b) : NULL;
 }
 
 #define RESERVE 16384u
@@ -213,6 +249,9 @@ static struct block *emit(struct runtime *r, const struct block *what, struct tr
 		*err = cache_reserve(r->cache, bytes, TRANSLATOR_MAX_SLOTS, &space);
 		if (*err)
 			return NULL;
+		struct block *b = copy_twin(r, what, in);
+		if (b)
+			return b;
 		/* Where there is code already, so that this block may end in a branch to it. */
 		cache_prefetch(r->cache, what);
 		in->known_bits = in->joins ? cache_entries(r->cache, what) : NULL;

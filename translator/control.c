@@ -337,6 +337,7 @@ static void trap_pad(struct translation *t, uint32_t return_eip)
 	t->esp_near = false;
 	row_add(t, UNDO_TARGET_R8, return_eip, 0);
 	emit_lea(e, R9, mem_at(R8, (int32_t)(0u - return_eip)));
+	emit_fix(e, FIX_MINUS_EIP, 0u - return_eip);
 	trap(e);
 	row_add(t, UNDO_NONE, return_eip, 0);
 }
@@ -344,7 +345,10 @@ static void trap_pad(struct translation *t, uint32_t return_eip)
 void emit_exec_check(struct translation *t)
 {
 	row_add(t, UNDO_NONE, t->in->eip, 0);
-	emit_load(&t->e, R9, exec_entry(t, t->in->eip), 4);
+	struct host_mem entry = exec_entry(t, t->in->eip);
+
+	emit_load(&t->e, R9, entry, 4);
+	emit_fix(&t->e, FIX_EXEC_ENTRY, (uint32_t)entry.disp);
 	emit_lea(&t->e, R9, mem_at(R9, (int32_t)(0u - (t->in->gfn + 1))));
 	trap(&t->e);
 }
@@ -360,6 +364,7 @@ static void landing_pad(struct translation *t, uint32_t return_eip, host_pc_t ot
 	emit_mov64(e, R10, RCX);
 	row_add(t, UNDO_TARGET_R8_RCX, return_eip, 0);
 	emit_lea(e, RCX, mem_at(R8, (int32_t)(0u - return_eip)));
+	emit_fix(e, FIX_MINUS_EIP, 0u - return_eip);
 	uint32_t match = emit_jrcxz(e);
 	emit_jmp_to(e, other);
 	emit_patch8(e, match);
@@ -384,9 +389,10 @@ void emit_entry_pad(struct translation *t)
 		landing_pad(t, t->in->eip, t->in->stubs.lookup_slow_parked);
 }
 
-static void store_return_address(struct translation *t, const struct insn *insn, unsigned size)
+static void store_return_address(struct translation *t, const struct insn *insn, struct host_mem to, unsigned size)
 {
-	emit_store_imm(&t->e, stack_push_mem(t, insn, size), next_of(insn), size);
+	emit_store_imm(&t->e, to, next_of(insn), size);
+	emit_fix(&t->e, FIX_EIP, next_of(insn));
 }
 
 static unsigned return_size(const struct insn *insn)
@@ -396,16 +402,19 @@ static unsigned return_size(const struct insn *insn)
 
 static void push_return_address(struct translation *t, const struct insn *insn)
 {
-	store_return_address(t, insn, return_size(insn));
-	esp_add(t, insn->eip + insn->length, -(int32_t)return_size(insn));
+	unsigned size = return_size(insn);
+
+	store_return_address(t, insn, stack_push_mem(t, insn, size), size);
+	esp_add(t, insn->eip + insn->length, -(int32_t)size);
 }
 
 static void call_direct(struct translation *t, const struct insn *insn)
 {
 	uint32_t target = target_of(insn);
+	unsigned size = return_size(insn);
 
-	store_return_address(t, insn, return_size(insn));
-	esp_set(t, REG_GUEST_ESP, -(int32_t)return_size(insn));
+	store_return_address(t, insn, stack_push_mem(t, insn, size), size);
+	esp_set(t, REG_GUEST_ESP, -(int32_t)size);
 	row_add(t, row_exit(t, target), target, 0);
 	leave_by(t, emit_call(&t->e), target);
 }
@@ -436,12 +445,14 @@ static bool call_thunk(struct translation *t, const struct insn *insn)
 
 	if (reg < 0)
 		return false;
-	store_return_address(t, insn, 4);
+	store_return_address(t, insn, stack_push_mem(t, insn, 4), 4);
 	row_add(t, UNDO_GUARD, insn->eip, ROW_READ | row_size(sizeof(bytes)));
 	emit_load(e, R9, access_at(t, (struct host_mem){.base = NO_REG, .index = NO_REG, .scale = 1, .disp = (int32_t)target_of(insn)}), sizeof(bytes));
+	emit_fix(e, FIX_EIP, target_of(insn));
 	emit_lea(e, R9, mem_at(R9, (int32_t)(0u - bytes)));
 	trap(e);
 	emit_mov_imm(e, (enum host_reg)reg, next_of(insn));
+	emit_fix(e, FIX_EIP, next_of(insn));
 	return true;
 }
 
@@ -451,7 +462,7 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 
 	load_target(t, insn);
 	if (stack_is_plain(t, insn)) {
-		emit_store_imm(&t->e, stack_push_mem(t, insn, size), next_of(insn), size);
+		store_return_address(t, insn, stack_push_mem(t, insn, size), size);
 	} else {
 		emit_store(&t->e, VCPU(spill), R8, 4);
 		struct host_mem to = stack_push_mem(t, insn, size);
@@ -461,7 +472,7 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 			to.index = R9;
 		}
 		emit_load(&t->e, R8, VCPU(spill), 4);
-		emit_store_imm(&t->e, to, next_of(insn), size);
+		store_return_address(t, insn, to, size);
 	}
 	/* From here on the instruction is done but for ESP. */
 	row_add(t, UNDO_CALL, insn->eip, row_size(size));

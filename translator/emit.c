@@ -201,8 +201,33 @@ void emit_branch_back(struct emitter *e, int condition, uint32_t offset)
 	emit_patch_to(e, at, e->pc + offset);
 }
 
-void emit_jmp_to(struct emitter *e, host_pc_t target) { emit_patch_to(e, emit_jmp(e), target); }
-void emit_call_to(struct emitter *e, host_pc_t target) { emit_patch_to(e, emit_call(e), target); }
+/* Of the four bytes before this offset. */
+static void add_fix(struct emitter *e, enum code_fix_kind kind, uint32_t end)
+{
+	if (!e->fixes || e->overflow)
+		return;
+	if (e->fix_count == e->fixes_most || end > CODE_FIX_OFFSET_MOST)
+		e->unmovable = true;
+	else
+		e->fixes[e->fix_count++] = (struct code_fix){.offset = (end - 4) & CODE_FIX_OFFSET_MOST, .kind = kind & 3};
+}
+
+void emit_fix(struct emitter *e, enum code_fix_kind kind, uint32_t value)
+{
+	if (e->overflow || memcmp(e->at - 4, &value, 4))
+		e->unmovable = true;
+	else
+		add_fix(e, kind, emit_offset(e));
+}
+
+static void rel32_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target)
+{
+	emit_patch_to(e, rel32_offset, target);
+	add_fix(e, FIX_OUTSIDE, rel32_offset + 4);
+}
+
+void emit_jmp_to(struct emitter *e, host_pc_t target) { rel32_to(e, emit_jmp(e), target); }
+void emit_call_to(struct emitter *e, host_pc_t target) { rel32_to(e, emit_call(e), target); }
 
 static uint32_t rel8_behind(struct emitter *e, unsigned opcode, unsigned count)
 {
@@ -220,39 +245,23 @@ void emit_jrcxz_back(struct emitter *e, uint32_t offset)
 	put(e, 0xE3u | (offset - (emit_offset(e) + 2)) << 8, 2);
 }
 
-static void note_outside(struct emitter *e, uint32_t rel32_offset)
-{
-	if (e->outside_count == EMIT_OUTSIDE_MOST)
-		e->overflow = true;
-	else
-		e->outside[e->outside_count++] = (uint16_t)rel32_offset;
-}
-
 void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target)
 {
 	uint32_t rel = (uint32_t)(target - (e->pc + rel32_offset + 4));
 
-	if (e->outside && target - e->pc >= (uint64_t)(e->end - e->start))
-		note_outside(e, rel32_offset);
 	if (!e->overflow)
 		memcpy(e->start + rel32_offset, &rel, 4);
 }
 
 uint32_t emit_move(struct emitter *e, uint32_t by)
 {
-	uint32_t rel;
-
-	if ((uint64_t)(e->end - e->at) < by)
+	if (!e->fixes || e->unmovable || (uint64_t)(e->end - e->at) < by)
 		return 0;
 	memmove(e->start + by, e->start, emit_offset(e));
 	e->start += by;
 	e->at += by;
 	e->pc += by;
-	for (uint32_t i = 0; i < e->outside_count; i++) {
-		memcpy(&rel, e->start + e->outside[i], 4);
-		rel -= by;
-		memcpy(e->start + e->outside[i], &rel, 4);
-	}
+	for (uint32_t i = 0; i < e->fix_count; i++) code_fix_apply(e->start, e->fixes[i], by, 0);
 	return by;
 }
 

@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "base/code_fix.h"
 #include "base/types.h"
 
 enum host_reg {
@@ -50,11 +51,10 @@ struct emitter {
 	uint8_t *start, *at, *end;
 	host_pc_t pc;        /* where `start` runs */
 	bool overflow;
-	/* The rel32s that lead elsewhere than [start, end), by their offsets, up to EMIT_OUTSIDE_MOST of them; NULL if none is to be moved. */
-	uint16_t *outside;
-	uint32_t outside_count;
+	struct code_fix *fixes; /* fixes_most of them, or NULL: the code stays where it is */
+	uint32_t fix_count, fixes_most;
+	bool unmovable;         /* something was emitted that no fix tells of */
 };
-#define EMIT_OUTSIDE_MOST 1024u
 
 static inline uint32_t emit_offset(const struct emitter *e) { return (uint32_t)(e->at - e->start); }
 static inline host_pc_t emit_pc(const struct emitter *e) { return e->pc + emit_offset(e); }
@@ -100,7 +100,9 @@ uint32_t emit_jcc_short(struct emitter *e, unsigned condition);
 void emit_patch(struct emitter *e, uint32_t rel32_offset);
 void emit_patch_to(struct emitter *e, uint32_t rel32_offset, host_pc_t target);
 void emit_patch8(struct emitter *e, uint32_t rel8_offset);
-/* All that was emitted begins so many bytes further on, if there is room for it; returns how many. */
+/* What was emitted last ends in four bytes that are this sum or difference with an EIP in it. */
+void emit_fix(struct emitter *e, enum code_fix_kind kind, uint32_t value);
+/* All that was emitted begins so many bytes further on, if it can be moved and there is room for it; returns how many. */
 uint32_t emit_move(struct emitter *e, uint32_t by);
 
 static inline struct host_mem mem_at(enum host_reg base, int32_t disp)

@@ -128,7 +128,6 @@ struct translation {
 	uint32_t forward_count;
 	bool all_long;        /* no rel8s: one did not reach */
 	bool too_far;         /* ditto, just now: begin anew */
-	uint16_t outside[EMIT_OUTSIDE_MOST]; /* e's */
 	uint32_t emitted;     /* index of the instruction being emitted */
 	uint32_t near_rows;   /* esp_near was learned behind these rows */
 	int32_t esp;          /* guest ESP - R13: pushes and pops in a row adjust R13 once */

@@ -108,6 +108,7 @@ static void raise_emit(struct translation *t, const struct cold *c)
 	emit_mov_imm(e, R10, 0);
 	emit_callout_word(t, c->eip, CALLOUT_ARG(CALLOUT_raise, 0, c->word != VEC_DE, 0, 0, 0, 0, 0, 0));
 	emit_mov_imm(e, R8, c->eip);
+	emit_fix(e, FIX_EIP, c->eip);
 	emit_jmp_to(e, t->in->stubs.lookup_slow);
 }
 

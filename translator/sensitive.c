@@ -1,10 +1,16 @@
 /* Sensitive instructions: a callout into C, or inline code on virtual state. */
 #include "translator/internal.h"
 
+static void store_eip(struct emitter *e, uint32_t eip)
+{
+	emit_store_imm(e, VCPU(eip), eip, 4);
+	emit_fix(e, FIX_EIP, eip);
+}
+
 /* vcpu.eip, R9D = the word, R11 = where to go on; R8D and R10D are the caller's business. */
 void emit_callout_to(struct translation *t, uint32_t eip, uint32_t word, host_pc_t resume)
 {
-	emit_store_imm(&t->e, VCPU(eip), eip, 4);
+	store_eip(&t->e, eip);
 	emit_mov_imm(&t->e, R9, word);
 	emit_lea_r11(&t->e, resume);
 	emit_jmp_to(&t->e, t->in->stubs.callout);
@@ -15,7 +21,7 @@ static void callout_by(struct translation *t, uint32_t eip, uint32_t word, host_
 	struct emitter *e = &t->e;
 
 	esp_flush(t, eip);
-	emit_store_imm(e, VCPU(eip), eip, 4);
+	store_eip(e, eip);
 	emit_mov_imm(e, R9, word);
 	/* lea r11, [rip + 5]: behind the jump. */
 	emit_byte(e, 0x4C);

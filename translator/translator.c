@@ -98,6 +98,8 @@ static void emit_body(struct translation *t)
 			esp_flush(t, insn->eip);
 		else
 			keep_pair(t, insn);
+		/* Where it leads depends on the EIP in more than one way. */
+		t->e.unmovable |= insn->form->branch_type != ZYDIS_BRANCH_TYPE_NONE && insn->form->operand_width == 16;
 		ended = insn->rule->emit(t, insn);
 		/* Room for the tail: what does not fit begins another block. What only raises an exception ends it early, too. */
 		if (ended || block_is_full(t)) {
@@ -123,7 +125,7 @@ static void emit_block(struct translation *t, uint32_t count)
 	struct translator_output *out = t->out;
 	uint32_t capacity = in->capacity < TRANSLATOR_MAX_BYTES ? in->capacity : TRANSLATOR_MAX_BYTES;
 
-	t->e = (struct emitter){.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc, .outside = t->outside};
+	t->e = (struct emitter){.start = in->code, .at = in->code, .end = in->code + capacity, .pc = in->code_pc, .fixes = out->fixes, .fixes_most = TRANSLATOR_MAX_FIXES};
 	t->count = count;
 	t->cold_count = t->forward_count = 0;
 	t->esp = 0;
@@ -142,6 +144,16 @@ static void emit_block(struct translation *t, uint32_t count)
 	emit_body(t);
 	out->starts[t->count] = (uint16_t)emit_offset(&t->e);
 	cold_emit_all(t);
+}
+
+/* Begin some bytes further on; returns how many. */
+static uint32_t move_on(struct translation *t, uint32_t by)
+{
+	uint32_t moved = emit_move(&t->e, by);
+
+	for (uint32_t i = 0; i < t->out->slot_count && moved; i++)
+		code_fix_apply(t->e.start, (struct code_fix){.offset = t->out->slots[i].rel32_offset & CODE_FIX_OFFSET_MOST, .kind = FIX_OUTSIDE}, moved, 0);
+	return moved;
 }
 
 int translator_translate(const struct translator_input *in, struct translator_output *out)
@@ -170,7 +182,9 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	}
 	if (t->e.overflow)
 		return -ENOSPC;
-	out->lead = in->arrange && t->count ? emit_move(&t->e, place_lead(t)) : 0;
+	out->lead = in->arrange && t->count ? move_on(t, place_lead(t)) : 0;
+	out->fix_count = t->e.fix_count;
+	out->movable = !t->e.unmovable;
 	out->code_length = emit_offset(&t->e);
 	out->instructions = t->count;
 	return 0;

@@ -3,6 +3,7 @@
 #ifndef TRANSLATOR_TRANSLATOR_H
 #define TRANSLATOR_TRANSLATOR_H
 
+#include "base/code_fix.h"
 #include "base/features.h"
 #include "base/side_table.h"
 #include "base/types.h"
@@ -58,6 +59,7 @@ enum translator_end {
 #define TRANSLATOR_MAX_INSTRUCTIONS 64u
 #define TRANSLATOR_MAX_ROWS 2048u
 #define TRANSLATOR_MAX_SLOTS 132u
+#define TRANSLATOR_MAX_FIXES 1024u
 #define TRANSLATOR_MAX_BYTES 32768u /* of host code in one block: offsets are 16 bits */
 
 struct translator_output {
@@ -73,6 +75,11 @@ struct translator_output {
 	uint16_t starts[TRANSLATOR_MAX_INSTRUCTIONS + 1];
 	struct side_row rows[TRANSLATOR_MAX_ROWS];
 	struct link_slot slots[TRANSLATOR_MAX_SLOTS];
+	/* What is to be changed where this code is copied for the same guest code in another page: applied to the code, and to the slots' targets. Not if it is
+	 * not movable, spans two pages, or CS has a base or a limit. */
+	bool movable;
+	uint32_t fix_count;
+	struct code_fix fixes[TRANSLATOR_MAX_FIXES];
 };
 
 /* Translate one block: straight on past conditional branches and calls, whose taken sides are exits or, with `joins`, in the block. Returns 0; -ENOSPC if `capacity` was too small (nothing usable was written); -ENODATA if not even the

@@ -34,6 +34,7 @@ struct model {
 	uint32_t freed[FRAMES];
 	host_pc_t evicted[REGIONS];
 	uint32_t evicted_count;
+	uint32_t copies;
 };
 
 static uint32_t pick(struct model *m, uint32_t below)
@@ -155,18 +156,17 @@ static void make_identity(struct model *m, struct block *what)
 	uint32_t offset = pick(m, 64) * 64;
 	if (offset + what->guest_length > PAGE_SIZE) what->gfn2 = pick(m, FRAMES);
 	what->gpa = pick(m, FRAMES) * (gpa_t)PAGE_SIZE + offset;
-	what->gva = pick(m, 2) << 20 | offset;
+	what->gva = what->eip = pick(m, 2) << 20 | offset;
 	what->mode = pick(m, 2);
+	what->movable = what->gfn2 == GFN_NONE && pick(m, 2);
 }
 
-static void step_commit(struct model *m)
+static bool reserve(struct model *m, uint32_t bytes, struct cache_space *space)
 {
 	bool had_code[FRAMES];
 	begin(m, had_code);
-	uint32_t length = 48 + pick(m, 300), bytes = length + pick(m, 200);
-	struct cache_space space;
-	if (!CHECK_EQ(cache_reserve(m->c, bytes, MAX_SLOTS, &space), 0)) return;
-	CHECK_EQ(space.size, bytes);
+	if (!CHECK_EQ(cache_reserve(m->c, bytes, MAX_SLOTS, space), 0)) return false;
+	CHECK_EQ(space->size, bytes);
 	CHECK(m->evicted_count <= 1);
 	if (m->evicted_count) {
 		CHECK_EQ(m->evicted[0], m->base + m->next_evicted * REGION_BYTES);
@@ -174,6 +174,26 @@ static void step_commit(struct model *m)
 	}
 	model_evictions(m);
 	end(m, had_code);
+	return true;
+}
+
+/* What was committed is the block of its identity now. */
+static void add(struct model *m, const struct model_block *x)
+{
+	for (uint32_t i = 0; i < m->count && !x->thunk; i++) {
+		const struct block *other = &m->blocks[i].what;
+		if (!m->blocks[i].thunk && other->gva == x->what.gva && other->gpa >> 12 == x->what.gpa >> 12 && other->mode == x->what.mode)
+			model_kill(m, i);
+	}
+	m->blocks[m->count++] = *x;
+}
+
+static void step_commit(struct model *m)
+{
+	bool had_code[FRAMES];
+	uint32_t length = 48 + pick(m, 300), bytes = length + pick(m, 200);
+	struct cache_space space;
+	if (!reserve(m, bytes, &space)) return;
 	if (!pick(m, 10)) {
 		cache_abort(m->c);
 		return;
@@ -195,13 +215,49 @@ static void step_commit(struct model *m)
 	CHECK_EQ(x.b->host_pc, space.exec);
 	x.from = space.exec;
 	x.to = space.exec + length;
-	for (uint32_t i = 0; i < m->count && !x.thunk; i++) {
-		const struct block *other = &m->blocks[i].what;
-		if (!m->blocks[i].thunk && other->gva == x.what.gva && other->gpa >> 12 == x.what.gpa >> 12 && other->mode == x.what.mode)
-			model_kill(m, i);
-	}
-	m->blocks[m->count++] = x;
+	add(m, &x);
 	end(m, had_code);
+}
+
+static struct model_block *model_find(struct model *m, const struct block *b)
+{
+	for (uint32_t i = 0; i < m->count; i++)
+		if (m->blocks[i].b == b) return &m->blocks[i];
+	return NULL;
+}
+
+/* Of some block's code, at the other linear address and the same place of a line. */
+static void step_copy(struct model *m)
+{
+	bool had_code[FRAMES];
+	struct cache_space space;
+	if (!m->count) return;
+	struct block what = m->blocks[pick(m, m->count)].what;
+	what.gva = what.eip = what.gva ^ 1u << 20;
+	if (!what.guest_length || !reserve(m, 64 + 350, &space)) return;
+	const struct block *found = cache_find_twin(m->c, &what);
+	const struct model_block *twin = found ? model_find(m, found) : NULL;
+	if (!twin) {
+		CHECK(!found);
+		cache_abort(m->c);
+		return;
+	}
+	CHECK(twin->live && twin->what.movable && twin->what.gpa == what.gpa && twin->what.mode == what.mode);
+	struct model_block x = {.live = true, .what = twin->what, .links = {-1, -1, -1}};
+	uint32_t length = (uint32_t)(twin->to - twin->from);
+	host_pc_t line = twin->from % 64;
+	begin(m, had_code);
+	x.what.gva = x.what.eip = what.gva;
+	x.b = cache_copy(m->c, found, &what);
+	if (!CHECK(x.b)) return;
+	CHECK_EQ(x.b->host_pc % 64, line);
+	CHECK(x.b->host_pc - space.exec < 64);
+	CHECK_EQ(x.b->slot_count, x.what.slot_count);
+	x.from = x.b->host_pc;
+	x.to = x.from + length;
+	add(m, &x);
+	end(m, had_code);
+	m->copies++;
 }
 
 static void step_link(struct model *m)
@@ -282,7 +338,8 @@ static void compare(struct model *m)
 static void step(struct model *m)
 {
 	uint32_t kind = pick(m, 200);
-	if (kind < 80) step_commit(m);
+	if (kind < 70) step_commit(m);
+	else if (kind < 85) step_copy(m);
 	else if (kind < 150) step_link(m);
 	else if (kind < 199) step_invalidate(m);
 	else step_flush(m);
@@ -306,7 +363,7 @@ static void run(uint32_t seed)
 		compare(&m);
 		if (test_has_failed()) FAIL("seed %u, step %u", seed, i);
 	}
-	CHECK(m.stats.evictions > 20 && m.stats.links > 500 && m.stats.unlinks > 100 && m.stats.blocks_invalidated > 100);
+	CHECK(m.stats.evictions > 20 && m.stats.links > 500 && m.stats.unlinks > 100 && m.stats.blocks_invalidated > 100 && m.copies > 50);
 	cache_destroy(m.c);
 }
 
