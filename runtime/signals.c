@@ -34,6 +34,17 @@ static _Noreturn void fail_host(struct runtime *r, const char *why)
 	siglongjmp(r->host_failure, 1);
 }
 
+/* The default action: of a fault when it happens again, of a signal that somebody sent now. */
+static void die_by(int signal, const siginfo_t *info)
+{
+	struct sigaction fatal = {.sa_handler = SIG_DFL};
+
+	machine_restore_terminal();
+	sigaction(signal, &fatal, NULL);
+	if (info->si_code <= 0)
+		raise(signal);
+}
+
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	struct runtime *r = current;
@@ -42,6 +53,10 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	uint64_t pc = (uint64_t)regs[REG_RIP];
 	bool in_lookup = between(pc, entry_lookup_parked, entry_end);
 
+	if (info->si_code <= 0) {
+		die_by(signal, info);
+		return;
+	}
 	if (r && r->running && signal == SIGBUS && regs[REG_TRAPNO] == VEC_PF)
 		fail_host(r, "the host has no memory left for the guest's: give a smaller --memory");
 	if (r && (cache_contains(r->cache, pc) || in_lookup)) {
@@ -62,9 +77,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 		    (unsigned long)entry_run, info->si_addr);
 		fail_host(r, "the monitor itself faulted");
 	}
-	machine_restore_terminal();
-	struct sigaction fatal = {.sa_handler = SIG_DFL};
-	sigaction(signal, &fatal, NULL);
+	die_by(signal, info);
 }
 
 static void on_kick(int signal, siginfo_t *info, void *context);
