@@ -14,10 +14,11 @@ FLAGS = """-m32 -march=i686 -std=gnu17 -O1 -Wall -Wextra -ffreestanding -nostdli
 def main():
     out = pathlib.Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    names = sys.argv[2:] or tomllib.loads((HERE / "manifest.toml").read_text())
-    for name in names:
+    manifest = tomllib.loads((HERE / "manifest.toml").read_text())
+    for name in sys.argv[2:] or manifest:
         sources = [str(s) for s in (HERE / "start.S", HERE / "guest.c", *sorted(HERE.glob(name + ".[Sc]")))]
-        subprocess.run([os.environ.get("CC", "gcc"), *FLAGS, "-Wl,-T," + str(HERE / "guest.ld"), "-o", str(out / name), *sources], check=True)
+        place = [f"-Wl,--defsym=image_base={base}"] if (base := manifest[name].get("base")) else []
+        subprocess.run([os.environ.get("CC", "gcc"), *FLAGS, *place, "-Wl,-T," + str(HERE / "guest.ld"), "-o", str(out / name), *sources], check=True)
 
 
 main()

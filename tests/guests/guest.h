@@ -36,7 +36,7 @@ extern struct tss tss;
 
 /* A gate: type 0x8E interrupt, 0x8F trap; or-ed with dpl << 5. */
 void idt_set(unsigned vector, u32 offset, u32 selector, u32 type);
-extern u8 trap_stubs[];
+extern u8 trap_stubs[], trap_iret[]; /* the end of each */
 
 struct trap_frame {
 	u32 gs, fs, es, ds;

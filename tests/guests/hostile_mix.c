@@ -1,7 +1,7 @@
 /* Random programs of all that hostile code may do at once: stacks that point anywhere, code and page tables that are written as data through any
  * of their mappings, by the code that uses them and by the kernel that it calls, which remaps pages under it; segments of all kinds, single steps,
- * breakpoints, alignment checks; at CPL 3 and at CPL 1. Whatever they raise is noted, and they go on. hostile_mix_test.py compares what is left of
- * each with a monitor that runs one instruction at a time, in another form. */
+ * breakpoints, alignment checks; at CPL 3, at CPL 1 and in virtual-8086 mode. Whatever they raise is noted, and they go on. hostile_mix_test.py compares
+ * what is left of each with a monitor that runs one instruction at a time, in another form. hostile_mix_pae.c is the same with page tables of PAE. */
 #include "hostile_mix.h"
 
 #define MOST_TRAPS 150u
@@ -10,14 +10,19 @@
 #define CASES 250u
 #define TIMER 0x20u
 #define CR0_AM 0x40000u
+#define CR4_SMEP 0x100000u
+#define CR4_SMAP 0x200000u
+#define EFER 0xC0000080u
+#define NXE 0x800u
+#define LINT0_EXTINT 0x700u
+#define LINT0_NMI 0x400u
 
-static u32 other_directory[1024] __attribute__((aligned(4096)));
 static u8 enter_stack[4096] __attribute__((aligned(4096)));
-static u32 steps, traps, works, digest, late, seen[256], work_state;
+static u32 steps, traps, works, digest, late, seen[256], work_state, first_cr4;
 static u8 *done_code;
+static volatile bool running_case;
+static bool traced; /* "trace=N" on the command line: the traps of the Nth are shown */
 static u8 sse_state[512] __attribute__((aligned(16)));
-
-static u32 *table(u32 which) { return (u32 *)(FRAMES + which * 4096); }
 
 /* --- the kernel --- */
 
@@ -53,75 +58,140 @@ static u32 draw(void)
 
 static void mix(u32 word) { digest = (digest ^ word) * 0x01000193; }
 
-static void remap(u32 page, u32 entry)
+static entry_t *region_entry(u32 page) { return &table(0)[page]; }
+
+static void flush(u32 page)
 {
-	u32 *pte = &table(0)[page];
+	invlpg(REGION + page * 4096);
+	invlpg(page * 4096);
+}
+
+static void remap(u32 page, entry_t entry)
+{
+	entry_t *pte = region_entry(page);
+	u32 *half = (u32 *)pte, low = (u32)entry;
 	switch (draw() % 4) {
 	case 0: *pte = entry; break;
 	case 1:
 		*pte = 0;
 		*pte = entry;
 		break;
-	case 2: __asm__ volatile("xchgl %0, %1" : "+r"(entry), "+m"(*pte) : : "memory"); break;
-	default: __asm__ volatile("movl $0, %1; lock; orl %0, %1" : : "r"(entry), "m"(*pte) : "memory");
+	case 2: __asm__ volatile("xchgl %0, %1" : "+r"(low), "+m"(*half) : : "memory"); break;
+	default: __asm__ volatile("movl $0, %1; lock; orl %0, %1" : : "r"(low), "m"(*half) : "memory");
 	}
-	invlpg(REGION + page * 4096);
+	if (sizeof *pte == 8) half[1] = (u32)((u64)entry >> 32);
+	flush(page);
 }
 
-static u32 drawn_entry(void)
+static entry_t arena_entry(u32 frame, u32 rights) { return (FRAMES + frame * 4096) | rights; }
+
+static entry_t drawn_entry(void)
 {
 	u32 rights = draw() % 3 ? P | W | U : draw() % 8;
-	return (FRAMES + draw() % FRAME_COUNT * 4096) | rights | (draw() % 4 ? A | D : 0);
+	entry_t entry = arena_entry(draw() % FRAME_COUNT, rights | (draw() % 4 ? A | D : 0));
+#ifdef PAE
+	if (draw() % 8 == 0) entry |= XD;
+	if (draw() % 32 == 0) entry |= 1ull << (32 + draw() % 31); /* ignored, reserved, or where no memory is */
+#endif
+	return entry;
 }
 
-static u32 directory_now(void) { return READ_CR(3) & ~0xFFFu; }
+#ifdef PAE
+static void toggle_cr4(u32 bit)
+{
+	u32 a = 7, b, c = 0, d;
+	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	if (bit == CR4_PGE || (bit == CR4_SMEP && (b & 1u << 7)) || (bit == CR4_SMAP && (b & 1u << 20))) WRITE_CR(4, READ_CR(4) ^ bit);
+}
+
+/* What only tables of three levels have. */
+static void work_wide(u32 what, u32 page)
+{
+	entry_t *entries = directory(draw() % 2);
+	u64 *pdpte = &pdpts[draw() % 2][1 + draw() % 2];
+	switch (what) {
+	case 0: *region_entry(page) ^= XD; flush(page); break;
+	case 1: entries[SLOT(REGION)] ^= XD; space_reload(); break;
+	case 2: *region_entry(page) ^= 1ull << (36 + draw() % 16); flush(page); break;
+	case 3: entries[SLOT(LARGE)] ^= draw() % 2 ? 1ull << (13 + draw() % 8) : XD; space_reload(); break;
+	case 4: wrmsr(EFER, rdmsr(EFER) ^ NXE); break;
+	case 5: toggle_cr4(CR4_PGE); break;
+	case 6: toggle_cr4(CR4_SMEP); break;
+	case 7: toggle_cr4(CR4_SMAP); break;
+	case 8: *pdpte ^= P; if (draw() % 2) space_reload(); break;
+	case 9: *pdpte = (u32)directory(draw() % 2) | P; space_reload(); break;
+	case 10: /* reserved: CR3 stays as it is */
+		*pdpte |= draw() % 2 ? 2 : 1ull << (36 + draw() % 28);
+		space_reload();
+		*pdpte = (u32)directory(draw() % 2) | P;
+		break;
+	case 11: entries[SLOT(REGION)] = drawn_entry() | P; space_reload(); break;
+	case 12: entries[SLOT(REGION) + draw() % 4] = (u32)directory(draw() % 2) | P | W | U; space_reload(); break; /* it maps itself */
+	case 13: entries[SLOT(REGION)] = (u32)table(draw() % 2) | P | W | U; space_reload(); break;
+	default: ((volatile u32 *)region_entry(page))[1] = draw() % 4 ? 0 : 1u << draw() % 32; flush(page);
+	}
+}
+#define WORK_WIDE 15u
+#else
+static void work_wide(u32 what, u32 page)
+{
+	(void)what;
+	(void)page;
+}
+#define WORK_WIDE 0u
+#endif
 
 static void work(u32 what)
 {
-	u32 page = draw() % PAGES_USED, *pte = &table(0)[page], *directory = (u32 *)directory_now();
-	switch (what % 21) {
-	case 20: gdt[GDT_FREE + FROM_REGION] ^= 1u << draw() % 16; break; /* its limit */
+	u32 page = draw() % PAGES_USED;
+	entry_t *pte = region_entry(page), *entries = directory(space_now());
+	what %= 21 + WORK_WIDE;
+	switch (what) {
 	case 0: remap(page, drawn_entry()); break;
-	case 1: *pte &= ~A; invlpg(REGION + page * 4096); break;
-	case 2: *pte &= ~D; invlpg(REGION + page * 4096); break;
-	case 3: WRITE_CR(3, directory == page_directory ? other_directory : page_directory); break;
+	case 1: *pte &= ~(entry_t)A; flush(page); break;
+	case 2: *pte &= ~(entry_t)D; flush(page); break;
+	case 3: space_load(!space_now()); break;
 	case 4: *(volatile u32 *)(FRAMES + (CODE_PAGE + draw() % CODE_PAGES) * 4096 + draw() % 4093) = draw() % 2 ? 0x90909090 : draw(); break;
-	case 5: *pte &= ~W; invlpg(REGION + page * 4096); break;
-	case 6: *pte |= W | U | P; invlpg(REGION + page * 4096); break;
+	case 5: *pte &= ~(entry_t)W; flush(page); break;
+	case 6: *pte |= W | U | P; flush(page); break;
 	case 7: memcpy(table(1), table(0), 4096); break;
 	case 8: WRITE_CR(0, READ_CR(0) ^ 0x10000); break;
-	case 9: copy((u32)table(0), table(1), 128); WRITE_CR(3, directory); break;
+	case 9: copy((u32)table(0), table(1), PAGES_USED * sizeof(entry_t)); space_reload(); break;
 	case 10: mix(*(volatile u32 *)(FRAMES + page % 16 * 4096)); break;
-	case 11: directory[REGION_SLOT] ^= (u32)table(0) ^ (u32)table(1); WRITE_CR(3, directory); break;
+	case 11: entries[SLOT(REGION)] ^= (u32)table(0) ^ (u32)table(1); space_reload(); break;
 	case 12:
 		for (u32 i = 0; i < 300; i++) table(0)[64 + i] = drawn_entry();
-		WRITE_CR(3, directory);
+		space_reload();
 		break;
 	case 13: {
-		u32 other = CODE_PAGE + draw() % 8, entry = table(0)[other];
+		u32 other = CODE_PAGE + draw() % 8;
+		entry_t entry = table(0)[other];
 		table(0)[other] = *pte;
 		*pte = entry;
-		WRITE_CR(3, directory);
+		space_reload();
 		break;
 	}
-	case 14: WRITE_CR(3, directory); break;
-	case 15: directory[LARGE_SLOT] ^= draw() % 2 ? P : W; WRITE_CR(3, directory); break;
+	case 14: space_reload(); break;
+	case 15: entries[SLOT(LARGE)] ^= draw() % 2 ? P : W; space_reload(); break;
 	case 16: WRITE_CR(4, READ_CR(4) ^ 0x10); break;
 	case 17:
 		for (u32 i = 0; i < 4; i++) remap(draw() % PAGES_USED, 0);
 		for (u32 i = 0; i < 4; i++) remap(draw() % PAGES_USED, drawn_entry());
 		break;
 	case 18: remap(STACK_PAGE + draw() % 2, drawn_entry()); break;
-	default: remap(CODE_PAGE + draw() % CODE_PAGES, draw() % 2 ? drawn_entry() : (FRAMES + (CODE_PAGE + draw() % CODE_PAGES) * 4096) | P | W | U | A);
+	case 19: remap(CODE_PAGE + draw() % CODE_PAGES, draw() % 2 ? drawn_entry() : arena_entry(CODE_PAGE + draw() % CODE_PAGES, P | W | U | A)); break;
+	case 20: gdt[GDT_FREE + FROM_REGION] ^= 1u << draw() % 16; break; /* its limit */
+	default: work_wide(what - 21, page);
 	}
 }
 
+/* Above a frame there is room for the segments of virtual-8086 mode, as if it came from there. */
 static void end_case(struct trap_frame *f)
 {
 	f->eip = (u32)done_code;
 	f->cs = CODE3;
 	f->ss = DATA3;
-	f->eflags &= ~EFLAGS_TF;
+	f->eflags &= ~(EFLAGS_TF | EFLAGS_VM | EFLAGS_NT);
 }
 
 static void do_work(u32 what)
@@ -163,10 +233,24 @@ __asm__(".globl mix_enter\n"
 	"	sysexit\n");
 extern u8 mix_enter[];
 
+static void set_segments_of(struct trap_frame *f, const struct state *s)
+{
+	if (s->eflags & EFLAGS_VM) {
+		f->v86_ds = s->ds;
+		f->v86_es = s->es;
+		f->v86_fs = s->fs;
+		f->v86_gs = s->gs;
+	} else {
+		f->ds = s->ds;
+		f->es = s->es;
+	}
+}
+
 /* The next unit, with a stack now and then. */
 static void skip(struct trap_frame *f)
 {
 	const struct state *s = &the_case.state;
+	bool mode_stays = !((f->eflags ^ s->eflags) & EFLAGS_VM);
 	if (unit == UNITS) {
 		end_case(f);
 		return;
@@ -174,64 +258,106 @@ static void skip(struct trap_frame *f)
 	f->eip = the_case.starts[unit++] - the_case.code_base;
 	f->cs = s->cs;
 	f->ss = s->ss;
-	f->eflags &= ~(EFLAGS_DF | EFLAGS_TF | 0x4000u);
-	f->eflags |= EFLAGS_IF;
+	f->eflags &= ~(EFLAGS_DF | EFLAGS_TF | EFLAGS_NT | EFLAGS_VM | EFLAGS_IOPL);
+	f->eflags |= EFLAGS_IF | (s->eflags & (EFLAGS_VM | EFLAGS_IOPL));
 	if (draw() % 2) f->esp = s->esp;
-	if (draw() % 2) {
-		f->ds = s->ds;
-		f->es = s->es;
+	if (draw() % 2 || !mode_stays) set_segments_of(f, s);
+}
+
+/* A fault of the kernel's own: a step, reserved bits that CR3 leads to, IRET to what is beyond CS (behind INT at the end of 64 KiB, say). */
+static void on_kernel_trap(struct trap_frame *f)
+{
+	if (f->vector == 1) {
+		if (++steps > MOST_STEPS) f->eflags &= ~EFLAGS_TF;
+	} else if (f->eip == (u32)space_load_at) {
+		f->eip = (u32)space_load_end;
+	} else if (f->eip == (u32)trap_iret) { /* the other frame is above what a trap of the same level has pushed */
+		end_case((struct trap_frame *)((u32)&f->esp - offsetof(struct trap_frame, eip)));
+	} else {
+		print("Bail out! the kernel's trap %u error %x at %x, CR2 %x\n", f->vector, f->error, f->eip, READ_CR(2));
+		guest_exit(2);
 	}
+}
+
+static void on_page_fault(u32 page)
+{
+	bool code = page >= CODE_PAGE && page < CODE_PAGE + CODE_PAGES;
+	space_restore(space_now());
+	if (code) remap(page, arena_entry(page, P | W | U));
+	else remap(page, draw() % 4 ? arena_entry(2 + draw() % 14, P | W | U) : drawn_entry());
 }
 
 static void on_trap(struct trap_frame *f)
 {
-	u32 cr2 = f->vector == 14 ? READ_CR(2) : 0, page = (cr2 - REGION) >> 12;
+	u32 cr2 = f->vector == 14 ? READ_CR(2) : 0, page = (cr2 - (cr2 < 0x400000 ? 0 : REGION)) >> 12;
+	bool kernel = !(f->cs & 3) && !(f->eflags & EFLAGS_VM);
 	seen[f->vector & 0xFF]++;
+	if (traced) print("# trap %u error %x at %x:%x, esp %x flags %x eax %x ebx %x CR2 %x\n", f->vector, f->error, f->cs, f->eip, f->esp, f->eflags, f->eax, f->ebx, cr2);
 	mix(f->vector);
 	mix(f->error);
 	mix(f->eip);
-	mix(f->esp);
+	mix(kernel ? 0 : f->esp);
 	mix(f->eflags & ~0x10000u);
 	mix(f->eax ^ f->ebx);
 	mix(cr2);
-	if (f->vector == 1) {
-		mix(read_dr6());
+	if (f->vector == 1) mix(read_dr6());
+	if (kernel) {
+		on_kernel_trap(f);
+	} else if (f->vector == 1) {
 		if (++steps > MOST_STEPS) f->eflags &= ~EFLAGS_TF;
 		if (steps > 2 * MOST_STEPS) skip(f);
 	} else if (++traps > MOST_TRAPS) {
 		end_case(f);
-	} else if (f->vector == 14 && page < 1024 && draw() % 3) {
-		u32 code = page >= CODE_PAGE && page < CODE_PAGE + CODE_PAGES;
-		((u32 *)directory_now())[REGION_SLOT] |= P | W | U;
-		remap(page, code ? (FRAMES + page * 4096) | P | W | U : draw() % 4 ? (FRAMES + (2 + draw() % 14) * 4096) | P | W | U : drawn_entry());
+	} else if (f->vector == 14 && page < PAGES_USED + 2 && draw() % 3) {
+		on_page_fault(page);
 	} else {
+		if (f->vector == 13 && (f->eflags & EFLAGS_VM) && draw() % 2) do_work(draw());
 		skip(f);
 	}
+	if (!kernel && the_case.v86) f->fs = f->gs = 0; /* SYSENTER keeps what they were in virtual-8086 mode */
+}
+
+__asm__("kernel_done: int $0x81\n"); /* RUN_DONE */
+extern u8 kernel_done[];
+
+static void end_late(struct trap_frame *f)
+{
+	if (!running_case) return; /* that of the case before */
+	late = 1;
+	if (f->cs & 3 || f->eflags & EFLAGS_VM) end_case(f);
+	else f->eip = (u32)kernel_done;
 }
 
 static void on_timer(struct trap_frame *f)
 {
 	out8(0x20, 0x20);
 	out8(0x43, 0xE2); /* its status: that of the case before may have come late */
-	if (!(in8(0x40) & 0x80)) return;
-	late = 1;
-	end_case(f);
+	if (in8(0x40) & 0x80) end_late(f);
+}
+
+static void forget_interrupt(void)
+{
+	out8(0x20, 0x0C);
+	in8(0x20);
+	out8(0x20, 0x20);
+}
+
+/* Where the program may clear IF, the timer's interrupt comes as an NMI. */
+static void on_nmi(struct trap_frame *f)
+{
+	forget_interrupt();
+	on_timer(f);
 }
 
 /* --- running them --- */
 
-static void start_timer(void)
+static void start_timer(bool nmi)
 {
 	out8(0x43, 0x30);
+	forget_interrupt(); /* else there is no edge for the NMI */
+	*(volatile u32 *)(APIC + 0x350) = nmi ? LINT0_NMI : LINT0_EXTINT;
 	out8(0x40, 0xFF);
 	out8(0x40, 0xFF);
-}
-
-static void set_directory(u32 *directory, const struct mix_case *c, u32 which)
-{
-	for (u32 i = 0; i < 1024; i++) directory[i] = i < PAGED_MIB / 4 ? page_directory[i] | A : 0;
-	directory[REGION_SLOT] = (u32)table(which) | P | W | U | A;
-	directory[LARGE_SLOT] = c->paged_large ? FRAMES | P | W | U | PS | A | D : 0;
 }
 
 static void set_segments(void)
@@ -248,30 +374,26 @@ static void set_segments(void)
 	gdt_set(GDT_FREE + CODE_LIMIT, 0, (REGION >> 12) + 6, 0xFB, 0xC);
 }
 
+/* Memory and what else programs change, as each begins. */
 static void set_memory(const struct mix_case *c)
 {
-	WRITE_CR(4, READ_CR(4) | 0x10);
+	WRITE_CR(4, first_cr4);
 	WRITE_CR(0, READ_CR(0) | 0x10000);
-	WRITE_CR(3, page_directory);
+	space_load(0);
+#ifdef PAE
+	wrmsr(EFER, NXE);
+#endif
 	set_segments();
 	done_code = CODE(CODE_DONE);
 	fill((u32)user_stack, 0, sizeof user_stack);
 	fill(FRAMES + FRAME_COUNT * 4096, 0, 0x400000 - FRAME_COUNT * 4096);
-	for (u32 i = 2; i < FRAME_COUNT; i++) fill(FRAMES + i * 4096, 0x01010101 * (u8)(i * 37 + c->seed), 4096);
-	fill((u32)table(0), 0, 8192);
+	for (u32 i = TABLE_FRAMES; i < FRAME_COUNT; i++) fill(FRAMES + i * 4096, 0x01010101 * (u8)(i * 37 + c->seed), 4096);
+	fill((u32)table(0), 0, TABLE_FRAMES * 4096);
 	copy((u32)table(0), c->maps, sizeof c->maps);
 	copy((u32)table(1), c->other_maps, sizeof c->other_maps);
-	copy(FRAMES + (begins() - REGION), c->code, c->length);
-	set_directory(page_directory, c, 0);
-	set_directory(other_directory, c, 1);
-	if (c->ends) {
-		map_ends(FRAMES + 12 * 4096, P | W | U, P | W | U);
-		other_directory[1023] = page_directory[1023];
-		other_directory[0] = page_directory[0];
-	} else {
-		unmap_ends();
-		other_directory[0] = page_directory[0];
-	}
+	copy(FRAMES + (begins() - c->region), c->code, c->length);
+	spaces_set(c->ends, c->paged_large);
+	space_load(0);
 }
 
 static u32 run_case(const struct mix_case *c)
@@ -282,31 +404,39 @@ static u32 run_case(const struct mix_case *c)
 	digest = 0x811C9DC5;
 	work_state = c->seed;
 	__asm__ volatile("fxrstor %0" : : "m"(sse_state));
-	start_timer();
+	start_timer((s.eflags & (EFLAGS_VM | EFLAGS_IOPL)) == (EFLAGS_VM | EFLAGS_IOPL));
 	watch(c->watched, c->dr7);
+	running_case = true;
 	run(&s);
+	running_case = false;
 	watch(0, 0);
 	seen[s.vector & 0xFF]++;
 	WRITE_CR(0, READ_CR(0) | 0x10000);
 	read_dr6();
 	if (s.vector != 14) s.cr2 = 0;
-	for (u32 i = 0; i < sizeof s / 4; i++) mix(((u32 *)&s)[i]);
+	for (u32 i = 0; i < sizeof s / 4; i++) {
+		mix(((u32 *)&s)[i]);
+		if (traced) print("# state %u: %x\n", i, ((u32 *)&s)[i]);
+	}
 	const u32 *at = (const u32 *)FRAMES;
-	for (u32 i = 0; i < FRAME_COUNT * 1024; i++) mix(i < 2048 ? at[i] & ~(A | D) : at[i]);
+	for (u32 i = 0; i < FRAME_COUNT * 1024; i++) {
+		mix(i < TABLE_FRAMES * 1024 ? at[i] & ~(A | D) : at[i]);
+		if (traced && i % 64 == 63) print("# to frame %u, %x: %x\n", i / 1024, i % 1024 * 4, digest);
+	}
 	return digest;
 }
 
 static void prepare(void)
 {
-	paging_init();
-	WRITE_CR(4, READ_CR(4) | 0x614); /* PSE, SSE; and TSD, since RDTSC is another each time */
-	for (u32 va = 0; va < PAGED_MIB << 20; va += 4096)
-		if (va - (u32)code_area >= CODE_SIZE) *pte_of(va) &= ~U;
-	*pte_of((u32)user_stack) |= U; /* warm_up's */
-	*pte_of((u32)user_stack + 4096) |= U;
-	for (u32 low = 0; low < 0x100000; low += 4096) *pte_of(low) = 0;
-	WRITE_CR(3, page_directory);
+	*(volatile u32 *)(APIC + 0xF0) = 0x1FF;
+	spaces_begin();
+	WRITE_CR(4, READ_CR(4) | 0x604); /* SSE; and TSD, since RDTSC is another each time */
+	first_cr4 = READ_CR(4);
+	spaces_set(false, false);
+	WRITE_CR(3, root(0));
+	tss.esp0 -= 16; /* the segments above each frame */
 	WRITE_CR(0, READ_CR(0) | 0x80010000 | CR0_AM);
+	__asm__ volatile("lldt %w0" : : "r"(0)); /* after a reset it is at 0, where programs write */
 	__asm__ volatile("fninit; fxsave %0" : "=m"(sse_state));
 	idt_set(WORK, (u32)(trap_stubs + 16 * WORK), CODE0, 0xEE);
 	trap_handle(WORK, on_work);
@@ -317,6 +447,7 @@ static void prepare(void)
 	out8(0x21, 1);
 	out8(0x21, 0xFE);
 	trap_handle(TIMER, on_timer);
+	trap_handle(2, on_nmi);
 	wrmsr(0x174, CODE0);
 	wrmsr(0x175, (u32)enter_stack + sizeof enter_stack);
 	wrmsr(0x176, (u32)mix_enter);
@@ -325,11 +456,12 @@ static void prepare(void)
 
 void guest_main(void)
 {
-	u32 ended_late = 0;
+	u32 ended_late = 0, trace = random_option("trace=");
 	random_begin();
 	prepare();
 	for (u32 i = 0; i < CASES; i++) {
 		make(&the_case);
+		traced = i + 1 == trace;
 		u32 is = run_case(&the_case);
 		ended_late += late;
 		print(late ? "# case %u: late\n" : "# case %u: %x %u %u\n", i, is, traps, works);

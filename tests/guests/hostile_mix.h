@@ -2,13 +2,9 @@
 #ifndef TESTS_GUESTS_HOSTILE_MIX_H
 #define TESTS_GUESTS_HOSTILE_MIX_H
 
+#include "hostile_spaces.h"
 #include "random.h"
 
-#define FRAMES 0x1800000u /* the arena: page tables of the region, code, stacks, data */
-#define FRAME_COUNT 16u
-#define REGION 0x2000000u
-#define REGION_SLOT (REGION >> 22)
-#define LARGE_SLOT 10u /* the arena's 4 MiB as a large page */
 #define PAGES_USED 32u
 #define CODE_PAGE 4u
 #define CODE_PAGES 4u
@@ -16,6 +12,8 @@
 #define UNITS 24u
 #define WORK 0x40u /* INT: the kernel does something */
 #define EFLAGS_AC 0x40000u
+#define EFLAGS_NT 0x4000u
+#define EFLAGS_IOPL 0x3000u
 
 /* Segments, from GDT_FREE on. */
 enum { CODE1, DATA1, CODE16, DATA16, TO_REGION, DOWN, READABLE, FROM_REGION, CONFORMING, CODE_LIMIT, SEGMENTS };
@@ -23,10 +21,11 @@ enum { CODE1, DATA1, CODE16, DATA16, TO_REGION, DOWN, READABLE, FROM_REGION, CON
 
 struct mix_case {
 	struct state state;
-	u32 maps[PAGES_USED], other_maps[PAGES_USED], length, starts[UNITS + 1], seed;
+	entry_t maps[PAGES_USED], other_maps[PAGES_USED];
+	u32 length, starts[UNITS + 1], seed;
 	u8 code[CODE_PAGES * 4096];
-	u32 code_base, watched, dr7; /* DR0 */
-	bool ends, paged_large;
+	u32 code_base, region, watched, dr7; /* DR0 */
+	bool ends, paged_large, v86;
 };
 
 static struct mix_case the_case;
@@ -58,17 +57,17 @@ static u32 some_offset(void)
 	return one_in(2) ? ends[below(sizeof ends / sizeof *ends)] : below(4096);
 }
 
-static u32 some_entry(void) { return below(PAGES_USED) * 4; }
+static u32 some_entry(void) { return below(PAGES_USED * sizeof(entry_t) / 4) * 4; }
 
 /* An address that is worth an access. */
 static u32 some_address(void)
 {
 	switch (below(14)) {
 	case 0: return REGION + below(2) * 4096 + some_entry(); /* a page-table entry */
-	case 1: return (LARGE_SLOT << 22) + below(FRAME_COUNT) * 4096 + some_offset();
+	case 1: return LARGE + below(FRAME_COUNT) * 4096 + some_offset();
 	case 2: return begins() + below(the_case.length + 64);
 	case 3: return the_case.ends ? 0u - below(16) : below(32);
-	case 4: return REGION + (1023 + below(3)) * 4096 + some_offset();
+	case 4: return REGION + (ENTRIES - 1 + below(3)) * 4096 + some_offset();
 	case 5: return next();
 	case 6: return REGION + (STACK_PAGE + below(2)) * 4096 + some_offset();
 	default: return REGION + below(PAGES_USED) * 4096 + some_offset();
@@ -79,6 +78,17 @@ static u32 some_entry_value(void)
 {
 	u32 rights = one_in(3) ? below(8) : P | W | U;
 	return (FRAMES + below(FRAME_COUNT) * 4096) | rights | (one_in(4) ? 0 : A | D);
+}
+
+/* As its own page tables have it. */
+static entry_t some_wide_entry(void)
+{
+	entry_t entry = some_entry_value();
+#ifdef PAE
+	if (one_in(8)) entry |= XD;
+	if (one_in(32)) entry |= 1ull << (32 + below(31));
+#endif
+	return entry;
 }
 
 static void put_mov(u32 reg, u32 value)
@@ -214,7 +224,7 @@ static void put_patch(void)
 {
 	u32 to = one_in(2) ? the_case.length + below(48) : below(the_case.length + 1);
 	u32 at = begins() + to, through = below(3);
-	if (through) at = (at & 0xFFF) + (through == 1 ? LARGE_SLOT << 22 : REGION + 16 * 4096) + ((at - REGION) & 0xF000);
+	if (through) at = (at & 0xFFF) + (through == 1 ? LARGE : REGION + 16 * 4096) + ((at - REGION) & 0xF000);
 	bool whole = one_in(2);
 	put(whole ? 0xC7 : 0xC6);
 	put(5);
@@ -227,8 +237,8 @@ static void put_patch(void)
 static void put_string(void)
 {
 	static const u8 ops[] = {0xA4, 0xA5, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF, 0xA6, 0xA7, 0xA5, 0xAB, 0xA4, 0xAA};
-	bool is_long = one_in(6); /* upwards, beyond the arena: what runs long over itself ends where an interrupt comes */
-	put_mov(7, is_long ? (LARGE_SLOT << 22) + 0x10000 + below(0x200000) : some_address());
+	bool is_long = one_in(6) && the_case.state.cs != SELECTOR(CODE16); /* upwards, beyond the arena: what runs long over itself ends where an interrupt comes */
+	put_mov(7, is_long ? LARGE + 0x10000 + below(0x200000) : some_address());
 	put_mov(6, some_address());
 	put_mov(1, !is_long ? below(one_in(3) ? 200 : 20) : one_in(3) ? 0xFFFFF + below(3) : below(0x10000));
 	if (is_long) PUT(0xFC);
@@ -330,6 +340,8 @@ static void put_unit(void)
 	}
 }
 
+#include "hostile_mix16.h"
+
 /* Other than flat ones. Of 16 bits: the code is another then, made of the same bytes. */
 static void choose_segments(struct mix_case *c)
 {
@@ -352,6 +364,16 @@ static void choose_segments(struct mix_case *c)
 	}
 }
 
+static void choose_maps(struct mix_case *c)
+{
+	for (u32 i = 0; i < PAGES_USED; i++) {
+		bool usual = i < FRAME_COUNT || (i >= 16 + CODE_PAGE && i < 16 + CODE_PAGE + CODE_PAGES);
+		c->maps[i] = usual ? (FRAMES + i % 16 * 4096) | P | W | U | A | D : some_wide_entry();
+		if (i < TABLE_FRAMES && one_in(2)) c->maps[i] &= ~(entry_t)U;
+		c->other_maps[i] = usual && !one_in(8) ? c->maps[i] : some_wide_entry();
+	}
+}
+
 static void make(struct mix_case *c)
 {
 	u32 cpl = one_in(8) ? 1 : 3;
@@ -369,18 +391,16 @@ static void make(struct mix_case *c)
 	if (one_in(12)) c->state.eflags |= EFLAGS_TF;
 	if (one_in(12)) c->state.eflags |= EFLAGS_AC;
 	if (one_in(12)) c->dr7 = 1 | below(4) << 18 | (one_in(2) ? 1u : 3u) << 16;
-	if (cpl == 3) choose_segments(c);
-	for (u32 i = 0; i < PAGES_USED; i++) {
-		bool usual = i < FRAME_COUNT || (i >= 16 + CODE_PAGE && i < 16 + CODE_PAGE + CODE_PAGES);
-		c->maps[i] = usual ? (FRAMES + i % 16 * 4096) | P | W | U | A | D : some_entry_value();
-		if (i < 2 && one_in(2)) c->maps[i] &= ~U;
-		c->other_maps[i] = usual && !one_in(8) ? c->maps[i] : some_entry_value();
-	}
+	c->region = REGION;
+	if (cpl == 3 && one_in(4)) choose_v86(c);
+	else if (cpl == 3) choose_segments(c);
+	choose_maps(c);
 	c->seed = next();
-	c->watched = some_address() & ~3u;
+	c->watched = (c->v86 ? below(PAGES_USED * 4096) : some_address()) & ~3u;
 	for (unit = 0; unit < UNITS && c->length < 0x1600; unit++) {
 		c->starts[unit] = here();
-		put_unit();
+		if (c->v86) put_unit16();
+		else put_unit();
 	}
 	for (; unit <= UNITS; unit++) c->starts[unit] = here();
 	put(0xCD);

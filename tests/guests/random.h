@@ -19,13 +19,21 @@ static u32 below(u32 n)
 	return (next() >> 8) % n;
 }
 
-static void random_begin(void)
+/* A number on the command line, or 0. */
+static u32 random_option(const char *name)
 {
 	const u8 *info = (const u8 *)multiboot_info;
-	u32 seed = 0;
+	u32 number = 0, length = 0;
 	const char *at = *(const u32 *)info & 4 ? *(const char *const *)(info + 16) : "";
-	while (*at && memcmp(at, "seed=", 5)) at++;
-	for (at += *at ? 5 : 0; *at >= '0' && *at <= '9'; at++) seed = seed * 10 + (u32)(*at - '0');
+	while (name[length]) length++;
+	while (*at && memcmp(at, name, length)) at++;
+	for (at += *at ? length : 0; *at >= '0' && *at <= '9'; at++) number = number * 10 + (u32)(*at - '0');
+	return number;
+}
+
+static void random_begin(void)
+{
+	u32 seed = random_option("seed=");
 	random_state = (seed ? seed : 1) * 0x9E3779B9;
 }
 

@@ -64,6 +64,8 @@ trap_common:
 	popl %ds
 	popal
 	addl $8, %esp
+	.globl trap_iret
+trap_iret:
 	iretl
 
 /* void run_state(struct state *s): load it and go; run_return brings us back. */

@@ -1,0 +1,3 @@
+/* hostile_mix.c under PAE. */
+#define PAE
+#include "hostile_mix.c"
