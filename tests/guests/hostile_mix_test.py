@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The guest `hostile_mix` leaves the same of each of its random programs whatever form the monitor gives their code.
+"""The guest `hostile_mix` (or `hostile_mix_pae`) leaves the same of each of its random programs whatever form the monitor gives their code.
 
 Usage: hostile_mix_test.py BT_VMM IMAGE [SEEDS [FIRST]]; prints TAP.
 
@@ -25,7 +25,7 @@ tap = Tap()
 def run(seed, chaos):
     options = [f'--chaos={chaos}'] if chaos else []
     return subprocess.run([VMM, 'run', '--kernel', IMAGE, '--memory', '64M', '--serial', 'stdio', '--debug-exit', '--no-reboot', '--timeout', '200',
-                           '--append', f'seed={seed}', *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace')
+                           '--testdev', '--cpu=+smap', '--append', f'seed={seed}', *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace')
 
 
 def results(done):
