@@ -26,6 +26,9 @@ enum diff_kind { KIND_PROTECTED, KIND_REAL, KIND_V86, KIND_COUNT };
 /* As Linux has them, since they can be read. */
 #define CODE3 0x23u
 #define DATA3 0x2Bu
+/* A data segment whose limit says which processor this is, up to so many. */
+#define HOST_CPU_SELECTOR 0x78u
+#define HOST_CPU_MOST 0xFFFu
 
 /* The exceptions that FCW and MXCSR mask. */
 #define X87_MASKS 0x3Fu

@@ -6,15 +6,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The host's descriptor that says which processor this is; 0 if it has none. */
+static uint64_t host_cpu_descriptor(void)
+{
+	uint32_t rights, limit;
+	bool there;
+
+	__asm__("lar %2, %0" : "=r"(rights), "=@ccz"(there) : "r"(HOST_CPU_SELECTOR | 3));
+	if (!there)
+		return 0;
+	__asm__("lsl %2, %0" : "=r"(limit), "=@ccz"(there) : "r"(HOST_CPU_SELECTOR | 3));
+	return there ? (uint64_t)(rights & 0xF0FF00) << 32 | (uint64_t)(limit >> 16) << 48 | (limit & 0xFFFF) : 0;
+}
+
 static void put_descriptors(uint8_t *system)
 {
 	const uint64_t base = SYSTEM + TSS_BASE, ldt = SYSTEM + LDT_BASE;
-	/* What CPL 3 can load is as in Linux: flat code and data, and the code segment of 64-bit programs. */
-	const uint64_t gdt[LDT / 8 + 1] = {
+	/* What CPL 3 can load is as in Linux: flat code and data, the code segment of 64-bit programs, and which processor this is. */
+	const uint64_t gdt[HOST_CPU_SELECTOR / 8 + 1] = {
 		[CODE0 / 8] = 0x00CF9B000000FFFF, [DATA0 / 8] = 0x00CF93000000FFFF, [CODE3 / 8] = 0x00CFFB000000FFFF, [DATA3 / 8] = 0x00CFF3000000FFFF,
 		[6] = 0x00AFFB000000FFFF,
 		[TSS / 8] = 0x00008B0000000067 | (base & 0xFFFFFF) << 16 | base >> 24 << 56,
 		[LDT / 8] = 0x0000820000000000 | (ldt & 0xFFFFFF) << 16 | ldt >> 24 << 56 | (8 * DIFF_LDT_ENTRIES - 1),
+		[HOST_CPU_SELECTOR / 8] = host_cpu_descriptor(),
 	};
 
 	memcpy(system + GDT_BASE, gdt, sizeof(gdt));
@@ -166,7 +180,7 @@ static void put_state(struct monitor *m, const struct diff_case *c)
 	for (unsigned i = 0; i < SEG_COUNT; i++) v->seg[i] = v86 ? monitor_low_segment(c->in.seg[i], 3) : segment(c->in.seg[i]);
 	v->tr = (struct segment){.selector = TSS, .base = SYSTEM + TSS_BASE, .limit = 0x67, .ar = AR_P | 11};
 	v->ldtr = (struct segment){.selector = LDT, .base = SYSTEM + LDT_BASE, .limit = 8 * DIFF_LDT_ENTRIES - 1, .ar = AR_P | 2};
-	v->gdtr = (struct table_register){.base = SYSTEM + GDT_BASE, .limit = LDT + 7};
+	v->gdtr = (struct table_register){.base = SYSTEM + GDT_BASE, .limit = HOST_CPU_SELECTOR + 7};
 	v->idtr = (struct table_register){.base = SYSTEM + IDT_BASE, .limit = 8 * VECTORS - 1};
 	v->cr0 |= CR0_NE | CR0_AM | CR0_WP | CR0_PG;
 	v->cr3 = directory_of(c);

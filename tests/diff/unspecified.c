@@ -8,7 +8,6 @@
 
 #define NEAR 64u
 #define ERROR_WRITE 2u /* of a page fault's error code */
-#define HOST_CPU_SELECTOR 0x78
 #define MXCSR_MM 0x20000u /* AMD's manual, vol. 2, 11.3: misaligned operands pass */
 
 bool faulting_decode(struct faulting *f, const struct diff_case *c, uint32_t eip)
@@ -116,18 +115,24 @@ static bool other_fault_first(const struct diff_state *a, const struct diff_stat
 	return ours && theirs && !memcmp(a->gpr, b->gpr, sizeof(a->gpr));
 }
 
-/* LAR: of what it loads, the four bits where a descriptor has part of the limit are undefined. */
-static bool differs_in_lar(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+/* Of what this instruction loads, some bits may differ. */
+static bool differs_in(const char *opcode, uint32_t bits, const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
 {
 	static struct diff_result same;
-	bool has_lar = memmem(c->code, c->length, "\x0F\x02", 2) != NULL;
+	bool has_it = memmem(c->code, c->length, opcode, 2) != NULL;
 
 	same = *ours;
-	for (unsigned i = 0; i < 8 && has_lar; i++) {
-		if (((same.out.gpr[i] ^ theirs->out.gpr[i]) & ~0xF0000u) == 0)
+	for (unsigned i = 0; i < 8 && has_it; i++) {
+		if (((same.out.gpr[i] ^ theirs->out.gpr[i]) & ~bits) == 0)
 			same.out.gpr[i] = theirs->out.gpr[i];
 	}
-	return has_lar && diff_equal(c, &same, theirs);
+	return has_it && diff_equal(c, &same, theirs);
+}
+
+/* LAR: the four bits where a descriptor has part of the limit are undefined. LSL: which processor this is may have changed. */
+static bool differs_in_loaded(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+{
+	return differs_in("\x0F\x02", 0xF0000, c, ours, theirs) || differs_in("\x0F\x03", HOST_CPU_MOST, c, ours, theirs);
 }
 
 /* ARPL of a read-only operand that it need not change: the manual has #GP of a segment, and does not say when there is a store. */
@@ -214,16 +219,32 @@ static bool is_hidden_mxcsr(const struct diff_case *c, const struct diff_result 
 	return (value & 0xFFFF0000u) == MXCSR_MM;
 }
 
+/* A step in the middle of a string instruction: vol. 3, 17.3.1.1 has RF set in the image of an interrupt between iterations, and an interrupt of the host's
+ * just there clears it. */
+static bool is_step_in_repeat(const struct faulting *f, const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+{
+	static struct diff_result same;
+
+	if (theirs->out.vector != VEC_DB || !(f->insn.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
+		return false;
+	same = *ours;
+	same.out.eflags &= ~EFL_RF;
+	same.out.eflags |= theirs->out.eflags & EFL_RF;
+	return diff_equal(c, &same, theirs);
+}
+
 bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
 {
 	struct faulting f;
 	const struct diff_state *a = &ours->out, *b = &theirs->out;
 
-	if (has_host_selector(b) || differs_in_lar(c, ours, theirs) || is_hidden_mxcsr(c, ours) || (faulting_decode(&f, c, a->eip) && is_arpl(&f, a)) || diff_is_of_mode(c, a) || is_cut_vex(c, a, b))
+	if (has_host_selector(b) || differs_in_loaded(c, ours, theirs) || is_hidden_mxcsr(c, ours) || (faulting_decode(&f, c, a->eip) && is_arpl(&f, a)) || diff_is_of_mode(c, a) || is_cut_vex(c, a, b))
 		return true;
 	if (!faulting_decode(&f, c, b->eip))
 		return false;
 	if (is_access_fault(b->vector) && (crosses_end(&f, b) || is_half_aligned(&f, b)))
+		return true;
+	if (is_step_in_repeat(&f, c, ours, theirs))
 		return true;
 	if (is_no_io(&f, b) || has_part_beyond(&f, b))
 		return true;
