@@ -89,6 +89,23 @@ TEST(translator_features, run_where_they_are_shown)
 	}
 }
 
+/* PREFETCHW is a NOP where it is not shown; LZCNT has a test of its own. */
+TEST(translator_features, each_feature_that_is_instructions_has_a_row)
+{
+	static const bool of_instructions[] = {
+#define FEATURE(id, name, leaf, reg, bit, host, shown, cr4) [FEATURE_##id] = host,
+#include "base/features.def"
+#undef FEATURE
+	};
+	uint64_t seen = FEATURE_BIT(FEATURE_PREFETCHW) | FEATURE_BIT(FEATURE_LZCNT);
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		seen |= FEATURE_BIT(rows[i].feature);
+	for (unsigned i = 0; i < FEATURE_COUNT; i++)
+		if (of_instructions[i] && !(seen & FEATURE_BIT(i)))
+			FAIL("feature %u of base/features.def has no instruction in this table", i);
+}
+
 /* What CMOV and SSE3 brought to the x87 asks for both. */
 TEST(translator_features, of_the_x87_and_another)
 {
