@@ -126,10 +126,11 @@ static bool follows_inline_sti(const struct rule *rule)
 	for (unsigned i = 0; i < ARRAY_LEN(emitters); i++)
 		if (rule->emit == emitters[i])
 			return true;
-	return (rule->emit == emit_crossing && rule->callout == CALLOUT_sysexit) || (rule->emit == emit_callout && rule->callout == CALLOUT_iret);
+	return (rule->emit == emit_crossing && rule->callout == CALLOUT_sysexit) ||
+	       (rule->emit == emit_callout && (rule->callout == CALLOUT_iret || rule->callout == CALLOUT_hlt));
 }
 
-/* The instruction behind STI runs before an interrupt is taken. HLT, the one for which it matters most, and what C may leave half-done go through C. */
+/* The instruction behind STI runs before an interrupt is taken. What C may leave half-done goes through C. */
 static bool shadow_is_simple(const struct translation *t, const struct insn *insn)
 {
 	const struct insn *next = insn + 1;
