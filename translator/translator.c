@@ -152,7 +152,7 @@ static uint32_t move_on(struct translation *t, uint32_t by)
 	uint32_t moved = emit_move(&t->e, by);
 
 	for (uint32_t i = 0; i < t->out->slot_count && moved; i++)
-		code_fix_apply(t->e.start, (struct code_fix){.offset = t->out->slots[i].rel32_offset & CODE_FIX_OFFSET_MOST, .kind = FIX_OUTSIDE}, moved, 0);
+		emit_patch_to(&t->e, t->out->slots[i].rel32_offset, t->in->stubs.chain);
 	return moved;
 }
 

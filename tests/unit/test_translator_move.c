@@ -29,7 +29,7 @@ static bool translate(uint32_t mode, uint32_t eip, unsigned way)
 	return translator_translate(&in, &fixture_out) == 0;
 }
 
-/* By the fixes, from one page to another, `pc_by` bytes further on in host memory. */
+/* By the fixes, from one page to another. */
 static void move_first(uint32_t from, uint32_t to)
 {
 	int64_t by = (int64_t)to - from;
