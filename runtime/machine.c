@@ -218,7 +218,7 @@ static void wait_halted(struct machine *m)
 	if (m->vcpu_wakes == TIMER_NEVER) {
 		pthread_cond_wait(&m->wake, &m->lock);
 	} else {
-		struct timespec at = { .tv_sec = m->vcpu_wakes / NS_PER_SECOND, .tv_nsec = m->vcpu_wakes % NS_PER_SECOND };
+		struct timespec at = machine_host_time(m->vcpu_wakes);
 		pthread_cond_clockwait(&m->wake, &m->lock, CLOCK_MONOTONIC, &at);
 	}
 	m->vcpu_wakes = TIMER_NEVER;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "runtime/devices/acpi_tables.h"
 #include "runtime/devices/devices.h"
@@ -117,6 +118,12 @@ void machine_console_continue(struct machine *m);
 bool machine_console_has_input(const struct machine *m);
 /* Write out what is left, without the thread; waits for a slow reader unless the run was cut short. */
 void machine_console_drain(struct machine *m);
+
+/* Nanoseconds as the host's calls take them. */
+static inline struct timespec machine_host_time(int64_t ns)
+{
+	return (struct timespec) { .tv_sec = ns / NS_PER_SECOND, .tv_nsec = ns % NS_PER_SECOND };
+}
 
 /* machine_terminal.c: any thread, no lock. */
 int machine_terminal_enter(int fd);

@@ -25,7 +25,7 @@ static void set_timer(struct machine *m, int64_t deadline)
 	struct itimerspec at = { .it_value = { 0 } }; /* off */
 	m->armed = deadline > 0 ? deadline : 1;
 	if (deadline != TIMER_NEVER)
-		at.it_value = (struct timespec) { .tv_sec = m->armed / NS_PER_SECOND, .tv_nsec = m->armed % NS_PER_SECOND };
+		at.it_value = machine_host_time(m->armed);
 	timerfd_settime(m->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
