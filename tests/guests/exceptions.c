@@ -260,7 +260,7 @@ static void test_single_step(void)
 		step_count = 0;
 		trap_handle(1, step);
 		if (cpl == 0) {
-			/* run_state's own popf and moves would be stepped too: set TF in the code instead. */
+			/* run's own popf and moves would be stepped too: set TF in the code instead. */
 			code = CODE(0x9C, 0x81, 0x0C, 0x24, 0, 1, 0, 0, 0x9D, 0x90, 0x40, 0x9C, 0x81, 0x24, 0x24, 0xFF, 0xFE, 0xFF, 0xFF, 0x9D, 0x90,
 				    CODE_DONE);
 			s = state_at(code, 0);

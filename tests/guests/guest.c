@@ -16,12 +16,11 @@ static u8 trap_stack[16384] __attribute__((aligned(16)));
 static u32 page_tables[PAGED_MIB / 4][1024] __attribute__((aligned(4096)));
 static u32 top_table[1024] __attribute__((aligned(4096))), zero_table[1024] __attribute__((aligned(4096)));
 static trap_handler *handlers[256];
-static struct state *running;
+struct state *volatile running;
 static u32 failures;
 static u8 *next_frame;
 
 extern void load_segments(void);
-extern void run_state(struct state *s);
 extern void run_return(void) __attribute__((noreturn));
 extern void guest_start(u32 magic, u32 info);
 extern void trap_dispatch(struct trap_frame *f);
@@ -218,12 +217,6 @@ struct state v86_state(const u8 *bytes, size_t length, u32 iopl)
 	s.ss = V86_STACK >> 4;
 	s.esp = V86_SP;
 	return s;
-}
-
-void run(struct state *s)
-{
-	running = s;
-	run_state(s);
 }
 
 bool run_expect(const char *name, struct state *s, u32 vector, u32 error, u32 eip_offset)

@@ -45,7 +45,7 @@ struct trap_frame {
 	u32 esp, ss; /* from CPL 3 only */
 	u32 v86_es, v86_ds, v86_fs, v86_gs; /* from virtual-8086 mode only */
 };
-/* A handler that returns, for interrupts; NULL: the trap ends run_state, or fails the program. */
+/* A handler that returns, for interrupts; NULL: the trap ends run, or fails the program. */
 typedef void trap_handler(struct trap_frame *f);
 void trap_handle(unsigned vector, trap_handler *handler);
 
@@ -57,6 +57,8 @@ struct state {
 };
 /* Run from this state to its first trap, which replaces it. */
 void run(struct state *s);
+/* The state that runs, up to that trap; or NULL. An interrupt may come at any time. */
+extern struct state *volatile running;
 /* A flat state at CPL 0 or 3 with recognisable register values. */
 struct state state_at(const void *code, unsigned cpl);
 /* Virtual-8086 mode: 16-bit code at V86_CODE, segments of 64 KiB there, at V86_DATA and at V86_STACK. */
@@ -69,10 +71,10 @@ struct state v86_state(const u8 *bytes, size_t length, u32 iopl);
 #define V86_STATE(iopl, ...) v86_state((const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}), iopl)
 /* Run; report whether vector, error code, EIP (as an offset from s->eip) are as expected. */
 bool run_expect(const char *name, struct state *s, u32 vector, u32 error, u32 eip_offset);
-#define RUN_DONE 0x81 /* `int $0x81` ends run_state from any privilege */
+#define RUN_DONE 0x81 /* `int $0x81` ends run from any privilege */
 #define CODE_DONE 0xCD, 0x81
 
-/* Code for run_state, user-accessible and writable, where a test may put its bytes. */
+/* Code for run, user-accessible and writable, where a test may put its bytes. */
 #define CODE_SIZE 16384
 extern u8 code_area[CODE_SIZE];
 u8 *code_put(u32 offset, const u8 *bytes, size_t length);

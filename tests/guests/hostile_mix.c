@@ -20,7 +20,6 @@
 static u8 enter_stack[4096] __attribute__((aligned(4096)));
 static u32 steps, traps, works, digest, late, seen[256], work_state, first_cr4;
 static u8 *done_code;
-static volatile bool running_case;
 static bool traced; /* "trace=N" on the command line: the traps of the Nth are shown */
 static u8 sse_state[512] __attribute__((aligned(16)));
 
@@ -322,7 +321,7 @@ extern u8 kernel_done[];
 
 static void end_late(struct trap_frame *f)
 {
-	if (!running_case) return; /* that of the case before */
+	if (!running) return; /* that of the case before */
 	late = 1;
 	if (f->cs & 3 || f->eflags & EFLAGS_VM) end_case(f);
 	else f->eip = (u32)kernel_done;
@@ -406,9 +405,7 @@ static u32 run_case(const struct mix_case *c)
 	__asm__ volatile("fxrstor %0" : : "m"(sse_state));
 	start_timer((s.eflags & (EFLAGS_VM | EFLAGS_IOPL)) == (EFLAGS_VM | EFLAGS_IOPL));
 	watch(c->watched, c->dr7);
-	running_case = true;
 	run(&s);
-	running_case = false;
 	watch(0, 0);
 	seen[s.vector & 0xFF]++;
 	WRITE_CR(0, READ_CR(0) | 0x10000);

@@ -93,7 +93,7 @@ static void test_own_block(void)
 	s = state_at(code, 0);
 	s.eax = 0x90909090;
 	s.esp = (u32)code + 5;
-	/* run_state's target runs on that stack: int 0x81 at CPL 0 would push over the code. Only CPL 3 has a stack of its own. */
+	/* run's target runs on that stack: int 0x81 at CPL 0 would push over the code. Only CPL 3 has a stack of its own. */
 	s.cs = CODE3;
 	s.ss = s.ds = s.es = s.fs = s.gs = DATA3;
 	run_expect("push over the next instruction", &s, RUN_DONE, 0, 7);

@@ -69,7 +69,7 @@ static void on_interrupt(struct trap_frame *f)
 	if (counting) {
 		irqs++;
 		bool inside = at < sizeof the_case.code;
-		late += !inside; /* in run_state */
+		late += !inside; /* in run */
 		if (inside && !(allowed[at / 64] >> at % 64 & 1) && !strayed++) stray = (struct event){IRQ0, at, f->eflags & FLAGS_SHOWN, 0};
 		misshown += inside && (f->eflags & status[at].mask) != status[at].value;
 	} else {
@@ -83,7 +83,7 @@ static void on_debug(struct trap_frame *f)
 {
 	u32 dr6;
 	__asm__ volatile("mov %%dr6, %0; mov %1, %%dr6" : "=&r"(dr6) : "r"(0));
-	/* TF is set by run_state, before it jumps there. */
+	/* TF is set by run, before it jumps there. */
 	if (f->eip != origin() && f->eip - origin() < sizeof the_case.code) note(f, dr6 & DR6_SHOWN);
 }
 

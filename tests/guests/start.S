@@ -1,4 +1,4 @@
-/* Entry from the boot loader, the trap stubs, and run_state: enter any register state at CPL 0 or 3, come back at its first trap. */
+/* Entry from the boot loader, the trap stubs, and run: enter any register state at CPL 0 or 3, come back at its first trap. */
 #define STATE_EIP 32
 #define STATE_EFLAGS 36
 #define STATE_CS 40
@@ -68,15 +68,16 @@ trap_common:
 trap_iret:
 	iretl
 
-/* void run_state(struct state *s): load it and go; run_return brings us back. */
-	.globl run_state
-run_state:
+/* void run(struct state *s): load it and go; run_return brings us back. */
+	.globl run
+run:
 	pushl %ebp
 	pushl %ebx
 	pushl %esi
 	pushl %edi
 	movl 20(%esp), %eax
 	movl %esp, run_esp
+	movl %eax, running
 	testl $0x20000, STATE_EFLAGS(%eax)
 	jnz 2f
 	movl STATE_ES(%eax), %ecx
@@ -134,7 +135,7 @@ run_state:
 	movl 0(%eax), %eax
 	jmp *run_target
 
-/* Leave the trap handler for run_state's caller. */
+/* Leave the trap handler for run's caller. */
 	.globl run_return
 run_return:
 	cld

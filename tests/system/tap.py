@@ -18,6 +18,8 @@ class Tap:
             self.note(f'{type(problem).__name__}: {problem}' if isinstance(problem, Exception) else problem)
             for line in lines:
                 self.note(f'    {line}')
+            if not sys.stdout.isatty():  # who runs the tests shows what stands there of those that fail
+                print(name, problem, *lines, sep='\n', file=sys.stderr)
         sys.stdout.flush()
 
     @staticmethod
