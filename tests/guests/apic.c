@@ -143,17 +143,24 @@ static void test_halt(void)
 
 static void route(u32 pin, u32 value);
 
+static void stop_ticks(void)
+{
+	out8(0x43, 0x30);
+}
+
 static void tick_once(void)
 {
-	out8(0x43, 0x30), out8(0x40, 0), out8(0x40, 0x40);
+	stop_ticks();
+	out8(0x40, 0), out8(0x40, 0x40);
 }
 
 /* The timer's interrupt arrives as an NMI: through the I/O APIC, through the PIC; or as an interrupt of LINT0's own. */
 static void test_halt_nmi(void)
 {
 	trap_handle(2, note);
-	count = 0;
+	stop_ticks(); /* those of before the guest began */
 	route(2, 0x400);
+	count = 0;
 	tick_once();
 	__asm__ volatile("cli; hlt" : : : "memory");
 	check("an NMI of the I/O APIC's ends HLT with IF clear", count == 1 && taken[0] == 2);

@@ -313,7 +313,8 @@ static pid_t spawn(int input, int output, void (*guest)(struct machine *m), bool
 	if (pid)
 		return pid;
 	alarm(30);
-	signal(SIGHUP, SIG_DFL); /* under nohup it is ignored, and would be here */
+	/* Under nohup, or in the background of a script, these are ignored, and would be here. */
+	signal(SIGHUP, SIG_DFL), signal(SIGINT, SIG_DFL), signal(SIGQUIT, SIG_DFL);
 	if (session) {
 		setsid();
 		ioctl(input, TIOCSCTTY, 0);
