@@ -158,7 +158,7 @@ struct runtime {
 	} ram_filler;
 	struct fences fences;
 	struct low_window low;
-	uint8_t *low_guard;        /* the first 4 GiB of host addresses, reserved: no guest address means anything there */
+	uint8_t *low_guard;        /* the first host addresses: nothing is there but the window at 0, and what is reserved behind it */
 
 	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
 	uint8_t *gs_window;        /* GS base as loaded: supervisor code does without */

@@ -66,7 +66,8 @@ static void say(char *why, size_t size, const char *format, const char *detail)
 	snprintf(why, size, format, detail);
 }
 
-/* An empty soft table entry is zero: the access would go to the low 4 GiB of the host. Nothing may ever be there. */
+/* An empty soft table entry is zero: the access would go to the low 4 GiB of the host. Nothing may ever be there but the window at 0, and by itself the
+ * host maps nothing there: it looks for room from the top of the address space downwards, or from a third of it upwards. */
 static int guard_low_memory(struct runtime *r)
 {
 	void *p = mmap((void *)(uintptr_t)LOW_WINDOW_START, LOW_GUARD_END - LOW_WINDOW_START, PROT_NONE,
@@ -75,6 +76,8 @@ static int guard_low_memory(struct runtime *r)
 	if (p == MAP_FAILED)
 		return -errno;
 	r->low_guard = p;
+	if (munmap(p, WINDOW_SIZE - LOW_WINDOW_START))
+		return -errno;
 	return 0;
 }
 

@@ -131,7 +131,7 @@ struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bo
 
 /* Give the current user view a window, mapping in batches what its soft tables list. Returns true if it now has one. */
 bool shadow_make_direct(struct shadow *s, struct shadow_view *view);
-/* The same for a user view, with the window at 0, which is reserved already and shows nothing below LOW_WINDOW_START. Who has it loses it. */
+/* The same for a user view, with the window at 0, where the host has nothing else, and which shows nothing below LOW_WINDOW_START. Who has it loses it. */
 bool shadow_make_low(struct shadow *s, struct shadow_view *view);
 
 /* Before code of CPL 3 runs: the window of the current user view follows what has changed since. A page that is unmapped and mapped anew, or many
