@@ -17,7 +17,8 @@ with tempfile.NamedTemporaryFile('r', errors='replace') as dump:
                              f'--dump={dump.name}'], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace')
     blocks = re.findall(r'^block at (\w+) .*: (\d+) instructions', dump.read(), re.M)
 function = re.search(r'^# function (\w+)', result.stdout, re.M)
-lengths = [int(count) for at, count in blocks if function and int(at, 16) == int(function[1], 16)]
+# A block of no instructions is another way into one: an interruption there makes it.
+lengths = [int(count) for at, count in blocks if function and int(at, 16) == int(function[1], 16) and int(count)]
 tap.report('the guest runs', None if result.returncode == 1 and function else result.stdout[-300:] + result.stderr[-300:])
 tap.report('its function is one block', None if lengths == [4] else f'blocks of {lengths} instructions, not one of 4')
 tap.finish()
