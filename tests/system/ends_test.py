@@ -24,9 +24,9 @@ BINARY = os.path.abspath(sys.argv[1])
 SECONDS = 60
 LOAD, CODE_AT, ZEROES = 0x100000, 0x20, 0x100200
 tap = Tap()
+report = tap.report
 for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # under nohup, or in the background of a script, they are ignored, and would be by what runs here
     signal.signal(each, signal.SIG_DFL)
-report = tap.report
 
 PUT_B = bytes.fromhex("66baf803 b062 ee")      # mov dx, 3F8h; mov al, 'b'; out dx, al
 SPIN = bytes.fromhex("ebfe")

@@ -15,11 +15,12 @@ class Tap:
         self.failures += bool(problem)
         print(f'{"not ok" if problem else "ok"} {self.number} - {name}{f" # SKIP {skip}" if skip else ""}')
         if problem:
-            self.note(f'{type(problem).__name__}: {problem}' if isinstance(problem, Exception) else problem)
+            text = f'{type(problem).__name__}: {problem}' if isinstance(problem, Exception) else problem
+            self.note(text)
             for line in lines:
                 self.note(f'    {line}')
             if not sys.stdout.isatty():  # who runs the tests shows what stands there of those that fail
-                print(name, problem, *lines, sep='\n', file=sys.stderr)
+                print(name, text, *lines, sep='\n', file=sys.stderr)
         sys.stdout.flush()
 
     @staticmethod
