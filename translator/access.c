@@ -51,6 +51,11 @@ void access_ea(struct translation *t, const struct guest_mem *m)
 		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R8, .rm = R8});
 }
 
+bool access_is_low(const struct translation *t)
+{
+	return t->in->mode & MODE_LOW;
+}
+
 bool access_is_soft(const struct translation *t, const struct insn *insn)
 {
 	uint32_t offset = (t->in->cs_base + insn->eip) & PAGE_MASK;
@@ -218,15 +223,10 @@ static bool may_use_gs(const struct translation *t)
 	return (t->in->mode & MODE_CPL) == 3;
 }
 
-static bool is_low(const struct translation *t)
-{
-	return t->in->mode & MODE_LOW;
-}
-
 struct host_mem access_at(const struct translation *t, struct host_mem h)
 {
 	h.narrow = true;
-	h.gs = !is_low(t);
+	h.gs = !access_is_low(t);
 	return h;
 }
 
@@ -235,18 +235,38 @@ static struct host_mem window_address(struct translation *t, struct host_mem h)
 	if (!is_plain(&h))
 		return access_at(t, h);
 	if (h.base != REG_GUEST_ESP)
-		return is_low(t) && h.base != NO_REG ? h : mem_sum(REG_WINDOW, h.base, 1, h.disp);
+		return access_is_low(t) && h.base != NO_REG ? h : mem_sum(REG_WINDOW, h.base, 1, h.disp);
 	if (h.disp >= -ESP_REACH && h.disp <= ESP_REACH)
 		esp_is_near(t);
 	return h;
 }
 
+/* In the window at 0 a segment's base is one more part of the address, in R9D; where there are two already, R8D is their sum. */
+static struct host_mem based_address(struct translation *t, const struct insn *insn, const struct guest_mem *m, struct host_mem h)
+{
+	if (h.base != NO_REG && h.index != NO_REG) {
+		access_ea(t, m);
+		h = mem_at(R8, 0);
+	}
+	if (h.base != NO_REG) {
+		h.index = h.base;
+		h.scale = 1;
+	}
+	h.base = R9;
+	emit_load(&t->e, R9, segment_field(m->seg, offsetof(struct segment, base)), 4);
+	row_add(t, UNDO_NONE, insn->eip, row_access(m));
+	return access_at(t, h);
+}
+
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8)
 {
-	bool flat = MODE_SEG(t->in->mode, m->seg) == MODE_SEG_FLAT && !m->a16 && !in_r8 && !is_forbidden(t, m) && !access_is_soft(t, insn);
+	unsigned seg_class = MODE_SEG(t->in->mode, m->seg);
+	bool direct = !m->a16 && !in_r8 && !is_forbidden(t, m) && !access_is_soft(t, insn);
 	struct host_mem h = host_address(t, m);
 
-	if (flat && (is_plain(&h) || may_use_gs(t))) {
+	if (direct && seg_class == MODE_SEG_BASE && access_is_low(t) && may_use_gs(t))
+		return based_address(t, insn, m, h);
+	if (direct && seg_class == MODE_SEG_FLAT && (is_plain(&h) || may_use_gs(t))) {
 		row_add(t, UNDO_NONE, insn->eip, row_access(m));
 		return window_address(t, h);
 	}

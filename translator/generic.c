@@ -120,9 +120,10 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 		struct host_mem h = {.base = m.base == NO_REG ? NO_REG : (uint8_t)host_gpr(m.base),
 				     .index = m.index == NO_REG ? NO_REG : (uint8_t)host_gpr(m.index), .scale = m.scale,
 				     .disp = (int32_t)((uint32_t)m.disp + (m.base == ESP ? (uint32_t)t->esp : 0))};
-		emit_lea(&t->e, to == REG_GUEST_ESP ? R9 : to, h);
+		enum host_reg via = to == REG_GUEST_ESP && !access_is_low(t) ? R9 : to;
+		emit_lea(&t->e, via, h);
 		if (to == REG_GUEST_ESP)
-			esp_assign(t, R9);
+			esp_assign(t, via);
 		return false;
 	}
 	access_ea(t, &m);

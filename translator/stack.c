@@ -5,7 +5,7 @@
  * R13 is a host address in the window, so that the stack is [R13 + constant], which processors forward from store to load in short loops
  * as they do for RSP (Zen 3, recursive fib: 1.2 x native, against 1.45 with [R15 + R13]). It must never wander off: a step is added to it as it is
  * only where it is known to be near the window, since an access through it would have faulted in the guard otherwise; else its low half
- * alone is stepped, and the window added anew. */
+ * alone is stepped, and the window added anew. In the window at 0 the low half is all there is: any step is one instruction. */
 #include "translator/internal.h"
 
 static bool is_narrow(const struct translation *t)
@@ -27,7 +27,12 @@ void esp_is_near(struct translation *t)
 
 static void esp_assign_sum(struct translation *t, enum host_reg from, int32_t by)
 {
-	emit_lea64(&t->e, REG_GUEST_ESP, mem_sum(REG_WINDOW, from, 1, by));
+	if (!access_is_low(t))
+		emit_lea64(&t->e, REG_GUEST_ESP, mem_sum(REG_WINDOW, from, 1, by));
+	else if (by)
+		emit_lea(&t->e, REG_GUEST_ESP, mem_at(from, by));
+	else if (from != REG_GUEST_ESP)
+		emit_mov(&t->e, REG_GUEST_ESP, from);
 	t->esp = 0;
 	esp_is_near(t);
 }
@@ -45,7 +50,9 @@ static bool within_reach(int32_t by)
 /* R13 plus a constant. The one instruction that changes R13 changes guest ESP. */
 static void esp_step(struct translation *t, int32_t by)
 {
-	if (t->esp_near && within_reach(by)) {
+	if (access_is_low(t)) {
+		esp_assign_sum(t, REG_GUEST_ESP, by);
+	} else if (t->esp_near && within_reach(by)) {
 		rows_void_entries(t, t->near_rows);
 		emit_lea64(&t->e, REG_GUEST_ESP, mem_at(REG_GUEST_ESP, by));
 		t->esp = 0;
@@ -84,7 +91,7 @@ void esp_set(struct translation *t, enum host_reg from, int32_t by)
 		esp_step(t, (int32_t)((uint32_t)t->esp + (uint32_t)by));
 		return;
 	}
-	if (!is_narrow(t) && within_reach(by)) {
+	if (!is_narrow(t) && (within_reach(by) || access_is_low(t))) {
 		esp_assign_sum(t, from, by);
 		return;
 	}
@@ -310,7 +317,9 @@ bool emit_add_esp(struct translation *t, const struct insn *insn)
 		esp_add(t, insn->eip + insn->length, subtracts ? -imm : imm);
 		return false;
 	}
-	if (!t->esp && !(compares && t->esp_near) && !is_narrow(t) && flush_is_next(t)) {
+	if (access_is_low(t) && !is_narrow(t))
+		esp_flush(t, insn->eip);
+	if (!t->esp && !is_narrow(t) && (access_is_low(t) || (!(compares && t->esp_near) && flush_is_next(t)))) {
 		emit_alu_imm(&t->e, subtracts ? 5 : 0, REG_GUEST_ESP, (uint32_t)imm);
 		row_add(t, UNDO_NONE, insn->eip + insn->length, 0);
 		esp_assign(t, REG_GUEST_ESP);

@@ -28,14 +28,19 @@ static inline bool host_in_reach(const ZydisDecodedOperand *op)
 }
 
 /* What is known of R13 behind an instruction that writes it. */
-static inline uint32_t host_stack_after(const struct host_insn *i, uint32_t before)
+static inline uint32_t host_stack_after(const struct host_code *c, const struct host_insn *i, uint32_t before)
 {
 	const ZydisDecodedOperand *from = &i->op[1];
 	bool lea = i->d.mnemonic == ZYDIS_MNEMONIC_LEA && i->op[0].reg.value == ZYDIS_REGISTER_R13 && host_in_reach(from);
 
-	for (unsigned k = 0; k < i->d.operand_count; k++)
-		if (i->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && i->op[k].reg.value == ZYDIS_REGISTER_R13W)
+	for (unsigned k = 0; k < i->d.operand_count; k++) {
+		const ZydisDecodedOperand *op = &i->op[k];
+		if (op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value == ZYDIS_REGISTER_R13W)
 			return before & HOST_STACK;
+		/* 32 bits are all of an address in the window at 0. */
+		if (host_is_low(c) && op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value == ZYDIS_REGISTER_R13D)
+			return op->actions & ZYDIS_OPERAND_ACTION_WRITE ? HOST_STACK | HOST_STACK_NEAR : before & (HOST_STACK | HOST_STACK_NEAR);
+	}
 	if (lea && from->mem.base == ZYDIS_REGISTER_R13 && from->mem.index == ZYDIS_REGISTER_NONE)
 		return before & HOST_STACK_NEAR ? HOST_STACK : 0;
 	if (lea && from->mem.base == ZYDIS_REGISTER_R15 && from->mem.index != ZYDIS_REGISTER_NONE && from->mem.scale == 1)
@@ -43,7 +48,7 @@ static inline uint32_t host_stack_after(const struct host_insn *i, uint32_t befo
 	return 0;
 }
 
-static inline uint32_t host_upper_after(const struct host_insn *i, uint32_t zero)
+static inline uint32_t host_upper_after(const struct host_code *c, const struct host_insn *i, uint32_t zero)
 {
 	uint32_t before = zero;
 
@@ -51,7 +56,7 @@ static inline uint32_t host_upper_after(const struct host_insn *i, uint32_t zero
 		if (host_uses_stack(&i->op[k]) && host_in_reach(&i->op[k]) && (zero & HOST_STACK))
 			zero |= HOST_STACK_NEAR;
 	if (host_writes(i, ZYDIS_REGISTER_R13))
-		zero = (zero & ~(HOST_STACK | HOST_STACK_NEAR)) | host_stack_after(i, before);
+		zero = (zero & ~(HOST_STACK | HOST_STACK_NEAR)) | host_stack_after(c, i, before);
 
 	for (unsigned k = 0; k < i->d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &i->op[k];
@@ -83,7 +88,7 @@ static inline bool host_upper_meet(struct host_insn *to, uint32_t zero)
 /* Where control goes from here within the block; C keeps the scratch registers whole and the guest's as 32 bits. */
 static inline bool host_upper_flow(struct host_code *c, struct host_insn *i)
 {
-	uint32_t after = host_upper_after(i, i->zero), back;
+	uint32_t after = host_upper_after(c, i, i->zero), back;
 	struct host_insn *to = i->branches ? host_insn_at(c, i->target - c->in->code_pc) : NULL, *next = host_insn_at(c, i->end);
 	bool soft = host_calls_soft(c, i), news = false;
 	const struct side_row *lookup = soft ? host_lookup_row(c, i->at) : NULL;
