@@ -25,7 +25,8 @@
 #define ABI_TABLES_SIZE 0x1400000
 
 /* Numbers of the inline lookup (base/vcpu.h) that assembly uses. */
-#define ABI_JUMP_SLOTS 16384
+#define ABI_JUMP_SLOTS 8192
+#define ABI_JUMP_SHIFT 3
 #define ABI_JUMP_SET_BITS 10
 #define ABI_JUMP_SET_ROTATE 17
 
@@ -45,12 +46,11 @@
 #define VCPU_EXIT_KIND 46
 #define VCPU_KICK 52
 #define VCPU_SCRATCH 72
-#define VCPU_C_RSP 104
+#define VCPU_JUMPS 104
 #define VCPU_RETURN_RSP 112
 #define VCPU_TABLES 120
 #define VCPU_RESUME_PC 128
-#define VCPU_JUMPS 136
-#define VCPU_JUMP_MASK 144
+#define VCPU_C_RSP 136
 #define VCPU_UNDERFLOW 148
 #define VCPU_WINDOW 152
 #define VCPU_XMM 448

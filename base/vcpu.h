@@ -32,9 +32,9 @@ struct guest_fault {
 /* The inline lookup of indirect branches: a table of host PCs, one for each context and view, indexed by some bits of the target's EIP. What
  * is jumped to looks at the target, in R8D, again: a block's pad, or the way to C where the slot is empty, or entry_lookup_shared where targets
  * take the slot from each other again and again. */
-#define JUMP_SLOTS 16384u
-#define JUMP_MASK 0x1FFF8u /* functions begin at multiples of 16 */
-static inline uint32_t jump_index(uint32_t eip) { return (eip & JUMP_MASK) >> 3; }
+#define JUMP_SHIFT 3 /* functions begin at multiples of 16 */
+#define JUMP_SLOTS (65536u >> JUMP_SHIFT)
+static inline uint32_t jump_index(uint32_t eip) { return (uint16_t)eip >> JUMP_SHIFT; }
 
 /* vcpu.shadow_interrupts. MOV SS and POP SS hold off debug exceptions too (vol. 3, 6.8.3). */
 #define SHADOW_STI 1
@@ -89,13 +89,13 @@ struct vcpu {
 	uint32_t spill;       /* emitted code's: a value kept over the second memory access of an instruction */
 	uint64_t completion_hva; /* where a thunk's write goes: see MODE_THUNK */
 	uint64_t scratch[4];  /* host R8-R11 */
-	uint64_t c_rsp;       /* C stack pointer while translated code runs */
+	host_pc_t *jumps;     /* the inline lookup's table, of the current context and view */
 	uint64_t return_rsp;  /* return-prediction stack pointer while C runs */
 	uint64_t tables;      /* R14: current view's tables, + ABI_TABLES_BIAS */
 	uint64_t resume_pc;   /* host PC to go on at */
 
-	host_pc_t *jumps;     /* the table of the current context and view */
-	uint32_t jump_mask;   /* JUMP_MASK */
+	uint64_t c_rsp;       /* C stack pointer while translated code runs */
+	uint32_t pad1;
 	uint32_t underflow;   /* where the return that last found no prediction went */
 	uint8_t *window;      /* R15 */
 	struct segment seg[SEG_COUNT];

@@ -187,7 +187,9 @@ entry_lookup_parked:
 	mov %r10, %rcx
 	.globl entry_lookup
 entry_lookup:
-	pextl VCPU_JUMP_MASK(%r12), %r8d, %r9d
+	movzwl %r8w, %r9d
+	rorx $ABI_JUMP_SHIFT, %r9d, %r9d
+	movzwl %r9w, %r9d
 	mov VCPU_JUMPS(%r12), %r11
 	jmp *(%r11, %r9, 8)
 
@@ -207,7 +209,9 @@ entry_lookup_shared:
 	rorx $ABI_JUMP_SET_ROTATE, %r8d, %r9d
 	mov VCPU_JUMPS(%r12), %r11
 	lea (%r8, %r9), %r9d
-	pextl set_mask(%rip), %r9d, %r9d
+	mov $(32 - ABI_JUMP_SET_BITS), %ecx
+	shlx %ecx, %r9d, %r9d
+	shrx %ecx, %r9d, %r9d
 	lea (, %r9, 4), %r9d
 	mov ABI_JUMP_SLOTS * 8 + 0(%r11, %r9, 8), %rcx
 	lea 1(%rcx, %r8), %rcx
@@ -222,9 +226,5 @@ entry_lookup_shared:
 	jmp *ABI_JUMP_SLOTS * 8 + 24(%r11, %r9, 8)
 	.globl entry_end
 entry_end:
-
-	.p2align 2
-set_mask:
-	.long (1 << ABI_JUMP_SET_BITS) - 1
 
 	.section .note.GNU-stack, "", @progbits

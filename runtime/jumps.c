@@ -3,7 +3,7 @@
 #include "runtime/internal.h"
 
 _Static_assert(offsetof(struct jump_table, sets) == offsetof(struct jump_table, slots) + sizeof(host_pc_t) * JUMP_SLOTS, "entry_lookup_shared");
-_Static_assert(JUMP_SLOTS == ABI_JUMP_SLOTS, "entry_lookup_shared");
+_Static_assert(JUMP_SLOTS == ABI_JUMP_SLOTS && JUMP_SHIFT == ABI_JUMP_SHIFT, "entry_lookup, entry_lookup_shared");
 _Static_assert(sizeof(struct jump_set) == 32, "entry_lookup_shared");
 
 /* A pad that is not its target's costs a host signal in user code: so often may targets take a slot from each other before they share it. */

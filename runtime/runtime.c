@@ -20,7 +20,6 @@ _Static_assert(offsetof(struct vcpu, c_rsp) == VCPU_C_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, return_rsp) == VCPU_RETURN_RSP, "entry.S");
 _Static_assert(offsetof(struct vcpu, tables) == VCPU_TABLES, "entry.S");
 _Static_assert(offsetof(struct vcpu, resume_pc) == VCPU_RESUME_PC, "entry.S");
-_Static_assert(offsetof(struct vcpu, jump_mask) == VCPU_JUMP_MASK, "entry.S");
 _Static_assert(offsetof(struct vcpu, xmm) == VCPU_XMM, "entry.S");
 _Static_assert(offsetof(struct vcpu, jumps) == VCPU_JUMPS, "entry.S");
 _Static_assert(offsetof(struct vcpu, window) == VCPU_WINDOW, "entry.S");
@@ -279,7 +278,6 @@ int runtime_create(struct runtime **out, const struct runtime_config *config, ch
 	r->ram_fd = -1;
 	r->v->stats = &r->stats;
 	r->v->runtime = r;
-	r->v->jump_mask = JUMP_MASK;
 	r->v->features = cpu_features_default() ^ config->features_flipped;
 	err = make_parts(r, why, why_size);
 	if (err < 0) {

@@ -164,7 +164,6 @@ static void bmi2_rr(struct emitter *e, uint8_t opcode, uint8_t pp, unsigned reg,
 
 void emit_shrx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count) { bmi2_rr(e, 0xF7, 0xF2, to, count, from); }
 void emit_sarx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count) { bmi2_rr(e, 0xF7, 0xF3, to, count, from); }
-void emit_pext(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg mask) { bmi2_rr(e, 0xF5, 0xF3, to, from, mask); }
 
 void emit_rorx(struct emitter *e, enum host_reg to, enum host_reg from, unsigned count, bool wide)
 {

@@ -76,7 +76,6 @@ void emit_store(struct emitter *e, struct host_mem m, enum host_reg from, unsign
 void emit_store_imm(struct emitter *e, struct host_mem m, uint32_t imm, unsigned size); /* 1, 2, 4 */
 void emit_shrx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count);
 void emit_sarx(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg count);
-void emit_pext(struct emitter *e, enum host_reg to, enum host_reg from, enum host_reg mask);
 void emit_rorx(struct emitter *e, enum host_reg to, enum host_reg from, unsigned count, bool wide);
 void emit_alu_imm(struct emitter *e, unsigned extension, enum host_reg to, uint32_t imm); /* 83 or 81 /ext; writes flags */
 

@@ -97,8 +97,7 @@ static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisD
 	bool scratch = HOST_FIELD(spill), flag = HOST_FIELD(if_flag) || HOST_FIELD(df_flag);
 	bool both_flags = host_vcpu_field_is(disp, size, offsetof(struct vcpu, if_flag), 2); /* POPF's store */
 	bool low_flags = host_vcpu_field_is(disp, size, offsetof(struct vcpu, eflags), 2);
-	bool lookup = (c->insn[n].d.mnemonic == ZYDIS_MNEMONIC_PEXT && HOST_FIELD(jump_mask)) ||
-		      (host_writes(&c->insn[n], ZYDIS_REGISTER_R11) && HOST_FIELD(jumps));
+	bool lookup = host_writes(&c->insn[n], ZYDIS_REGISTER_R11) && HOST_FIELD(jumps);
 	bool written = scratch || flag || both_flags || HOST_FIELD(eip), read = lookup || scratch || flag || HOST_FIELD(eflags) || low_flags || HOST_FIELD(intr);
 	bool segment = in_segments >= 0 && in_segments < (int64_t)(SEG_COUNT * sizeof(struct segment)) &&
 		       ((in_segments % sizeof(struct segment) == offsetof(struct segment, base) && size == 4) ||
@@ -365,6 +364,11 @@ static inline bool host_check_repeat(struct host_code *c, uint32_t n)
 	return host_is_private(c, check, back + pointers - 1) || host_refuse(c, i->at, "a repetition entered in the middle");
 }
 
+static inline bool host_rotates_into_r10(const struct host_insn *i, unsigned count)
+{
+	return i->d.mnemonic == ZYDIS_MNEMONIC_RORX && i->op[0].reg.value == ZYDIS_REGISTER_R10D && i->op[2].imm.value.u == count;
+}
+
 /* A register bit offset reaches far beyond the operand: only one that was cut to the operand's size may be used. */
 static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
 {
@@ -375,26 +379,31 @@ static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
 
 	if (!is_bit || i->op[0].type != ZYDIS_OPERAND_TYPE_MEMORY || i->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
 		return true;
-	bool cut = n >= 2 && host_enclosing(i->op[1].reg.value) == ZYDIS_REGISTER_R10 && !i->is_target && !i[-1].is_target &&
-		   i[-1].d.mnemonic == ZYDIS_MNEMONIC_PEXT && i[-1].op[0].reg.value == ZYDIS_REGISTER_R10D &&
-		   i[-1].op[2].reg.value == ZYDIS_REGISTER_R10D && i[-2].d.mnemonic == ZYDIS_MNEMONIC_MOV &&
-		   i[-2].op[0].reg.value == ZYDIS_REGISTER_R10D && i[-2].op[1].imm.value.u == bits - 1;
+	unsigned kept = bits == 32 ? 5 : 4;
+	bool cut = n >= 3 && host_enclosing(i->op[1].reg.value) == ZYDIS_REGISTER_R10 && !i->is_target && !i[-1].is_target && !i[-2].is_target &&
+		   host_is(i - 1, ZYDIS_MNEMONIC_SHRX, ZYDIS_REGISTER_R10D, ZYDIS_REGISTER_R10D) && i[-1].op[2].reg.value == ZYDIS_REGISTER_R11D &&
+		   host_rotates_into_r10(i - 2, kept) && i[-3].d.mnemonic == ZYDIS_MNEMONIC_MOV &&
+		   i[-3].op[0].reg.value == ZYDIS_REGISTER_R11D && i[-3].op[1].imm.value.u == 32 - kept;
 	return cut || host_refuse(c, i->at, "a bit offset that may leave its operand");
 }
 
-/* pext r9d, r8d, [jump_mask]; mov r11, [jumps]; jmp or call [r11 + r9 * 8]: to a pad, or to C. */
+/* movzx r9d, r8w; rorx r9d, r9d, 3; movzx r9d, r9w; mov r11, [jumps]; jmp or call [r11 + r9 * 8]: to a pad, or to C. */
 static inline bool host_check_lookup(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	const struct host_insn *i = &c->insn[n];
 	bool transfers = (i->d.mnemonic == ZYDIS_MNEMONIC_JMP || i->d.mnemonic == ZYDIS_MNEMONIC_CALL) && i->d.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
-	bool whole = n >= 2 && i[-1].d.mnemonic == ZYDIS_MNEMONIC_MOV && i[-1].op[0].reg.value == ZYDIS_REGISTER_R11 &&
+	bool whole = n >= 4 && i[-1].d.mnemonic == ZYDIS_MNEMONIC_MOV && i[-1].op[0].reg.value == ZYDIS_REGISTER_R11 &&
 		     i[-1].op[1].mem.base == ZYDIS_REGISTER_R12 && i[-1].op[1].mem.disp.value == offsetof(struct vcpu, jumps) &&
-		     i[-2].d.mnemonic == ZYDIS_MNEMONIC_PEXT && i[-2].op[0].reg.value == ZYDIS_REGISTER_R9D &&
-		     i[-2].op[1].reg.value == ZYDIS_REGISTER_R8D && i[-2].op[2].mem.base == ZYDIS_REGISTER_R12;
+		     host_is(i - 2, ZYDIS_MNEMONIC_MOVZX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9W) &&
+		     host_is_shift(i - 3, ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9D, ABI_JUMP_SHIFT) &&
+		     host_is(i - 4, ZYDIS_MNEMONIC_MOVZX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8W);
 
 	if (!transfers || !whole || op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 8 || op->mem.disp.value || op->size != 64)
 		return host_refuse(c, i->at, "an access through R11 that is no inline lookup");
-	return (!i->is_target && !i[-1].is_target) || host_refuse(c, i->at, "an inline lookup entered in the middle");
+	for (unsigned k = 0; k < 4; k++)
+		if (i[-(int)k].is_target)
+			return host_refuse(c, i->at, "an inline lookup entered in the middle");
+	return true;
 }
 
 static inline bool host_check_memory(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)

@@ -194,7 +194,6 @@ static void step_setup(void)
 	for (unsigned i = 0; i < JUMP_SLOTS; i++)
 		jumps[i] = (host_pc_t)m->code - PAGE_SIZE + 0x200;
 	m->v->jumps = jumps;
-	m->v->jump_mask = JUMP_MASK;
 	sigaltstack(&alt, NULL);
 	sigaction(SIGTRAP, &action, NULL);
 	sigaction(SIGSEGV, &action, NULL);
