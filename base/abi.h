@@ -25,7 +25,7 @@
 #define ABI_TABLES_SIZE 0x1400000
 
 /* Numbers of the inline lookup (base/vcpu.h) that assembly uses. */
-#define ABI_JUMP_SLOTS 8192
+#define ABI_JUMP_SLOTS 32768
 #define ABI_JUMP_SHIFT 3
 #define ABI_JUMP_SET_BITS 10
 #define ABI_JUMP_SET_ROTATE 17

@@ -33,8 +33,8 @@ struct guest_fault {
  * is jumped to looks at the target, in R8D, again: a block's pad, or the way to C where the slot is empty, or entry_lookup_shared where targets
  * take the slot from each other again and again. */
 #define JUMP_SHIFT 3 /* functions begin at multiples of 16 */
-#define JUMP_SLOTS (65536u >> JUMP_SHIFT)
-static inline uint32_t jump_index(uint32_t eip) { return (uint16_t)eip >> JUMP_SHIFT; }
+#define JUMP_SLOTS 32768u
+static inline uint32_t jump_index(uint32_t eip) { return (eip >> JUMP_SHIFT) % JUMP_SLOTS; }
 
 /* vcpu.shadow_interrupts. MOV SS and POP SS hold off debug exceptions too (vol. 3, 6.8.3). */
 #define SHADOW_STI 1

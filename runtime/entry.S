@@ -187,11 +187,11 @@ entry_lookup_parked:
 	mov %r10, %rcx
 	.globl entry_lookup
 entry_lookup:
-	movzwl %r8w, %r9d
-	rorx $ABI_JUMP_SHIFT, %r9d, %r9d
+	rorx $ABI_JUMP_SHIFT, %r8d, %r9d
+	lea (%r9, %r9), %r9d
 	movzwl %r9w, %r9d
 	mov VCPU_JUMPS(%r12), %r11
-	jmp *(%r11, %r9, 8)
+	jmp *(%r11, %r9, 4)
 
 	/* The bottom of a return stack: the prediction ran out. Stay on it. */
 	.globl entry_underflow

@@ -203,11 +203,11 @@ static void exit_indirect(struct translation *t, uint32_t eip, bool call)
 		(call ? emit_call_to : emit_jmp_to)(e, t->in->stubs.lookup_slow);
 		return;
 	}
-	emit_op(e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R9, .rm = R8});
-	emit_rorx(e, R9, R9, JUMP_SHIFT, false);
+	emit_rorx(e, R9, R8, JUMP_SHIFT, false);
+	emit_lea(e, R9, mem_sum(R9, R9, 1, 0));
 	emit_op(e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R9, .rm = R9});
 	emit_load(e, R11, VCPU(jumps), 8);
-	emit_op(e, &(struct host_op){.opcode = 0xFF, .reg = call ? 2 : 4, .rm = NO_REG, .mem = mem_sum(R11, R9, 8, 0)});
+	emit_op(e, &(struct host_op){.opcode = 0xFF, .reg = call ? 2 : 4, .rm = NO_REG, .mem = mem_sum(R11, R9, 4, 0)});
 }
 
 /* The target in R8D has `size` bytes. Only where it may be beyond the limit: not in 16-bit code of 64 KiB. */

@@ -387,7 +387,7 @@ static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
 	return cut || host_refuse(c, i->at, "a bit offset that may leave its operand");
 }
 
-/* movzx r9d, r8w; rorx r9d, r9d, 3; movzx r9d, r9w; mov r11, [jumps]; jmp or call [r11 + r9 * 8]: to a pad, or to C. */
+/* rorx r9d, r8d, 3; lea r9d, [r9 + r9]; movzx r9d, r9w; mov r11, [jumps]; jmp or call [r11 + r9 * 4]: to a pad, or to C. */
 static inline bool host_check_lookup(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	const struct host_insn *i = &c->insn[n];
@@ -395,10 +395,10 @@ static inline bool host_check_lookup(struct host_code *c, uint32_t n, const Zydi
 	bool whole = n >= 4 && i[-1].d.mnemonic == ZYDIS_MNEMONIC_MOV && i[-1].op[0].reg.value == ZYDIS_REGISTER_R11 &&
 		     i[-1].op[1].mem.base == ZYDIS_REGISTER_R12 && i[-1].op[1].mem.disp.value == offsetof(struct vcpu, jumps) &&
 		     host_is(i - 2, ZYDIS_MNEMONIC_MOVZX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9W) &&
-		     host_is_shift(i - 3, ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9D, ABI_JUMP_SHIFT) &&
-		     host_is(i - 4, ZYDIS_MNEMONIC_MOVZX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8W);
+		     host_is_lea(i - 3, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_R9) &&
+		     host_is_shift(i - 4, ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8D, ABI_JUMP_SHIFT);
 
-	if (!transfers || !whole || op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 8 || op->mem.disp.value || op->size != 64)
+	if (!transfers || !whole || op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 4 || op->mem.disp.value || op->size != 64)
 		return host_refuse(c, i->at, "an access through R11 that is no inline lookup");
 	for (unsigned k = 0; k < 4; k++)
 		if (i[-(int)k].is_target)
