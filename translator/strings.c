@@ -2,20 +2,20 @@
  * the window shows it all; other repetitions are callouts. */
 #include "translator/internal.h"
 
-static bool is_narrow(const struct insn *insn)
+static bool is_a16(const struct insn *insn)
 {
 	return insn->form->address_width == 16;
 }
 
 static struct guest_mem at_edi(const struct insn *insn, bool write)
 {
-	return (struct guest_mem){.seg = SEG_ES, .base = EDI, .index = NO_REG, .scale = 1, .a16 = is_narrow(insn),
+	return (struct guest_mem){.seg = SEG_ES, .base = EDI, .index = NO_REG, .scale = 1, .a16 = is_a16(insn),
 				  .size = (uint8_t)(insn->form->operand_width / 8), .write = write};
 }
 
 static struct guest_mem at_esi(const struct insn *insn)
 {
-	struct guest_mem m = {.seg = SEG_DS, .base = ESI, .index = NO_REG, .scale = 1, .a16 = is_narrow(insn),
+	struct guest_mem m = {.seg = SEG_DS, .base = ESI, .index = NO_REG, .scale = 1, .a16 = is_a16(insn),
 			      .size = (uint8_t)(insn->form->operand_width / 8)};
 
 	for (unsigned i = 0; i < insn->form->operand_count; i++)
@@ -44,7 +44,7 @@ static void emit_sized(struct emitter *e, uint8_t opcode8, enum host_reg reg, st
 /* A pointer plus the step in R10D, into itself or another register; of 16-bit addresses only the low half steps. Clobbers R8. */
 static void add_step(struct emitter *e, const struct insn *insn, enum host_reg to, enum host_reg from)
 {
-	if (!is_narrow(insn)) {
+	if (!is_a16(insn)) {
 		emit_lea(e, to, mem_sum(from, R10, size_of(insn), 0));
 		return;
 	}
@@ -60,7 +60,7 @@ static void step_both(struct translation *t, const struct insn *insn)
 	struct emitter *e = &t->e;
 
 	/* The store may have overlapped its source. */
-	row_add(t, is_narrow(insn) ? UNDO_STEP16 : UNDO_STEP, insn->eip + insn->length, row_size(size_of(insn)));
+	row_add(t, is_a16(insn) ? UNDO_STEP16 : UNDO_STEP, insn->eip + insn->length, row_size(size_of(insn)));
 	load_step(e);
 	add_step(e, insn, R9, RDI);
 	add_step(e, insn, RSI, RSI);
@@ -79,7 +79,7 @@ static void step_one(struct translation *t, const struct insn *insn, enum host_r
 /* What has no element to work on, as most ends of copies by words, does not ask. */
 static bool repeat_in_c(struct translation *t, const struct insn *insn)
 {
-	if (is_narrow(insn))
+	if (is_a16(insn))
 		return emit_callout(t, insn);
 	uint32_t none = emit_jecxz(&t->e);
 	emit_callout(t, insn);
@@ -108,7 +108,7 @@ static bool repeats_in_window(const struct translation *t, const struct insn *in
 {
 	bool flat = MODE_SEG(t->in->mode, to->seg) == MODE_SEG_FLAT && (!from || MODE_SEG(t->in->mode, from->seg) == MODE_SEG_FLAT);
 
-	return flat && !is_narrow(insn) && !access_is_soft(t, insn) && !(t->in->mode & (MODE_ONE | MODE_THUNK | MODE_TF));
+	return flat && !is_a16(insn) && !access_is_soft(t, insn) && !(t->in->mode & (MODE_ONE | MODE_THUNK | MODE_TF));
 }
 
 static void repeat_in_window(struct translation *t, const struct insn *insn, uint8_t opcode8, bool moves)
