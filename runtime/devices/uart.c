@@ -228,6 +228,9 @@ static uint8_t read_lsr(struct uart *u)
 	refill(u);
 	uint8_t value = u->errors | (u->count ? LSR_DR : 0) | (u->blocked ? 0 : LSR_THRE | LSR_TEMT);
 	u->errors = 0;
+	/* A console polls this for each character: nothing that interrupts depends on what has just been the case. */
+	if (value & (LSR_DR | LSR_OE | LSR_BI))
+		update(u);
 	return value;
 }
 
@@ -248,13 +251,13 @@ static uint32_t read_uart(void *ctx, uint16_t port, unsigned size)
 		return u->divisor[reg];
 	switch (reg) {
 	case 0: value = read_data(u); break;
-	case 1: value = u->ier; break;
+	case 1: return u->ier;
 	case 2: value = read_iir(u); break;
-	case 3: value = u->lcr; break;
-	case 4: value = u->mcr; break;
-	case 5: value = read_lsr(u); break;
+	case 3: return u->lcr;
+	case 4: return u->mcr;
+	case 5: return read_lsr(u);
 	case 6: value = read_msr(u); break;
-	default: value = u->scratch;
+	default: return u->scratch;
 	}
 	update(u);
 	return value;
