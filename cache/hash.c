@@ -36,8 +36,8 @@ static void resize(struct cache *c, uint32_t bits)
 	struct hash_place *old = c->hash;
 	uint32_t old_size = old ? 1u << c->hash_bits : 0;
 	c->hash_bits = bits;
-	c->hash = memory_xalloc(NULL, sizeof *c->hash << bits);
-	memset(c->hash, 0, sizeof *c->hash << bits);
+	size_t size = sizeof *c->hash << bits;
+	c->hash = memset(size < HUGE_PAGE ? memory_xalloc(NULL, size) : memory_xalloc_large(size), 0, size);
 	for (uint32_t i = 0; i < old_size; i++)
 		if (old[i].entry) put(c, old[i]);
 	free(old);

@@ -105,6 +105,10 @@ static inline uint32_t stub_bytes(uint32_t count) { return count * CACHE_EXIT_ST
 int memory_map_code(struct cache *c, host_pc_t near);
 void memory_unmap_code(struct cache *c);
 void *memory_xalloc(void *old, size_t size); /* realloc that never fails */
+/* Of one or more of these, which the host is asked to make at once: a first touch of each small page would take the time of translating some guest
+ * instructions. To be freed. */
+#define HUGE_PAGE MIB(2)
+void *memory_xalloc_large(size_t size);
 
 /* regions.c */
 void *region_alloc(struct region *r, size_t size);

@@ -21,6 +21,14 @@ void *memory_xalloc(void *old, size_t size)
 	return p;
 }
 
+void *memory_xalloc_large(size_t size)
+{
+	void *p = NULL;
+	if (posix_memalign(&p, HUGE_PAGE, size)) return memory_xalloc(NULL, size);
+	madvise(p, size, MADV_HUGEPAGE);
+	return p;
+}
+
 static void unmap(uint64_t at, uint64_t size)
 {
 	munmap((void *)(uintptr_t)(at - GUARD), size + 2 * GUARD);

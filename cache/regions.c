@@ -5,13 +5,16 @@
 #include "cache/internal.h"
 
 #define CHUNK_BYTES 32768u
+#define LARGE_CHUNK_BYTES ((uint32_t)(HUGE_PAGE - sizeof(struct arena_chunk)))
+#define LARGE_FROM 524288u /* bytes in small chunks: a little guest needs no more */
 /* Evicted code is filled with INT3: whoever still has a host PC in it stops there. */
 #define TRAP_BYTE 0xCC
 
 static struct arena_chunk *add_chunk(struct region *r, uint32_t size)
 {
-	uint32_t bytes = size > CHUNK_BYTES ? size : CHUNK_BYTES;
-	struct arena_chunk *chunk = memory_xalloc(NULL, sizeof *chunk + bytes);
+	bool large = r->side_bytes >= LARGE_FROM && size <= LARGE_CHUNK_BYTES;
+	uint32_t bytes = large ? LARGE_CHUNK_BYTES : size > CHUNK_BYTES ? size : CHUNK_BYTES;
+	struct arena_chunk *chunk = large ? memory_xalloc_large(sizeof *chunk + bytes) : memory_xalloc(NULL, sizeof *chunk + bytes);
 	chunk->next = r->chunks;
 	chunk->used = 0;
 	chunk->size = bytes;
