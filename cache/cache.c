@@ -62,6 +62,11 @@ void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to)
 	*to = c->exec + c->size;
 }
 
+uint8_t *cache_writable_start(const struct cache *c)
+{
+	return c->write;
+}
+
 /* Regions are filled in turn, so that the one behind the current is always the oldest. */
 static void advance(struct cache *c)
 {

@@ -128,6 +128,8 @@ bool cache_seek_row(const struct block *b, host_pc_t pc, struct row_cursor *foun
 bool cache_contains(const struct cache *c, host_pc_t pc);
 /* Where code memory is: [*from, *to). */
 void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to);
+/* The beginning of its writable mapping. */
+uint8_t *cache_writable_start(const struct cache *c);
 
 /* Link a slot to an entry of a block (`checked`, or from the same page `body` or what cache_find_entry found), patching its rel32. Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */
 void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to, uint32_t entry);

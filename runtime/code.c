@@ -175,6 +175,7 @@ static void link_known(struct runtime *r, struct block *from)
 /* What is to be done for a new block, however it was made. */
 static struct block *committed(struct runtime *r, const struct translator_input *in, struct block *b)
 {
+	code_memory_used(r, b->host_pc + b->host_length);
 	shadow_trace_code(r->shadow, in->gfn);
 	if (in->gfn2 != GFN_NONE)
 		shadow_trace_code(r->shadow, in->gfn2);

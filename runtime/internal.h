@@ -131,6 +131,17 @@ struct low_window {
 	uint64_t spent_until; /* nanoseconds: when the times that it changed hands will be forgotten */
 };
 
+/* code_memory.c: bytes from the beginning of code memory */
+struct code_memory {
+	pthread_t thread;
+	pthread_mutex_t lock; /* of wanted, which the vCPU's thread alone changes, and stop */
+	pthread_cond_t wake;
+	bool started, stop;
+	uint8_t *write;       /* its two mappings */
+	host_pc_t exec;
+	uint64_t size, wanted;
+};
+
 struct runtime {
 	struct vcpu *v;
 	struct shadow_view *view;  /* the one whose state the vCPU carries */
@@ -158,6 +169,7 @@ struct runtime {
 	} ram_filler;
 	struct fences fences;
 	struct low_window low;
+	struct code_memory code_memory;
 	uint8_t *low_guard;        /* the first host addresses: nothing is there but the window at 0, and what is reserved behind it */
 
 	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
@@ -292,6 +304,11 @@ static inline struct code_context context_now(const struct runtime *r)
 host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra);
 
 /* ram.c: guest memory, from the host. Nothing the guest does may run before it is created. */
+/* code_memory.c: have it made ahead of what is written, by a thread. */
+void code_memory_start(struct runtime *r);
+void code_memory_used(struct runtime *r, host_pc_t pc); /* up to here */
+void code_memory_stop(struct runtime *r);
+
 int ram_create(struct runtime *r);
 /* What is not made yet comes as it is touched. */
 void ram_stop_filling(struct runtime *r);

@@ -232,6 +232,7 @@ static int make_parts(struct runtime *r, char *why, size_t size)
 		say(why, size, "code memory could not be allocated (%s): give a smaller --tc-size", strerror(-err));
 		return err ? err : -ENOMEM;
 	}
+	code_memory_start(r);
 	if ((err = make_shadow(r)) < 0) {
 		say(why, size, "shadow tables could not be allocated (%s)", strerror(-err));
 		return err;
@@ -309,6 +310,7 @@ void runtime_destroy(struct runtime *r)
 		shadow_each_view(r->shadow, view_free_code, r);
 		shadow_destroy(r->shadow);
 	}
+	code_memory_stop(r);
 	if (r->cache)
 		cache_destroy(r->cache);
 	for (gfn_t i = 0; r->soft_bits && i < r->frames; i++)
