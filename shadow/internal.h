@@ -73,6 +73,7 @@ struct run {
 
 #define SLOT_LARGE 1u          /* the window shows it as one run of frames, recorded in the list of its chunk of RAM */
 #define SLOT_LARGE_WRITABLE 2u /* ... and a page in it is read-only only because it is or was traced */
+#define SLOT_UNPROTECTED 8u    /* supervisor view: a page in it may be shown writable for no other reason than that CR0.WP is clear */
 #define SLOT_VOLATILE 4u       /* supervisor view: differs between address spaces, not worth a mapping */
 
 struct view {
@@ -108,6 +109,7 @@ struct walk {
 	gfn_t gfn;
 	bool large;    /* the whole slot is one run of frames */
 	bool writable, executable; /* by rights */
+	bool unprotected; /* writable because CR0.WP is clear */
 	bool guarded;  /* a user page under SMAP, seen by the supervisor: never shown as data */
 	bool dirty;
 	uint32_t error;

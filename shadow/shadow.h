@@ -5,7 +5,7 @@
  *
  * Views: one supervisor view (CPL 0-2), kept across CR3 loads: on a load only top-level slots whose entry differs from
  * the one shown are dropped. One user view (CPL 3) per CR3 (PAE: per set of PDPTEs), kept while others run, recycled least
- * recently used first. Changing CR0.PG, CR0.WP, EFER.NXE or CR4.PSE/PAE/SMEP/SMAP drops all. With paging off, linear =
+ * recently used first. Changing CR0.PG, EFER.NXE or CR4.PSE/PAE/SMEP/SMAP drops all; setting CR0.WP what the supervisor wrote to against R/W. With paging off, linear =
  * physical for both.
  *
  * A user view never shows a supervisor page; under SMAP, the supervisor view never a user page as data. A page is in the write table, or writable in a window, only if the walk

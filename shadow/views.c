@@ -219,7 +219,7 @@ static void forget_mode(struct shadow *s)
 		if (s->views[i]->in_use) view_release(s, s->views[i]);
 	view_clear(s, s->supervisor);
 	for (uint32_t slot = 0; slot < MAX_SLOTS; slot++) {
-		s->supervisor->flags[slot] &= (uint8_t)~SLOT_VOLATILE;
+		s->supervisor->flags[slot] &= (uint8_t)~(SLOT_VOLATILE | SLOT_UNPROTECTED);
 		s->supervisor->differed[slot] = 0;
 	}
 }
@@ -227,12 +227,24 @@ static void forget_mode(struct shadow *s)
 static bool is_same_mode(const struct shadow_paging *a, const struct shadow_paging *b)
 {
 	const uint32_t cr4_bits = CR4_PSE | CR4_PAE | CR4_SMEP | CR4_SMAP;
-	bool same_registers = !((a->cr0 ^ b->cr0) & (CR0_PG | CR0_WP)) && !((a->cr4 ^ b->cr4) & cr4_bits);
+	bool same_registers = !((a->cr0 ^ b->cr0) & CR0_PG) && !((a->cr4 ^ b->cr4) & cr4_bits);
 	return same_registers && a->nx == b->nx && a->pse36 == b->pse36 && a->pat == b->pat;
+}
+
+/* CR0.WP is set: what was writable without it is so no more. (Where it is cleared, what is read-only is shown writable when it is written to.) */
+static void protect_supervisor(struct shadow *s)
+{
+	struct view *v = s->supervisor;
+	for (uint32_t slot = 0; slot < MAX_SLOTS; slot++) {
+		bool drops = (v->flags[slot] & SLOT_UNPROTECTED) && v->shown[slot / 64] >> (slot % 64) & 1;
+		v->flags[slot] &= (uint8_t)~SLOT_UNPROTECTED;
+		if (drops) slot_drop(s, v, slot);
+	}
 }
 
 void shadow_set_paging(struct shadow *s, const struct shadow_paging *paging)
 {
+	bool protects = paging->cr0 & ~s->paging.cr0 & CR0_WP;
 	bool mode_changed = !is_same_mode(paging, &s->paging);
 	struct root before = s->root, root = walk_root(paging);
 	if (mode_changed) forget_mode(s);
@@ -241,6 +253,7 @@ void shadow_set_paging(struct shadow *s, const struct shadow_paging *paging)
 	s->root = root;
 	if (mode_changed) s->mode = walk_mode(paging);
 	if (mode_changed || !root_is(&root, &before)) switch_user_view(s);
+	if (!mode_changed && protects) protect_supervisor(s);
 	if (!mode_changed && !root_is(&root, &before)) follow_root(s, &before);
 }
 

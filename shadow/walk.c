@@ -28,7 +28,8 @@ void walk_rights(const struct shadow *s, bool user, uint64_t top, uint64_t leaf,
 	bool large = walk_is_large(s, top);
 	uint64_t rights = large ? top : top & leaf, forbids = large ? top : top | leaf;
 	bool user_page = rights & PTE_US;
-	w->writable = (rights & PTE_RW) || (!user && !(s->paging.cr0 & CR0_WP));
+	w->unprotected = !(rights & PTE_RW) && !user && !(s->paging.cr0 & CR0_WP);
+	w->writable = (rights & PTE_RW) || w->unprotected;
 	w->executable = !(forbids & s->mode.no_execute) && (user || !user_page || !(s->paging.cr4 & CR4_SMEP));
 	w->guarded = !user && user_page && (s->paging.cr4 & CR4_SMAP);
 }

@@ -195,6 +195,27 @@ TEST(shadow, mode_changes_drop_everything)
 	rig_delete(r);
 }
 
+/* Clearing CR0.WP drops nothing; setting it what was written to against R/W, and no more. */
+TEST(shadow, write_protection_comes_and_goes)
+{
+	const uint32_t other = GVA + (4 << 20);
+	struct rig *r = new_paged(PAGING_CR0, TABLE | 7, PAGE | 5);
+	struct shadow_view *v = shadow_view(r->s, false);
+	*rig_word(r, rig_pde(DIRECTORY, other)) = TABLE | 7;
+	CHECK_EQ(shadow_resolve(r->s, GVA, 0).kind, SHADOW_RAM);
+	CHECK_EQ(shadow_resolve(r->s, other, 0).kind, SHADOW_RAM);
+	CHECK_EQ(shadow_resolve(r->s, GVA, ACCESS_WRITE).kind, SHADOW_FAULT);
+	rig_set_paging(r, PAGING_CR0 & ~CR0_WP, r->cr3, r->cr4);
+	CHECK(rig_read_entry(v, GVA) && rig_read_entry(v, other));
+	CHECK_EQ(shadow_resolve(r->s, GVA, ACCESS_WRITE).kind, SHADOW_RAM);
+	CHECK(rig_write_entry(v, GVA) != 0);
+	rig_set_paging(r, PAGING_CR0, r->cr3, r->cr4);
+	CHECK_EQ(rig_write_entry(v, GVA), 0);
+	CHECK(rig_read_entry(v, other) != 0);
+	CHECK_EQ(shadow_resolve(r->s, GVA, ACCESS_WRITE).kind, SHADOW_FAULT);
+	rig_delete(r);
+}
+
 TEST(shadow, flush)
 {
 	struct rig *r = new_paged(PAGING_CR0, TABLE | 7, PAGE | 7);
