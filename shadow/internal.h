@@ -137,6 +137,7 @@ struct shadow {
 	gfn_t frames_end;
 	gfn_t hole_start, hole_end;
 	struct frame *frames;
+	bool unprotected;         /* a slot is SLOT_UNPROTECTED */
 	uint32_t *large;          /* per chunk of RAM, as large as a slot: links (view, slot) of windows that show it as SLOT_LARGE */
 	struct link_pool pool;
 
@@ -274,6 +275,13 @@ static inline bool window_writes_page(const struct shadow *s, const struct view 
 static inline bool window_writes_frame(const struct shadow *s, const struct view *v, uint32_t page, gfn_t gfn)
 {
 	return window_writes_page(s, v, page) && shown_frame(v->shows[page]) == gfn;
+}
+
+/* The supervisor view may show a page of this slot writable that is not so by R/W, until CR0.WP is set. */
+static inline void slot_unprotect(struct shadow *s, struct view *v, uint32_t slot)
+{
+	v->flags[slot] |= SLOT_UNPROTECTED;
+	s->unprotected = true;
 }
 
 static inline bool walk_may_write(const struct shadow *s, const struct walk *w)

@@ -152,7 +152,7 @@ static void page_follow(struct shadow *s, struct view *v, uint32_t page, uint64_
 	w.dirty = leaf & PTE_D;
 	w.gfn = gfn;
 	bool writable = w.writable && w.dirty;
-	if (w.unprotected) v->flags[page_slot(s, page)] |= SLOT_UNPROTECTED;
+	if (w.unprotected) slot_unprotect(s, v, page_slot(s, page));
 	if (v->filled[page / 64] >> (page % 64) & 1) {
 		bool lost = !readable || tables_frame(s, v, page) != gfn || (v->exec[page] && !w.executable);
 		if (lost && tables_drop_page(s, v, page)) view_lost_exec(s, v);

@@ -235,11 +235,12 @@ static bool is_same_mode(const struct shadow_paging *a, const struct shadow_pagi
 static void protect_supervisor(struct shadow *s)
 {
 	struct view *v = s->supervisor;
-	for (uint32_t slot = 0; slot < MAX_SLOTS; slot++) {
+	for (uint32_t slot = 0; slot < MAX_SLOTS && s->unprotected; slot++) {
 		bool drops = (v->flags[slot] & SLOT_UNPROTECTED) && v->shown[slot / 64] >> (slot % 64) & 1;
 		v->flags[slot] &= (uint8_t)~SLOT_UNPROTECTED;
 		if (drops) slot_drop(s, v, slot);
 	}
+	s->unprotected = false;
 }
 
 void shadow_set_paging(struct shadow *s, const struct shadow_paging *paging)

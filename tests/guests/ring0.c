@@ -50,9 +50,24 @@ static void read_line_status(u32 count)
 	for (; count; count--) in8(0x3FD);
 }
 
+static u32 protection_sum;
+
 static void load_cr3(u32 count)
 {
 	for (; count; count--) WRITE_CR(3, page_directory);
+}
+
+/* As kernels do around a change of what they have made read-only. */
+#define CR0_WP 0x10000u
+static void toggle_protection(u32 count)
+{
+	u32 cr0 = READ_CR(0);
+	for (; count; count--) {
+		WRITE_CR(0, cr0 & ~CR0_WP);
+		protection_sum += *at(REGION + 4096);
+		WRITE_CR(0, cr0 | CR0_WP);
+	}
+	WRITE_CR(0, cr0);
 }
 
 static void fault_on_page(u32 count)
@@ -176,6 +191,9 @@ static void test_page_tables(void)
 	ticks_measure("page-table write and touch", modify_entry_and_touch, 1000);
 	check_equal("touches after page-table writes", modified_sum, times(1000) / 2);
 	ticks_measure("CR3 write", load_cr3, 1000);
+	*at(REGION + 4096) = 1;
+	ticks_measure("CR0.WP clear and set", toggle_protection, 100);
+	check_equal("reads with CR0.WP clear", protection_sum, times(100));
 }
 
 static void test_code_writes(void)

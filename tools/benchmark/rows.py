@@ -44,6 +44,7 @@ RING0 = Group('ring0', 'ring 0', 'ticks', (
     Row('in from port 80h'),
     Row('in from line status'),
     Row('CR3 write'),
+    Row('CR0.WP clear and set'),
     Row('page fault', mark=3927),
     Row('divide by zero', mark=3223),
     Row('page-table write', mark=391),
