@@ -5,7 +5,7 @@
 #include "cache/internal.h"
 
 #define CHUNK_BYTES 32768u
-#define LARGE_CHUNK_BYTES ((uint32_t)(HUGE_PAGE - sizeof(struct arena_chunk)))
+#define LARGE_CHUNK_BYTES ((uint32_t)(HUGE_PAGE - sizeof(struct arena_chunk) - 64)) /* room for what malloc puts between two of them */
 #define LARGE_FROM 524288u /* bytes in small chunks: a little guest needs no more */
 /* Evicted code is filled with INT3: whoever still has a host PC in it stops there. */
 #define TRAP_BYTE 0xCC

@@ -21,7 +21,7 @@ static struct shadow_answer resolve(struct shadow *s, struct view *v, gva_t gva,
 	uint32_t slot = page_slot(s, gva >> PAGE_SHIFT);
 	if (!s->mode.walk(s, &s->root, gva, access, w)) return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w->error };
 	walk_mark(s, w, access);
-	if (w->unprotected) slot_unprotect(s, v, slot);
+	if (w->unprotected && w->dirty) slot_unprotect(s, v, slot);
 	/* Shown first: the page table may be the very frame that is being accessed, and is traced from now on. */
 	if (!view_top(s, v, slot))
 		slot_show(s, v, slot, w);

@@ -54,6 +54,15 @@ def monitor_command(monitor, kernel, initrd, *, append='', reboot=False, memory=
     return words + ([] if reboot else ['--no-reboot'])
 
 
+def new_terminal_settings():
+    """A terminal's before anybody has changed them: that of a monitor may be raw already by the time that it is asked."""
+    ends = os.openpty()
+    settings = termios.tcgetattr(ends[0])
+    for end in ends:
+        os.close(end)
+    return settings
+
+
 class Guest:
     def __init__(self, command, patience=1.0):
         """`patience` multiplies every time limit."""
@@ -63,7 +72,6 @@ class Guest:
         self.process = pexpect.spawn(command[0], command[1:], encoding='utf-8', codec_errors='replace', dimensions=(24, 80),
                                      timeout=30 * patience)
         self.process.logfile_read = self
-        self.first_settings = termios.tcgetattr(self.process.child_fd)
 
     # What pexpect wants of a log file.
     def write(self, text):
@@ -131,7 +139,7 @@ class Guest:
             self.process.expect(pexpect.EOF, timeout=timeout * self.patience)
         except pexpect.TIMEOUT as error:
             raise GuestError(f'the monitor did not end within {timeout * self.patience:.0f} s') from error
-        restored = termios.tcgetattr(self.process.child_fd) == self.first_settings
+        restored = termios.tcgetattr(self.process.child_fd) == new_terminal_settings()
         return self.exit_code(), restored
 
     def kill(self):
