@@ -303,12 +303,12 @@ static inline struct code_context context_now(const struct runtime *r)
 /* quick.c, for entry.S alone: answer a callout with XMM0-7 live. 0: not answered, and nothing has changed. */
 host_pc_t quick_callout(struct vcpu *v, uint32_t arg, uint32_t ea, uint32_t extra);
 
-/* ram.c: guest memory, from the host. Nothing the guest does may run before it is created. */
 /* code_memory.c: have it made ahead of what is written, by a thread. */
 void code_memory_start(struct runtime *r);
 void code_memory_used(struct runtime *r, host_pc_t pc); /* up to here */
 void code_memory_stop(struct runtime *r);
 
+/* ram.c: guest memory, from the host. Nothing the guest does may run before it is created. */
 int ram_create(struct runtime *r);
 /* What is not made yet comes as it is touched. */
 void ram_stop_filling(struct runtime *r);

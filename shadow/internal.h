@@ -73,8 +73,8 @@ struct run {
 
 #define SLOT_LARGE 1u          /* the window shows it as one run of frames, recorded in the list of its chunk of RAM */
 #define SLOT_LARGE_WRITABLE 2u /* ... and a page in it is read-only only because it is or was traced */
-#define SLOT_UNPROTECTED 8u    /* supervisor view: a page in it may be shown writable for no other reason than that CR0.WP is clear */
 #define SLOT_VOLATILE 4u       /* supervisor view: differs between address spaces, not worth a mapping */
+#define SLOT_UNPROTECTED 8u    /* supervisor view: a page in it may be shown writable for no other reason than that CR0.WP is clear */
 
 struct view {
 	struct shadow_view pub;

@@ -187,7 +187,6 @@ void access_raise_if_carry(struct translation *t, uint32_t eip, struct host_mem 
 /* A row's ROW_SIZE bits. */
 unsigned row_size(unsigned bytes);
 bool access_is_soft(const struct translation *t, const struct insn *insn);
-
 /* Is a guest address the host's, by the window at 0 (MODE_LOW)? */
 bool access_is_low(const struct translation *t);
 /* An address of any form in the window, as user code may have it. */

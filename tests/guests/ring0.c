@@ -50,8 +50,6 @@ static void read_line_status(u32 count)
 	for (; count; count--) in8(0x3FD);
 }
 
-static u32 protection_sum;
-
 static void load_cr3(u32 count)
 {
 	for (; count; count--) WRITE_CR(3, page_directory);
@@ -59,6 +57,8 @@ static void load_cr3(u32 count)
 
 /* As kernels do around a change of what they have made read-only. */
 #define CR0_WP 0x10000u
+static u32 protection_sum;
+
 static void toggle_protection(u32 count)
 {
 	u32 cr0 = READ_CR(0);
