@@ -31,7 +31,7 @@ struct guest_mem access_of(const struct insn *insn, const struct operand *op)
 	};
 }
 
-static struct host_mem host_address(const struct translation *t, const struct guest_mem *m)
+struct host_mem access_host_address(const struct translation *t, const struct guest_mem *m)
 {
 	return (struct host_mem){
 		.base = m->base == NO_REG ? NO_REG : (uint8_t)host_gpr(m->base),
@@ -46,7 +46,7 @@ void access_ea(struct translation *t, const struct guest_mem *m)
 	if (m->base == NO_REG && m->index == NO_REG)
 		emit_mov_imm(&t->e, R8, m->a16 ? (uint16_t)m->disp : (uint32_t)m->disp);
 	else
-		emit_lea(&t->e, R8, host_address(t, m));
+		emit_lea(&t->e, R8, access_host_address(t, m));
 	if (m->a16 && (m->base != NO_REG || m->index != NO_REG))
 		emit_op(&t->e, &(struct host_op){.opcode = 0xB7, .map = MAP_0F, .reg = R8, .rm = R8});
 }
@@ -262,7 +262,7 @@ struct host_mem access_emit(struct translation *t, const struct insn *insn, cons
 {
 	unsigned seg_class = MODE_SEG(t->in->mode, m->seg);
 	bool direct = !m->a16 && !in_r8 && !is_forbidden(t, m) && !access_is_soft(t, insn);
-	struct host_mem h = host_address(t, m);
+	struct host_mem h = access_host_address(t, m);
 
 	if (direct && seg_class == MODE_SEG_BASE && access_is_low(t) && may_use_gs(t))
 		return based_address(t, insn, m, h);

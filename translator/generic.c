@@ -117,11 +117,8 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 	if (to == REG_GUEST_ESP)
 		esp_flush(t, insn->eip);
 	if (wide && !m.a16) {
-		struct host_mem h = {.base = m.base == NO_REG ? NO_REG : (uint8_t)host_gpr(m.base),
-				     .index = m.index == NO_REG ? NO_REG : (uint8_t)host_gpr(m.index), .scale = m.scale,
-				     .disp = (int32_t)((uint32_t)m.disp + (m.base == ESP ? (uint32_t)t->esp : 0))};
 		enum host_reg via = to == REG_GUEST_ESP && !access_is_low(t) ? R9 : to;
-		emit_lea(&t->e, via, h);
+		emit_lea(&t->e, via, access_host_address(t, &m));
 		if (to == REG_GUEST_ESP)
 			esp_assign(t, via);
 		return false;

@@ -180,6 +180,8 @@ struct guest_mem access_of(const struct insn *insn, const struct operand *op);
 struct address address_of(const struct insn *insn, const struct operand *op);
 /* The effective address (offset in the segment) into R8D. */
 void access_ea(struct translation *t, const struct guest_mem *m);
+/* The effective address in the host's registers, of a 32-bit address size. */
+struct host_mem access_host_address(const struct translation *t, const struct guest_mem *m);
 /* Emit what the access needs before it; the result is the operand for the host instruction. Clobbers R8-R11. `in_r8`: the linear address must be in R8D. */
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8);
 /* Raise an exception with error code 0 where this sum of R8, R9 and a constant has a bit above its low 32. Clobbers R10. Flag-free. */
