@@ -10,7 +10,7 @@
  *                                 at 0, where a guest address is the host's, and no segment is used (MODE_LOW). Its low 32
  *                                 bits are zero: a host address in the window, cut to 32 bits, is the guest's
  *   RSP                           return-prediction stack of the view: only a prediction, may be discarded at any moment
- *   GS base                       at CPL 3 the view's window, if it has one; FS base stays the host's
+ *   GS base                       at CPL 3 the view's window; where that is at 0, vcpu + VCPU_TRAP_WORD. FS base stays the host's
  *   RFLAGS                        guest status flags; DF clear, AC clear
  */
 #ifndef BASE_ABI_H

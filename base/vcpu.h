@@ -140,9 +140,10 @@ struct vcpu {
 };
 
 /* Behind the vCPU's pages lie one that can only be read and, from the byte behind VCPU_TRAP on, 4 GiB that nothing can touch: a load from
- * VCPU_TRAP plus a 32-bit difference faults unless that is zero. */
+ * VCPU_TRAP plus a 32-bit difference faults unless that is zero. So does one of four bytes from VCPU_TRAP_WORD, GS base where the window is at 0. */
 #define VCPU_MEMORY ((sizeof(struct vcpu) + PAGE_MASK) & ~(size_t)PAGE_MASK)
 #define VCPU_TRAP (VCPU_MEMORY + PAGE_SIZE - 1)
+#define VCPU_TRAP_WORD (VCPU_TRAP - 3)
 #define VCPU_TRAP_SIZE (1ULL << 32)
 #define VCPU_RESERVATION (VCPU_TRAP + 1 + VCPU_TRAP_SIZE)
 

@@ -28,9 +28,9 @@ bool context_use_view(struct runtime *r)
 	v->tables = (uint64_t)view->tables + ABI_TABLES_BIAS;
 	v->window = view->window;
 	r->window = view->window;
-	if (view->user && view->window && view->window != r->gs_window) {
-		r->gs_window = view->window;
-		set_gs_base(view->window);
+	if (view->user && context_gs_base(r, view) != r->gs_base) {
+		r->gs_base = context_gs_base(r, view);
+		set_gs_base(r->gs_base);
 	}
 	return true;
 }

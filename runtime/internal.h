@@ -173,7 +173,7 @@ struct runtime {
 	uint8_t *low_guard;        /* the first host addresses: nothing is there but the window at 0, and what is reserved behind it */
 
 	struct shadow_view *views[2]; /* the current ones: the supervisor's and the user's */
-	uint8_t *gs_window;        /* GS base as loaded: supervisor code does without */
+	uint8_t *gs_base;          /* GS base as loaded: supervisor code does without */
 	struct code_context contexts[CONTEXT_TAGS]; /* those met so far */
 	unsigned context_count;
 	uint16_t context_buckets[2 * CONTEXT_TAGS]; /* open hashing: index + 1, or 0 */
@@ -298,6 +298,12 @@ static inline struct code_context context_now(const struct runtime *r)
 	uint32_t form = !r->view->direct ? MODE_SOFT : r->view->user && !r->view->window ? pads | MODE_LOW : pads;
 
 	return (struct code_context){.mode = r->v->mode | form, .cs_base = cs->base, .cs_end = cs->limit + 1};
+}
+
+/* GS base for a user view: its window, or what traps load from where that is at 0. */
+static inline uint8_t *context_gs_base(const struct runtime *r, const struct shadow_view *view)
+{
+	return view->window ? view->window : (uint8_t *)r->v + VCPU_TRAP_WORD;
 }
 
 /* quick.c, for entry.S alone: answer a callout with XMM0-7 live. 0: not answered, and nothing has changed. */

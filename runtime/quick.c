@@ -55,7 +55,7 @@ static void note_crossing(struct vcpu *v, struct crossing *c, uint32_t mode, con
 	const struct runtime *r = runtime_of(v);
 	const struct shadow_view *view = r->view;
 
-	if (view->window && view->user && view->window != r->gs_window)
+	if (view->user && context_gs_base(r, view) != r->gs_base)
 		return;
 	*c = (struct crossing){
 		.neg_mode = 0u - mode, .neg_eflags = 0u - v->eflags, .mode = v->mode, .context = view->return_context, .neg_context = 0u - view->return_context,

@@ -368,7 +368,7 @@ enum runtime_end runtime_run(struct runtime *r)
 	/* What ended the run while nobody ran is seen first. */
 	r->v->kick = 1;
 	r->view = NULL;
-	r->window = r->gs_window = NULL;
+	r->window = r->gs_base = NULL;
 	r->no_quick = r->observer || (r->config.chaos & CHAOS_NO_CHAIN) || r->places;
 	cpu_update_mode(r->v);
 	runtime_paging_changed(r->v);

@@ -50,8 +50,8 @@ static void window_free(void *ctx, void *window)
 	vcpu_forget_crossings(r->v);
 	if (r->window == window)
 		r->window = NULL;
-	if (r->gs_window == window)
-		r->gs_window = NULL;
+	if (r->gs_base == window)
+		r->gs_base = NULL;
 	if (!window)
 		r->low.owner = NULL;
 	else

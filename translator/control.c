@@ -324,23 +324,29 @@ bool emit_loop(struct translation *t, const struct insn *insn)
 	return true;
 }
 
-/* Faults if R9D is not zero. */
-static void trap(struct emitter *e)
+/* Faults if the register is not this number. R9D is lost. At 0, where no access has a segment, GS base is the place itself; else the sum is made apart. */
+static void trap_unless(struct translation *t, enum host_reg reg, uint32_t number, bool is_eip)
 {
-	emit_load(e, R9, mem_sum(REG_VCPU, R9, 1, (int32_t)VCPU_TRAP), 1);
+	struct emitter *e = &t->e;
+	struct host_mem difference = mem_at(reg, (int32_t)(0u - number));
+
+	if (access_is_low(t))
+		emit_load(e, R9, (struct host_mem){.base = reg, .index = NO_REG, .scale = 1, .disp = difference.disp, .gs = true, .narrow = true}, 4);
+	else
+		emit_lea(e, R9, difference);
+	if (is_eip)
+		emit_fix(e, FIX_MINUS_EIP, 0u - number);
+	if (!access_is_low(t))
+		emit_load(e, R9, mem_sum(REG_VCPU, R9, 1, (int32_t)VCPU_TRAP), 1);
 }
 
 /* What a host return or the inline lookup lands on where mismatches are rare: goes on if R8D is the target that this pad stands for, and faults if
  * it is another. */
 static void trap_pad(struct translation *t, uint32_t return_eip)
 {
-	struct emitter *e = &t->e;
-
 	t->esp_near = false;
 	row_add(t, UNDO_TARGET_R8, return_eip, 0);
-	emit_lea(e, R9, mem_at(R8, (int32_t)(0u - return_eip)));
-	emit_fix(e, FIX_MINUS_EIP, 0u - return_eip);
-	trap(e);
+	trap_unless(t, R8, return_eip, true);
 	row_add(t, UNDO_NONE, return_eip, 0);
 }
 
@@ -351,8 +357,7 @@ void emit_exec_check(struct translation *t)
 
 	emit_load(&t->e, R9, entry, 4);
 	emit_fix(&t->e, FIX_EXEC_ENTRY, (uint32_t)entry.disp);
-	emit_lea(&t->e, R9, mem_at(R9, (int32_t)(0u - (t->in->gfn + 1))));
-	trap(&t->e);
+	trap_unless(t, R9, t->in->gfn + 1, false);
 }
 
 /* What a host return or the inline lookup lands on: is R8D, the target's EIP, the one that this pad stands for? If so the block goes on.
@@ -451,8 +456,7 @@ static bool call_thunk(struct translation *t, const struct insn *insn)
 	row_add(t, UNDO_GUARD, insn->eip, ROW_READ | row_size(sizeof(bytes)));
 	emit_load(e, R9, access_at(t, (struct host_mem){.base = NO_REG, .index = NO_REG, .scale = 1, .disp = (int32_t)target_of(insn)}), sizeof(bytes));
 	emit_fix(e, FIX_EIP, target_of(insn));
-	emit_lea(e, R9, mem_at(R9, (int32_t)(0u - bytes)));
-	trap(e);
+	trap_unless(t, R9, bytes, false);
 	emit_mov_imm(e, (enum host_reg)reg, next_of(insn));
 	emit_fix(e, FIX_EIP, next_of(insn));
 	return true;

@@ -460,19 +460,21 @@ static inline bool host_check_slots(struct host_code *c)
 #include "host_code_access.h"
 #include "host_code_upper.h"
 
-/* mov r9d, [exec table's entry for the block's page]; lea r9d, [r9 - (gfn + 1)]; movzx r9d, byte [r12 + r9 + VCPU_TRAP]: all that stands between
- * the ways in from other pages and from the same. */
+/* mov r9d, [exec table's entry for the block's page], and a trap unless that is gfn + 1: all that stands between the ways in from other pages and
+ * from the same. */
 static inline bool host_check_exec_check(struct host_code *c)
 {
 	const struct host_insn *load = host_insn_at(c, c->out->checked);
-	uint32_t page = (c->in->cs_base + c->in->eip) >> PAGE_SHIFT;
+	uint32_t page = (c->in->cs_base + c->in->eip) >> PAGE_SHIFT, count = host_is_low(c) ? 2 : 3;
+	struct host_trap trap;
 
 	if (!c->in->check)
 		return c->out->body == c->out->checked || host_refuse(c, c->out->checked, "an exec check that nobody asked for");
-	if (!load || c->out->body <= c->out->checked || !host_insn_at(c, c->out->body) || host_insn_at(c, c->out->body) != load + 3)
+	if (!load || c->out->body <= c->out->checked || !host_insn_at(c, c->out->body) || host_insn_at(c, c->out->body) != load + count)
 		return host_refuse(c, c->out->checked, "no exec check");
 	return (load->d.mnemonic == ZYDIS_MNEMONIC_MOV && load->op[0].reg.value == ZYDIS_REGISTER_R9D && load->op[1].mem.base == ZYDIS_REGISTER_R14 &&
-		load->op[1].mem.disp.value == (int64_t)ABI_EXEC_TABLE - ABI_TABLES_BIAS + (int64_t)page * 4 && host_is_exec_trap(c, load + 2)) ||
+		load->op[1].mem.disp.value == (int64_t)ABI_EXEC_TABLE - ABI_TABLES_BIAS + (int64_t)page * 4 &&
+		host_trap_of(c, load + count - 1, &trap) && host_is_exec_trap(c, load + count - 1, &trap, host_row(c, load->at))) ||
 	       host_refuse(c, load->at, "an exec check that is not whole");
 }
 

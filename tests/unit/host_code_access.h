@@ -73,8 +73,6 @@ static inline bool host_check_window(struct host_code *c, uint32_t n, const Zydi
 {
 	if ((c->in->mode & MODE_CPL) != 3)
 		return host_refuse(c, c->insn[n].at, "a GS-relative access of supervisor code, which runs with any GS base");
-	if ((op->mem.segment == ZYDIS_REGISTER_GS) == host_is_low(c))
-		return host_refuse(c, c->insn[n].at, "a window access through the segment of the other kind of window");
 	if (c->insn[n].d.address_width != 32 || !host_is_address_register(op->mem.base) || !host_is_address_register(op->mem.index))
 		return host_refuse(c, c->insn[n].at, "a window access that is not truncated to 32 bits");
 	if (op->size > 16 * 8)
@@ -118,51 +116,74 @@ static inline bool host_is_lea(const struct host_insn *i, ZydisRegister to, Zydi
 	       (index == ZYDIS_REGISTER_NONE || i->op[1].mem.scale == 1);
 }
 
-/* lea r9d, [r8 - eip]; movzx ...: R9D is not zero where the target is another than the row's. */
-static inline bool host_is_return_trap(const struct host_code *c, const struct host_insn *i)
-{
-	const struct side_row *row = host_row(c, i->at);
+/* A load that faults unless a register is one number: where the window is at 0 `mov r9d, gs:[reg - number]`, else `lea r9d, [reg - number];
+ * movzx r9d, byte [r12 + r9 + VCPU_TRAP]`, the last byte that can be read. */
+struct host_trap {
+	const struct host_insn *first; /* which has the register, and minus the number as its displacement */
+	ZydisRegister from;
+	uint32_t minus;
+};
 
-	return (c->in->mode & MODE_TRAP_PADS) && host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8, ZYDIS_REGISTER_NONE) && row &&
-	       row->undo == UNDO_TARGET_R8 && row->host_offset == i[-1].at && row->eip + (uint32_t)i[-1].op[1].mem.disp.value == 0;
+static inline bool host_traps(const struct host_code *c, const ZydisDecodedOperand *op)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.type != ZYDIS_MEMOP_TYPE_AGEN &&
+	       (host_is_low(c) ? op->mem.segment == ZYDIS_REGISTER_GS : op->mem.base == ZYDIS_REGISTER_R12 && op->mem.index != ZYDIS_REGISTER_NONE);
 }
 
-/* lea r9d, [r9 - (gfn + 1)]; movzx ..., where the block's links from other pages enter. Nothing is done before. */
-static inline bool host_is_exec_trap(const struct host_code *c, const struct host_insn *i)
+/* False where these instructions are none. */
+static inline bool host_trap_of(const struct host_code *c, const struct host_insn *i, struct host_trap *trap)
 {
-	const struct side_row *row = host_row(c, i->at);
+	const struct host_insn *first = host_is_low(c) ? i : i - 1;
+	const ZydisDecodedOperand *at = &first->op[1], *op = &i->op[1];
 
-	return c->in->check && i->at > c->out->checked && i->end == c->out->body && host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_NONE) &&
-	       (uint32_t)i[-1].op[1].mem.disp.value + c->in->gfn + 1 == 0 && !i[-1].is_target && row && row->undo == UNDO_NONE && !row->esp &&
-	       row->eip == c->in->eip;
+	if (first < c->insn || !host_traps(c, op) || i->op[0].reg.value != ZYDIS_REGISTER_R9D)
+		return false;
+	*trap = (struct host_trap){.first = first, .from = host_enclosing(at->mem.base), .minus = (uint32_t)at->mem.disp.value};
+	if (host_is_low(c))
+		return i->d.mnemonic == ZYDIS_MNEMONIC_MOV && i->d.address_width == 32 && op->mem.index == ZYDIS_REGISTER_NONE && op->size == 32;
+	return i->d.mnemonic == ZYDIS_MNEMONIC_MOVZX && op->mem.index == ZYDIS_REGISTER_R9 && op->mem.scale == 1 && op->size == 8 &&
+	       op->mem.disp.value == (int64_t)VCPU_TRAP && !i->is_target && host_is_lea(first, ZYDIS_REGISTER_R9D, at->mem.base, ZYDIS_REGISTER_NONE);
 }
 
-/* mov r9d, gs:[target]; lea r9d, [r9 - bytes]; movzx ...: R9D is not zero where other code is than a call is to find. */
-static inline bool host_is_guard_trap(const struct host_code *c, const struct host_insn *i)
+/* R8D is another target than the row's. */
+static inline bool host_is_return_trap(const struct host_code *c, const struct host_trap *trap, const struct side_row *row)
 {
-	const struct side_row *row = host_row(c, i->at);
-	const struct host_insn *load = i - 2;
-	bool guards = row && row->undo == UNDO_GUARD && c->in->peek && load >= c->insn && row->host_offset == load->at && !i[-1].is_target &&
-		      load->d.mnemonic == ZYDIS_MNEMONIC_MOV && load->op[0].reg.value == ZYDIS_REGISTER_R9D && load->d.address_width == 32 &&
-		      load->op[1].mem.base == ZYDIS_REGISTER_NONE && load->op[1].mem.index == ZYDIS_REGISTER_NONE;
+	return (c->in->mode & MODE_TRAP_PADS) && trap->from == ZYDIS_REGISTER_R8 && row->undo == UNDO_TARGET_R8 && row->host_offset == trap->first->at &&
+	       row->eip + trap->minus == 0;
+}
+
+/* R9D, the page's entry in the exec table, is another frame, where the block's links from other pages enter. Nothing is done before. */
+static inline bool host_is_exec_trap(const struct host_code *c, const struct host_insn *i, const struct host_trap *trap, const struct side_row *row)
+{
+	return c->in->check && i->at > c->out->checked && i->end == c->out->body && trap->from == ZYDIS_REGISTER_R9 &&
+	       trap->minus + c->in->gfn + 1 == 0 && !trap->first->is_target && row->undo == UNDO_NONE && !row->esp && row->eip == c->in->eip;
+}
+
+/* Behind mov r9d, [target] in the window: R9D is other code than a call is to find. */
+static inline bool host_is_guard_trap(const struct host_code *c, const struct host_trap *trap, const struct side_row *row)
+{
+	const struct host_insn *load = trap->first - 1;
+	bool guards = row->undo == UNDO_GUARD && c->in->peek && load >= c->insn && row->host_offset == load->at && !trap->first->is_target &&
+		      trap->from == ZYDIS_REGISTER_R9 && load->d.mnemonic == ZYDIS_MNEMONIC_MOV && load->op[0].reg.value == ZYDIS_REGISTER_R9D &&
+		      load->d.address_width == 32 && load->op[1].mem.base == ZYDIS_REGISTER_NONE && load->op[1].mem.index == ZYDIS_REGISTER_NONE;
 	uint32_t bytes;
 
-	if (!guards || !host_is_lea(i - 1, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_NONE))
+	if (!guards)
 		return false;
 	memcpy(&bytes, c->in->peek(c->in->peek_ctx, (gva_t)load->op[1].mem.disp.value), sizeof(bytes));
-	return bytes + (uint32_t)i[-1].op[1].mem.disp.value == 0;
+	return bytes + trap->minus == 0;
 }
 
-/* movzx r9d, byte [r12 + r9 + VCPU_TRAP]: the last byte that can be read, or a fault. */
-static inline bool host_check_trap(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+static inline bool host_check_trap(struct host_code *c, uint32_t n)
 {
 	const struct host_insn *i = &c->insn[n];
+	const struct side_row *row = host_row(c, i->at);
+	struct host_trap trap;
 
-	if (op->mem.index != ZYDIS_REGISTER_R9 || op->mem.scale != 1 || op->size != 8 || op->mem.disp.value != (int64_t)VCPU_TRAP)
-		return host_refuse(c, i->at, "an indexed access to the vCPU");
-	if (i->d.mnemonic != ZYDIS_MNEMONIC_MOVZX || i->op[0].reg.value != ZYDIS_REGISTER_R9D || i->is_target || !n)
+	if (!host_trap_of(c, i, &trap))
 		return host_refuse(c, i->at, "a trap that is not whole");
-	return host_is_return_trap(c, i) || host_is_exec_trap(c, i) || host_is_guard_trap(c, i) || host_refuse(c, i->at, "a trap whose row is another's");
+	return (row && (host_is_return_trap(c, &trap, row) || host_is_exec_trap(c, i, &trap, row) || host_is_guard_trap(c, &trap, row))) ||
+	       host_refuse(c, i->at, "a trap whose row is another's");
 }
 
 static inline bool host_check_tables(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
@@ -421,6 +442,8 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 		       host_refuse(c, i->at, "a hidden memory operand");
 	if (!host_check_bit_offset(c, n))
 		return false;
+	if (host_traps(c, op))
+		return host_check_trap(c, n);
 	if (op->mem.segment == ZYDIS_REGISTER_GS || (host_is_low(c) && i->d.address_width == 32))
 		return host_check_window(c, n, op);
 	if (i->d.address_width != 64 || (op->mem.segment != ZYDIS_REGISTER_DS && op->mem.segment != ZYDIS_REGISTER_SS))
@@ -428,8 +451,7 @@ static inline bool host_check_memory(struct host_code *c, uint32_t n, const Zydi
 	if (host_is_low_address(c, op))
 		return host_check_low(c, n, op);
 	switch (op->mem.base) {
-	case ZYDIS_REGISTER_R12:
-		return op->mem.index == ZYDIS_REGISTER_NONE ? host_check_vcpu(c, n, op) : host_check_trap(c, n, op);
+	case ZYDIS_REGISTER_R12: return host_check_vcpu(c, n, op);
 	case ZYDIS_REGISTER_R14: return host_check_tables(c, n, op);
 	case ZYDIS_REGISTER_R9: return host_check_looked_up(c, n, op);
 	case ZYDIS_REGISTER_R13: return host_check_stack(c, n, op);
@@ -444,8 +466,7 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 {
 	for (unsigned k = 0; k < c->insn[n].d.operand_count; k++) {
 		const ZydisDecodedOperand *op = &c->insn[n].op[k];
-		bool traps = op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R12 && op->mem.index != ZYDIS_REGISTER_NONE;
-		if (traps && !host_check_trap(c, n, op))
+		if (host_traps(c, op) && !host_check_trap(c, n))
 			return false;
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
 			return false;

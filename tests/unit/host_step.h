@@ -231,8 +231,7 @@ static void step_run(const struct step_state *from)
 	/* What masked stores write, and where. */
 	static const uint64_t data[2] = {0x1122334455667788ull, 0x99AABBCCDDEEFF00ull}, mask[2] = {0x80FF00007F8000FFull, 0xFF0080FF00FF7F80ull};
 	__asm__ volatile("movups %0, %%xmm0; movups %1, %%xmm1; movq %0, %%mm0; movq %1, %%mm1" : : "m"(data), "m"(mask) : "xmm0", "xmm1");
-	/* Code for the window at 0 must not rely on it. */
-	__asm__ volatile("wrgsbase %0" : : "r"(m->window ? (uint64_t)m->window : 1ull << 45));
+	__asm__ volatile("wrgsbase %0" : : "r"(m->window ? m->window : (uint8_t *)m->v + VCPU_TRAP_WORD));
 	step_enter(&regs);
 }
 
