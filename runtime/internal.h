@@ -105,7 +105,9 @@ struct jump_table {
 	host_pc_t slots[JUMP_SLOTS];
 	struct jump_set sets[JUMP_SETS]; /* of shared slots: entry_lookup_shared knows that they are here */
 	uint32_t eips[JUMP_SLOTS]; /* whose pad the slot leads to, if it leads to one */
-	uint8_t taken[JUMP_SLOTS]; /* how often a target has taken it from another */
+	uint8_t taken[JUMP_SLOTS]; /* how often a target has taken it from another of late */
+	uint8_t taken_span[JUMP_SLOTS]; /* and when the last one did: jumps.c */
+	uint64_t taken_until;      /* each of all of them is remembered for some time behind the one before */
 };
 #define JUMP_TABLES 4u         /* a view's */
 #define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */

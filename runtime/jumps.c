@@ -6,8 +6,13 @@ _Static_assert(offsetof(struct jump_table, sets) == offsetof(struct jump_table, 
 _Static_assert(JUMP_SLOTS == ABI_JUMP_SLOTS && JUMP_SHIFT == ABI_JUMP_SHIFT, "entry_lookup, entry_lookup_shared");
 _Static_assert(sizeof(struct jump_set) == 32, "entry_lookup_shared");
 
-/* A pad that is not its target's costs a host signal in user code: so often may targets take a slot from each other before they share it. */
+/* A pad that is not its target's costs a host signal in user code, and a shared slot a search for every target that it has, hot ones as well. So targets
+ * share a slot that they have taken from each other more often than this within one or two spans of time-stamp ticks, some 10 to 30 ms. */
 #define TAKEN_MOST 3u
+#define TAKEN_SPAN_SHIFT 25
+/* And at any time once those of a table together come more often than this, some 20 times what one costs. */
+#define TAKEN_TICKS (1ull << 18)
+#define TAKEN_BURST 128u
 
 static void empty(struct jump_table *t, uint32_t at)
 {
@@ -68,6 +73,22 @@ static void fill_slot(struct jump_table *t, const struct block *b, uint32_t at)
 	t->eips[at] = b->eip;
 }
 
+/* Another target takes the slot: is it to be shared? */
+static bool is_contested(struct jump_table *t, uint32_t at)
+{
+	uint64_t now = __builtin_ia32_rdtsc();
+	uint8_t span = (uint8_t)(now >> TAKEN_SPAN_SHIFT);
+	bool recent = (uint8_t)(span - t->taken_span[at]) <= 1;
+
+	if (t->taken_until < now)
+		t->taken_until = now;
+	t->taken_until += TAKEN_TICKS;
+	if (!recent && t->taken_until - now <= TAKEN_BURST * TAKEN_TICKS)
+		t->taken[at] = 0;
+	t->taken_span[at] = span;
+	return ++t->taken[at] > TAKEN_MOST;
+}
+
 void jumps_fill(struct runtime *r, const struct block *b)
 {
 	struct jump_table *t = &r->view->jumps[r->view->jumps_last];
@@ -75,7 +96,7 @@ void jumps_fill(struct runtime *r, const struct block *b)
 	bool shared = t->slots[at] == (host_pc_t)entry_lookup_shared;
 
 	r->stats.jump_fills++;
-	if (!shared && t->slots[at] != (host_pc_t)entry_lookup_slow && t->eips[at] != b->eip && ++t->taken[at] > TAKEN_MOST) {
+	if (!shared && t->slots[at] != (host_pc_t)entry_lookup_slow && t->eips[at] != b->eip && is_contested(t, at)) {
 		t->slots[at] = (host_pc_t)entry_lookup_shared;
 		t->shares = shared = true;
 		r->stats.jump_slots_shared++;
