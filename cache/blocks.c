@@ -7,13 +7,13 @@
 #define LINE 64u
 
 /* With slots and fixes; its rows are to lie at *rows, with `row_bytes` at most. */
-static struct entry *allocate(struct region *r, const struct block *what, uint32_t row_bytes, uint8_t **rows)
+static struct entry *allocate(struct cache *c, struct region *r, const struct block *what, uint32_t row_bytes, uint8_t **rows)
 {
 	bool straddles = what->gfn2 != GFN_NONE && what->gfn2 != what->gpa >> PAGE_SHIFT;
 	size_t links = what->slot_count * sizeof(struct chain_link);
 	size_t straddle = straddles ? sizeof(struct frame_node) : 0;
 	size_t slots = what->slot_count * sizeof *what->slots, fixes = what->fix_count * sizeof *what->fixes;
-	struct entry *e = region_alloc(r, sizeof *e + links + straddle + slots + fixes + row_bytes);
+	struct entry *e = region_alloc(c, r, sizeof *e + links + straddle + slots + fixes + row_bytes);
 	uint8_t *behind = (uint8_t *)e->chain + links;
 	e->b = *what;
 	e->straddle = straddles ? (struct frame_node *)(void *)behind : NULL;
@@ -56,7 +56,7 @@ struct block *cache_commit(struct cache *c, const struct block *what, const stru
 		abort();
 	}
 	uint8_t *to;
-	struct entry *e = allocate(r, what, rows_most(what), &to);
+	struct entry *e = allocate(c, r, what, rows_most(what), &to);
 	region_trim(r, rows_keep(&e->b, rows, to));
 	return install(c, e, used);
 }
@@ -78,7 +78,7 @@ struct block *cache_copy(struct cache *c, const struct block *twin, const struct
 	host_pc_t pc = region_start(c, c->current) + r->used;
 	uint8_t *code = memcpy(cache_writable(c, pc), cache_writable(c, twin->host_pc), twin->host_length);
 	for (uint32_t i = 0; i < twin->fix_count; i++) code_fix_apply(code, twin->fixes[i], (int64_t)(pc - twin->host_pc), by);
-	struct entry *e = allocate(r, twin, twin->row_bytes, &rows);
+	struct entry *e = allocate(c, r, twin, twin->row_bytes, &rows);
 	rows_copy(&e->b, twin, rows);
 	e->b.gva = what->gva;
 	e->b.eip = what->eip;

@@ -43,9 +43,8 @@ void cache_destroy(struct cache *c)
 {
 	if (!c) return;
 	memory_unmap_code(c);
-	for (uint32_t i = 0; c->regions && i < c->region_count; i++) region_free(&c->regions[i]);
+	regions_free(c);
 	frames_free(c);
-	free(c->regions);
 	free(c->twins);
 	free(c->hash);
 	free(c);

@@ -73,6 +73,7 @@ struct cache {
 	uint32_t current; /* the region being filled; the one behind it is the oldest */
 	uint32_t reserved, reserved_slots; /* bytes behind what the current region has, 0 if nothing is reserved; and exit stubs */
 	struct region *regions;
+	struct arena_chunk *free_chunks, *next_chunk; /* large ones: were in use; will be */
 
 	struct hash_place *hash;
 	uint32_t hash_bits;
@@ -111,14 +112,14 @@ void *memory_xalloc(void *old, size_t size); /* realloc that never fails */
 void *memory_xalloc_large(size_t size);
 
 /* regions.c */
-void *region_alloc(struct region *r, size_t size);
+void *region_alloc(struct cache *c, struct region *r, size_t size);
 void region_trim(struct region *r, const uint8_t *end); /* what was allocated last ends here */
 void region_append(struct region *r, uint32_t start, struct entry *e);
 void region_append_stubs(struct region *r, uint32_t count); /* of the last block */
 /* The last block that does not begin behind this offset, or NULL. */
 struct entry *region_find(const struct region *r, uint32_t offset);
 void region_evict(struct cache *c, uint32_t index);
-void region_free(struct region *r);
+void regions_free(struct cache *c);
 
 /* rows.c: how many bytes a block's rows may take, packed. */
 uint32_t rows_most(const struct block *b);

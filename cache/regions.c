@@ -10,11 +10,29 @@
 /* Evicted code is filled with INT3: whoever still has a host PC in it stops there. */
 #define TRAP_BYTE 0xCC
 
-static struct arena_chunk *add_chunk(struct region *r, uint32_t size)
+static struct arena_chunk *new_large_chunk(void)
+{
+	return memory_xalloc_large(sizeof(struct arena_chunk) + LARGE_CHUNK_BYTES);
+}
+
+/* One that was in use, or the one that has been announced; then the next one is. */
+static struct arena_chunk *take_large_chunk(struct cache *c)
+{
+	struct arena_chunk *chunk = c->free_chunks;
+	if (chunk) {
+		c->free_chunks = chunk->next;
+		return chunk;
+	}
+	chunk = c->next_chunk ? c->next_chunk : new_large_chunk();
+	c->next_chunk = new_large_chunk();
+	return chunk;
+}
+
+static struct arena_chunk *add_chunk(struct cache *c, struct region *r, uint32_t size)
 {
 	bool large = r->side_bytes >= LARGE_FROM && size <= LARGE_CHUNK_BYTES;
 	uint32_t bytes = large ? LARGE_CHUNK_BYTES : size > CHUNK_BYTES ? size : CHUNK_BYTES;
-	struct arena_chunk *chunk = large ? memory_xalloc_large(sizeof *chunk + bytes) : memory_xalloc(NULL, sizeof *chunk + bytes);
+	struct arena_chunk *chunk = large ? take_large_chunk(c) : memory_xalloc(NULL, sizeof *chunk + bytes);
 	chunk->next = r->chunks;
 	chunk->used = 0;
 	chunk->size = bytes;
@@ -22,11 +40,11 @@ static struct arena_chunk *add_chunk(struct region *r, uint32_t size)
 	return chunk;
 }
 
-void *region_alloc(struct region *r, size_t size)
+void *region_alloc(struct cache *c, struct region *r, size_t size)
 {
 	uint32_t bytes = (uint32_t)((size + 7) & ~(size_t)7);
 	struct arena_chunk *chunk = r->chunks;
-	if (!chunk || chunk->size - chunk->used < bytes) chunk = add_chunk(r, bytes);
+	if (!chunk || chunk->size - chunk->used < bytes) chunk = add_chunk(c, r, bytes);
 	void *p = chunk->bytes + chunk->used;
 	chunk->used += bytes;
 	r->side_bytes += bytes;
@@ -69,12 +87,27 @@ struct entry *region_find(const struct region *r, uint32_t offset)
 	return i ? r->entries[i - 1] : NULL;
 }
 
-static void free_chunks(struct region *r)
+static void free_list(struct arena_chunk *chunk)
+{
+	while (chunk) {
+		struct arena_chunk *next = chunk->next;
+		free(chunk);
+		chunk = next;
+	}
+}
+
+/* Large ones stay: who was told of one may still touch it. */
+static void drop_chunks(struct cache *c, struct region *r)
 {
 	while (r->chunks) {
-		struct arena_chunk *next = r->chunks->next;
-		free(r->chunks);
-		r->chunks = next;
+		struct arena_chunk *chunk = r->chunks;
+		r->chunks = chunk->next;
+		if (chunk->size != LARGE_CHUNK_BYTES) {
+			free(chunk);
+			continue;
+		}
+		chunk->next = c->free_chunks;
+		c->free_chunks = chunk;
 	}
 	r->side_bytes = 0;
 }
@@ -95,15 +128,28 @@ void region_evict(struct cache *c, uint32_t index)
 	uint32_t stubs = stub_bytes(r->stub_count);
 	memset(cache_writable(c, start), TRAP_BYTE, r->used);
 	memset(cache_writable(c, start + c->region_size - stubs), TRAP_BYTE, stubs);
-	free_chunks(r);
+	drop_chunks(c, r);
 	r->used = r->count = r->page_count = r->stub_count = 0;
 }
 
-void region_free(struct region *r)
+static void region_free(struct region *r)
 {
-	free_chunks(r);
+	free_list(r->chunks);
 	free(r->starts);
 	free(r->pages);
 	free(r->entries);
 	free(r->stub_owners);
+}
+
+void regions_free(struct cache *c)
+{
+	for (uint32_t i = 0; c->regions && i < c->region_count; i++) region_free(&c->regions[i]);
+	free_list(c->free_chunks);
+	free(c->next_chunk);
+	free(c->regions);
+}
+
+uint8_t *cache_side_memory_ahead(const struct cache *c)
+{
+	return (uint8_t *)c->next_chunk;
 }

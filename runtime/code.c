@@ -131,15 +131,16 @@ static uint32_t entry_by(const struct block *b, enum way way)
 	return way == WAY_CHECKED ? b->checked : b->body;
 }
 
-/* Where a branch of this block leads, as far as the view shows it; nothing is walked or marked for it. */
+/* Where a branch of this block leads, as far as the view shows it; nothing is walked or marked for it. `what` has the block's mode and limit. */
 static bool target_shown(const struct runtime *r, const struct block *from, uint32_t eip, struct block *what, bool *far)
 {
 	gva_t gva = from->gva - from->eip + eip;
 	*far = (from->gva ^ gva) >= PAGE_SIZE;
 	uint32_t shown = *far ? exec_table(r->view)[gva >> PAGE_SHIFT] : (uint32_t)(from->gpa >> PAGE_SHIFT) + 1;
 
-	*what = (struct block){.gva = gva, .eip = eip, .cs_end = from->cs_end, .mode = from->mode,
-			       .gpa = (gpa_t)(shown - 1) << PAGE_SHIFT | (gva & PAGE_MASK)};
+	what->gva = gva;
+	what->eip = eip;
+	what->gpa = (gpa_t)(shown - 1) << PAGE_SHIFT | (gva & PAGE_MASK);
 	return shown;
 }
 
@@ -156,7 +157,7 @@ static struct block *find_far(struct runtime *r, const struct block *what, uint3
 /* Where there is code for a branch's target, and this way into it, a link made now need not come by the dispatcher later: four of five are used. */
 static void link_known(struct runtime *r, struct block *from)
 {
-	struct block what;
+	struct block what = {.cs_end = from->cs_end, .mode = from->mode};
 	uint32_t entry;
 	bool far;
 

@@ -1,34 +1,51 @@
 /* A page of code memory that is first touched while it is written, and again through its executable mapping while it runs, costs what the translation
- * of ten guest instructions does: a thread touches them a little ahead. */
+ * of ten guest instructions does: a thread touches them a little ahead, and the memory that blocks are kept in as well. */
 #include "runtime/internal.h"
 #include "runtime/thread.h"
 
 #define AHEAD KIB(256)
 
-/* Through both mappings, and with nothing changed, whatever the vCPU's thread writes meanwhile. */
-static void touch(const struct code_memory *m, uint64_t from, uint64_t to)
+/* With nothing changed, whatever the vCPU's thread writes meanwhile. */
+static void touch(uint8_t *at)
+{
+	__asm__ volatile("lock orb $0, %0" : "+m"(*at) : : "cc", "memory"); /* compilers know that an atomic one does nothing */
+}
+
+/* Through both mappings. */
+static void touch_code(const struct code_memory *m, uint64_t from, uint64_t to)
 {
 	for (uint64_t at = from; at < to; at += PAGE_SIZE) {
-		__asm__ volatile("lock orb $0, %0" : "+m"(m->write[at]) : : "cc", "memory"); /* compilers know that an atomic one does nothing */
+		touch(m->write + at);
 		(void)*(const volatile uint8_t *)(uintptr_t)(m->exec + at);
 	}
+}
+
+static void touch_side(uint8_t *at)
+{
+	for (uint32_t i = 0; at && i < CACHE_SIDE_CHUNK; i += PAGE_SIZE)
+		touch(at + i);
 }
 
 static void *run(void *arg)
 {
 	struct code_memory *m = arg;
+	uint8_t *touched_side = NULL;
 	uint64_t touched = 0;
 
 	pthread_mutex_lock(&m->lock);
 	while (!m->stop) {
 		uint64_t wanted = m->wanted;
-		if (touched == wanted) {
+		uint8_t *side = m->side;
+		if (touched == wanted && touched_side == side) {
 			pthread_cond_wait(&m->wake, &m->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&m->lock);
-		touch(m, touched, wanted);
+		touch_code(m, touched, wanted);
 		touched = wanted;
+		if (touched_side != side)
+			touch_side(side);
+		touched_side = side;
 		pthread_mutex_lock(&m->lock);
 	}
 	pthread_mutex_unlock(&m->lock);
@@ -53,11 +70,15 @@ void code_memory_used(struct runtime *r, host_pc_t pc)
 {
 	struct code_memory *m = &r->code_memory;
 	uint64_t used = pc - m->exec, wanted = (used & ~(uint64_t)PAGE_MASK) + AHEAD;
+	uint8_t *side = cache_side_memory_ahead(r->cache);
+	bool wants_code = used + AHEAD / 2 > m->wanted && m->wanted != m->size;
 
-	if (!m->started || used + AHEAD / 2 <= m->wanted || m->wanted == m->size)
+	if (!m->started || (!wants_code && side == m->side))
 		return;
 	pthread_mutex_lock(&m->lock);
-	m->wanted = wanted < m->size ? wanted : m->size;
+	if (wants_code)
+		m->wanted = wanted < m->size ? wanted : m->size;
+	m->side = side;
 	pthread_cond_signal(&m->wake);
 	pthread_mutex_unlock(&m->lock);
 }

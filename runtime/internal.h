@@ -136,12 +136,13 @@ struct low_window {
 /* code_memory.c: bytes from the beginning of code memory */
 struct code_memory {
 	pthread_t thread;
-	pthread_mutex_t lock; /* of wanted, which the vCPU's thread alone changes, and stop */
+	pthread_mutex_t lock; /* of wanted and side, which the vCPU's thread alone changes, and stop */
 	pthread_cond_t wake;
 	bool started, stop;
 	uint8_t *write;       /* its two mappings */
 	host_pc_t exec;
 	uint64_t size, wanted;
+	uint8_t *side;        /* cache_side_memory_ahead */
 };
 
 struct runtime {

@@ -28,7 +28,8 @@ static int insn_at(const struct translation *t, uint32_t eip)
 	return low && t->insns[low - 1].eip == eip ? (int)low - 1 : -1;
 }
 
-int join_of(const struct translation *t, const struct insn *insn)
+/* The instruction of this block that this one branches to, or -1. */
+static int join_of(const struct translation *t, const struct insn *insn)
 {
 	emit_fn *emit = insn->rule->emit;
 	bool branches = emit == emit_jcc_insn || emit == emit_loop || (emit == emit_jump && insn->form->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE);
@@ -45,7 +46,8 @@ void joins_find(struct translation *t)
 {
 	for (uint32_t i = 0; i < t->count; i++) {
 		int to = join_of(t, &t->insns[i]);
-		if (to >= 0)
+		t->join_to[i] = (int8_t)to;
+		if (to >= 0 && t->in->joins && t->in->gfn2 == GFN_NONE)
 			t->joins |= 1ull << to;
 	}
 }

@@ -119,6 +119,7 @@ struct translation {
 	uint32_t shadow_eip;  /* the instruction behind an inline STI, or one half-way, if `shadow`: no interrupt before it */
 	bool shadow;
 	uint64_t joins;       /* a bit for each instruction that a branch of this block goes to */
+	int8_t join_to[TRANSLATOR_MAX_INSTRUCTIONS]; /* the one that each branches to, or -1 */
 	uint16_t join_at[TRANSLATOR_MAX_INSTRUCTIONS]; /* where in the code, once it is emitted */
 	struct {
 		uint16_t rel_offset;
@@ -234,11 +235,9 @@ void emit_lea_r11(struct emitter *e, host_pc_t pc);
 
 /* control.c: leave for a known EIP. */
 void emit_exit(struct translation *t, uint32_t eip);
-/* Index of the block's instruction that this one branches to, or -1. */
-int join_of(const struct translation *t, const struct insn *insn);
 /* Does this one call its own block? */
 bool calls_itself(const struct translation *t, const struct insn *insn);
-/* Which instructions the block's own branches go to. */
+/* Which instructions the block's own branches go to: join_to, and if they are to go there, joins. */
 void joins_find(struct translation *t);
 /* translation.emitted is one of them: its code begins here. */
 void join_here(struct translation *t);

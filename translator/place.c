@@ -16,11 +16,16 @@ struct guess {
 	uint8_t loops[TRANSLATOR_MAX_INSTRUCTIONS];
 };
 
+static int joined_by(const struct translation *t, uint32_t i)
+{
+	return t->join_to[i] < (int)t->count ? t->join_to[i] : -1;
+}
+
 static void guess_loops(const struct translation *t, struct guess *g)
 {
 	for (uint32_t i = 0; i < t->count; i++) {
 		bool itself = calls_itself(t, &t->insns[i]);
-		int to = itself ? 0 : join_of(t, &t->insns[i]);
+		int to = itself ? 0 : joined_by(t, i);
 		uint32_t end = itself ? t->count : i + 1;
 		for (uint32_t j = to < 0 ? end : (uint32_t)to; j < end; j++)
 			g->loops[j] += g->loops[j] < LOOPS;
@@ -32,7 +37,7 @@ static void guess_flow(const struct translation *t, struct guess *g)
 	uint32_t flow = FLOW;
 
 	for (uint32_t i = 0; i < t->count; i++) {
-		int to = join_of(t, &t->insns[i]);
+		int to = joined_by(t, i);
 		flow += g->flow[i];
 		g->flow[i] = (flow ? flow : 1) << LOOP * g->loops[i];
 		if (to < 0 && t->insns[i].rule->emit != emit_jcc_insn)

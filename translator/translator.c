@@ -171,8 +171,7 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	err = scan(t);
 	if (err)
 		return err;
-	if (in->joins && in->gfn2 == GFN_NONE)
-		joins_find(t);
+	joins_find(t);
 	uint32_t count = t->count;
 	t->all_long = false;
 	emit_block(t, count);
