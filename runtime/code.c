@@ -438,6 +438,13 @@ void code_written(struct runtime *r, gpa_t gpa, uint32_t length)
 	cache_invalidate(r->cache, gpa, length);
 }
 
+bool code_is_soft(struct runtime *r, gva_t gva)
+{
+	gfn_t gfn = fetch_frame(r, gva);
+
+	return gfn != GFN_NONE && r->soft_bits[gfn] && (r->soft_bits[gfn][(gva & PAGE_MASK) / 8] >> gva % 8 & 1);
+}
+
 void code_make_soft(struct runtime *r, gva_t gva)
 {
 	gfn_t gfn = fetch_frame(r, gva);

@@ -483,6 +483,16 @@ static host_pc_t exception_from_host(struct runtime *r, const struct side_row *r
 	return raise_fault(r, (struct guest_fault){.vector = vector, .has_error = has_error});
 }
 
+/* The next one of this instruction, if it is by zero, need be no signal. */
+static host_pc_t divide_error(struct runtime *r, const struct side_row *row)
+{
+	gva_t gva = r->v->seg[SEG_CS].base + row->eip;
+
+	if (!code_is_soft(r, gva))
+		code_make_soft(r, gva);
+	return exception_from_host(r, row, VEC_DE, false);
+}
+
 /* vol. 3, 2.5, CR0.NE: the exception is the board's business if that is clear. */
 static host_pc_t x87_exception(struct runtime *r, const struct side_row *row)
 {
@@ -552,8 +562,10 @@ host_pc_t fault_host(struct runtime *r)
 		return exception_from_host(r, row, v->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD, false);
 	case VEC_MF:
 		return x87_exception(r, row);
-	case VEC_DE: case VEC_UD:
-		return exception_from_host(r, row, (uint8_t)v->host_fault.trapno, false);
+	case VEC_DE:
+		return divide_error(r, row);
+	case VEC_UD:
+		return exception_from_host(r, row, VEC_UD, false);
 	default:
 		return internal_error(r, "an unexpected host trap in translated code");
 	}

@@ -241,15 +241,16 @@ static inline void runtime_code_changed(struct runtime *r)
 }
 
 /* code.c: the block at the vCPU's EIP under its mode, translated if need be; NULL with v->fault set. `extra` adds MODE_THUNK or MODE_ONE. */
+struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry);
 /* Does the view map another frame at this block's page than the block was made from? */
 bool code_is_elsewhere(const struct runtime *r, const struct block *b);
-struct block *code_find(struct runtime *r, uint32_t extra, uint32_t *entry);
 /* A block's code, to be looked up and shown. */
 struct code_place code_place(const struct runtime *r, const struct block *b);
 /* The bytes of the page of a linear address, or NULL; without side effects. */
 const uint8_t *code_page(struct runtime *r, gva_t gva, bool user);
 /* Emit the instruction at this linear address in soft form from now on. */
 void code_make_soft(struct runtime *r, gva_t gva);
+bool code_is_soft(struct runtime *r, gva_t gva);
 /* Bytes of RAM that may be code were written: translations of what stood there go, and so does what was known of its instructions. */
 void code_written(struct runtime *r, gpa_t gpa, uint32_t length);
 

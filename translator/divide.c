@@ -1,5 +1,5 @@
-/* DIV and IDIV. A zero divisor is seen before the processor sees it: a host signal would take a hundred times what the callout takes. A quotient that is too
- * large still comes as a signal. */
+/* DIV and IDIV. The first divide error of an instruction is the processor's, a host signal, and turns it soft: from then on a zero divisor is seen before the
+ * processor sees it, by a callout in a twentieth of the time. A quotient that is too large still comes as a signal. */
 #include "translator/internal.h"
 
 /* The divisor into R8, zero-extended. */
@@ -48,6 +48,8 @@ bool emit_divide(struct translation *t, const struct insn *insn)
 {
 	unsigned size = insn->form->op[0].size / 8;
 
+	if (!access_is_soft(t, insn))
+		return emit_generic(t, insn);
 	load_divisor(t, insn, size);
 	raise_if_zero(t, insn);
 	emit_op(&t->e, &(struct host_op){.opcode = size == 1 ? 0xF6 : 0xF7, .p66 = size == 2, .reg = insn->form->mnemonic == ZYDIS_MNEMONIC_DIV ? 6 : 7, .rm = R8});

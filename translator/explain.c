@@ -121,7 +121,7 @@ static const struct way {
 	{emit_popf, true, "inline; callout %s if system flags change or an interrupt waits",
 	 "sensitive: IF, DF and the system flags are virtual"},
 	{emit_sti, true, "inline; callout %s if IOPL forbids it or an interrupt waits", "sensitive: IF is virtual"},
-	{emit_divide, false, "as itself; callout raise if the divisor is zero", "a zero divisor is tested for: the host's #DE would be a signal"},
+	{emit_divide, false, "as itself", "in soft form, as after a divide error, a zero divisor is tested for: the host's #DE would be a signal"},
 	{emit_cli, true, "inline; callout %s if IOPL forbids it", "sensitive: IF is virtual"},
 	{emit_invlpg, true, "nothing; callout %s if CPL is not 0", "sensitive: the TLB is virtual, and follows each store to a page table"},
 	{emit_cld, false, "inline", "DF is virtual: the host's is always clear"},

@@ -478,6 +478,21 @@ static inline bool host_check_exec_check(struct host_code *c)
 	       host_refuse(c, load->at, "an exec check that is not whole");
 }
 
+/* A call that is done in place has its guard. */
+static inline bool host_check_guards(struct host_code *c)
+{
+	struct host_trap trap;
+
+	for (uint32_t i = 0; i < c->out->row_count; i++) {
+		const struct side_row *row = &c->out->rows[i];
+		const struct host_insn *load = row->undo == UNDO_GUARD ? host_insn_at(c, row->host_offset) : NULL;
+		const struct host_insn *last = load ? load + (host_is_low(c) ? 1 : 2) : NULL;
+		if (row->undo == UNDO_GUARD && (!load || last >= c->insn + c->count || !host_trap_of(c, last, &trap) || !host_is_guard_trap(c, &trap, row)))
+			return host_refuse(c, row->host_offset, "a call in place without its guard");
+	}
+	return true;
+}
+
 static inline bool host_check_insn(struct host_code *c, uint32_t n)
 {
 	struct host_insn *i = &c->insn[n];
@@ -515,7 +530,7 @@ static inline const char *host_check(struct host_code *c, const struct translato
 			return c->wrong;
 	if (!host_ends(&c->insn[c->count - 1]))
 		host_refuse(c, c->insn[c->count - 1].at, "control runs off the end");
-	if (host_check_slots(c) && host_check_exec_check(c))
+	if (host_check_slots(c) && host_check_exec_check(c) && host_check_guards(c))
 		host_check_upper_halves(c);
 	return c->wrong;
 }

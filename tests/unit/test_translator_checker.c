@@ -309,12 +309,20 @@ TEST(translator_checker, refuses_a_repetition_with_one_bit_flipped)
 	}
 }
 
-/* The two instructions of a pad. */
+static const uint32_t trap_modes[] = {MODE_TRAP, MODE_AT_0};
+
+/* How many instructions a trap has. */
+static unsigned trap_length(const struct translator_input *in)
+{
+	return in->mode & MODE_LOW ? 1 : 2;
+}
+
 static void flip_pad(const struct translator_input *in, const struct host_insn *pad)
 {
-	uint32_t from = pad[0].at, to = pad[1].end;
+	const struct host_insn *load = &pad[trap_length(in) - 1];
+	uint32_t from = pad[0].at, to = load->end;
 
-	REQUIRE(pad[1].d.mnemonic == ZYDIS_MNEMONIC_MOVZX);
+	REQUIRE(load->d.mnemonic == (in->mode & MODE_LOW ? ZYDIS_MNEMONIC_MOV : ZYDIS_MNEMONIC_MOVZX));
 	for (uint32_t byte = from; byte < to; byte++)
 		for (unsigned bit = 0; bit < 8; bit++) {
 			fixture_code[byte] ^= (uint8_t)(1u << bit);
@@ -328,36 +336,42 @@ static void flip_pad(const struct translator_input *in, const struct host_insn *
 TEST(translator_checker, refuses_a_trap_pad_with_one_bit_flipped)
 {
 	static const uint8_t call[] = {0xE8, 0x10, 0, 0, 0, 0x90};
-	struct translator_input in = fixture_input(call, sizeof(call), MODE_TRAP);
 
-	in.max_instructions = 2;
-	in.pad = true;
-	REQUIRE(translator_translate(&in, &fixture_out) == 0);
-	REQUIRE(!host_check(&checked, &in, &fixture_out));
-	flip_pad(&in, checked.insn);
-	const struct host_insn *call_insn = checked.insn;
-	while (call_insn->d.mnemonic != ZYDIS_MNEMONIC_CALL) call_insn++;
-	flip_pad(&in, call_insn + 1);
-	in.mode &= ~MODE_TRAP_PADS;
-	CHECK(host_check(&checked, &in, &fixture_out));
+	for (size_t i = 0; i < ARRAY_LEN(trap_modes); i++) {
+		struct translator_input in = fixture_input(call, sizeof(call), trap_modes[i]);
+		in.max_instructions = 2;
+		in.pad = true;
+		REQUIRE(translator_translate(&in, &fixture_out) == 0);
+		REQUIRE(!host_check(&checked, &in, &fixture_out));
+		flip_pad(&in, checked.insn);
+		const struct host_insn *call_insn = checked.insn;
+		while (call_insn->d.mnemonic != ZYDIS_MNEMONIC_CALL) call_insn++;
+		flip_pad(&in, call_insn + 1);
+		in.mode &= ~MODE_TRAP_PADS;
+		CHECK(host_check(&checked, &in, &fixture_out));
+	}
 }
 
 /* A call that is done in place, if the code that it calls still is there. */
 TEST(translator_checker, refuses_a_guard_with_one_bit_flipped)
 {
 	static const uint8_t call[] = {0xE8, 0x10, 0, 0, 0, 0x90};
-	struct translator_input in = fixture_input(call, sizeof(call), MODE_TRAP);
+	struct translator_input in;
 
-	in.max_instructions = 2;
-	in.peek = fixture_thunk;
-	REQUIRE(translator_translate(&in, &fixture_out) == 0);
-	REQUIRE(!host_check(&checked, &in, &fixture_out));
-	const struct host_insn *load = checked.insn;
-	while (host_row(&checked, load->at)->undo != UNDO_GUARD) load++;
-	CHECK(load[3].d.mnemonic == ZYDIS_MNEMONIC_MOV && load[3].op[0].reg.value == ZYDIS_REGISTER_ESI && load[3].op[1].imm.value.u == in.eip + 5);
-	flip_pad(&in, load + 1);
-	in.peek = NULL;
-	CHECK(host_check(&checked, &in, &fixture_out));
+	for (size_t i = 0; i < ARRAY_LEN(trap_modes); i++) {
+		in = fixture_input(call, sizeof(call), trap_modes[i]);
+		in.max_instructions = 2;
+		in.peek = fixture_thunk;
+		REQUIRE(translator_translate(&in, &fixture_out) == 0);
+		REQUIRE(!host_check(&checked, &in, &fixture_out));
+		const struct host_insn *load = checked.insn;
+		while (host_row(&checked, load->at)->undo != UNDO_GUARD) load++;
+		const struct host_insn *set = load + 1 + trap_length(&in);
+		CHECK(set->d.mnemonic == ZYDIS_MNEMONIC_MOV && set->op[0].reg.value == ZYDIS_REGISTER_ESI && set->op[1].imm.value.u == in.eip + 5);
+		flip_pad(&in, load + 1);
+		in.peek = NULL;
+		CHECK(host_check(&checked, &in, &fixture_out));
+	}
 	/* Whatever else may be behind the call, or where a return pad would compare, it is a call. */
 	for (uint32_t mode = 0; mode < 3; mode++) {
 		in = fixture_input(call, sizeof(call), mode == 0 ? MODE_TRAP & ~MODE_TRAP_PADS : mode == 1 ? MODE_TRAP | MODE_ONE : MODE_TRAP);
@@ -369,10 +383,10 @@ TEST(translator_checker, refuses_a_guard_with_one_bit_flipped)
 	}
 }
 
-TEST(translator_checker, refuses_an_exec_check_with_one_bit_flipped)
+static void flip_exec_check(uint32_t mode)
 {
 	static const uint8_t nop = 0x90;
-	struct translator_input in = fixture_input(&nop, 1, MODE_FLAT);
+	struct translator_input in = fixture_input(&nop, 1, mode);
 
 	in.check = in.pad = true;
 	in.gfn = 0x1234;
@@ -391,6 +405,12 @@ TEST(translator_checker, refuses_an_exec_check_with_one_bit_flipped)
 	in.gfn--;
 	in.cs_base = PAGE_SIZE;
 	CHECK(host_check(&checked, &in, &fixture_out));
+}
+
+TEST(translator_checker, refuses_an_exec_check_with_one_bit_flipped)
+{
+	flip_exec_check(MODE_FLAT);
+	flip_exec_check(MODE_AT_0);
 }
 
 /* The side table's own rules. */
