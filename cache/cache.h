@@ -128,8 +128,8 @@ bool cache_seek_row(const struct block *b, host_pc_t pc, struct row_cursor *foun
 bool cache_contains(const struct cache *c, host_pc_t pc);
 /* Where code memory is: [*from, *to). */
 void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to);
-/* Memory that blocks will be kept in after what is being filled, CACHE_SIDE_CHUNK bytes, or NULL. It stays until cache_destroy(), and may be touched, as long as
- * nothing changes by that: a first touch takes the host some 300 us. */
+/* Memory that blocks will be kept in after what is being filled, in the CACHE_SIDE_CHUNK bytes from there on, or NULL. All its pages stay until cache_destroy(), and may be
+ * touched, as long as nothing changes by that: a first touch takes the host some 300 us. */
 #define CACHE_SIDE_CHUNK MIB(2)
 uint8_t *cache_side_memory_ahead(const struct cache *c);
 /* The beginning of its writable mapping. */

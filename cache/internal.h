@@ -28,7 +28,7 @@ struct entry {
 	struct chain_link chain[];   /* one for each slot */
 };
 
-/* The side memory of one region's blocks, freed whole when the region is evicted. */
+/* The side memory of one region's blocks, given back whole when the region is evicted: to malloc, or if it is a large one, for the next that is needed. */
 struct arena_chunk {
 	struct arena_chunk *next;
 	uint32_t used, size;
@@ -108,7 +108,7 @@ void memory_unmap_code(struct cache *c);
 void *memory_xalloc(void *old, size_t size); /* realloc that never fails */
 /* Of one or more of these, which the host is asked to make at once: a first touch of each small page would take the time of translating some guest
  * instructions. To be freed. */
-#define HUGE_PAGE MIB(2)
+#define HUGE_PAGE CACHE_SIDE_CHUNK
 void *memory_xalloc_large(size_t size);
 
 /* regions.c */

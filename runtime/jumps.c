@@ -7,7 +7,7 @@ _Static_assert(JUMP_SLOTS == ABI_JUMP_SLOTS && JUMP_SHIFT == ABI_JUMP_SHIFT, "en
 _Static_assert(sizeof(struct jump_set) == 32, "entry_lookup_shared");
 
 /* A pad that is not its target's costs a host signal in user code, and a shared slot a search for every target that it has, hot ones as well. So targets
- * share a slot that they have taken from each other more often than this within one or two spans of time-stamp ticks, some 10 to 30 ms. */
+ * share a slot that they have taken from each other more often than this, each time within one or two spans of time-stamp ticks, some 10 to 30 ms. */
 #define TAKEN_MOST 3u
 #define TAKEN_SPAN_SHIFT 25
 /* And at any time once those of a table together come more often than this, some 20 times what one costs. */

@@ -55,8 +55,6 @@ static void note_crossing(struct vcpu *v, struct crossing *c, uint32_t mode, con
 	const struct runtime *r = runtime_of(v);
 	const struct shadow_view *view = r->view;
 
-	if (view->user && context_gs_base(r, view) != r->gs_base)
-		return;
 	*c = (struct crossing){
 		.neg_mode = 0u - mode, .neg_eflags = 0u - v->eflags, .mode = v->mode, .context = view->return_context, .neg_context = 0u - view->return_context,
 		.from_view = (uint64_t)from, .view = (uint64_t)view, .jumps = v->jumps, .empty_rsp = view->return_top - 8, .cs = v->seg[SEG_CS],

@@ -77,7 +77,8 @@ static uint32_t likely_length(const struct translation *t, const struct insn *in
 		return 64;
 	if (insn->rule->emit == emit_jcc_insn)
 		return 6;
-	if (insn->rule->emit == emit_generic || insn->rule->emit == emit_lea_insn || insn->rule->emit == emit_push || insn->rule->emit == emit_pop)
+	bool divides = insn->rule->emit == emit_divide && !access_is_soft(t, insn);
+	if (divides || insn->rule->emit == emit_generic || insn->rule->emit == emit_lea_insn || insn->rule->emit == emit_push || insn->rule->emit == emit_pop)
 		return insn->length + (insn->form->has_memory ? 4u : 1u);
 	return 40;
 }
@@ -350,6 +351,11 @@ static void trap_pad(struct translation *t, uint32_t return_eip)
 	row_add(t, UNDO_TARGET_R8, return_eip, 0);
 	trap_unless(t, R8, return_eip, true);
 	row_add(t, UNDO_NONE, return_eip, 0);
+}
+
+unsigned trap_pad_length(const struct translation *t)
+{
+	return access_is_low(t) ? 9 : 16;
 }
 
 void emit_exec_check(struct translation *t)

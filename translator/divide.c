@@ -1,5 +1,5 @@
-/* DIV and IDIV. The first divide error of an instruction is the processor's, a host signal, and turns it soft: from then on a zero divisor is seen before the
- * processor sees it, by a callout in a twentieth of the time. A quotient that is too large still comes as a signal. */
+/* DIV and IDIV. In direct form a divide error is the processor's, a host signal, and turns the instruction soft: there a zero divisor is seen before the
+ * processor sees it, by a callout in a twentieth of the time. A quotient that is too large comes as a signal in either form. */
 #include "translator/internal.h"
 
 /* The divisor into R8, zero-extended. */

@@ -250,8 +250,8 @@ void emit_exec_check(struct translation *t);
 /* The entry of a block that spans two pages: go on only if this view maps the second page to the frame it was made from. */
 void emit_second_page_check(struct translation *t);
 
-/* control.c: the length of a pad that faults. */
-#define TRAP_PAD_BYTES 16u
+/* control.c: the length of a pad that faults, in bytes. */
+unsigned trap_pad_length(const struct translation *t);
 /* translator.c: does the block end before its next instruction, for lack of room? */
 bool block_is_full(const struct translation *t);
 

@@ -52,7 +52,7 @@ static void guess_flow(const struct translation *t, struct guess *g)
 static uint32_t crossing(const struct translation *t, const struct guess *g, uint32_t at, uint32_t i)
 {
 	const uint16_t *starts = t->out->starts;
-	bool behind_call = t->insns[i].rule->emit == emit_call_insn && at + TRAP_PAD_BYTES == starts[i + 1];
+	bool behind_call = t->insns[i].rule->emit == emit_call_insn && at + trap_pad_length(t) == starts[i + 1];
 
 	return behind_call ? 0 : g->flow[at == starts[i] && i ? i - 1 : i];
 }

@@ -104,6 +104,8 @@ static inline bool host_check_vcpu(struct host_code *c, uint32_t n, const ZydisD
 	bool segment_written = segment && in_segments % sizeof(struct segment) != offsetof(struct segment, limit) && !MODE_IS_PROTECTED(c->in->mode);
 	bool completion = HOST_FIELD(completion_hva) && host_writes(&c->insn[n], ZYDIS_REGISTER_R9);
 
+	if (op->mem.index != ZYDIS_REGISTER_NONE)
+		return host_refuse(c, c->insn[n].at, "an indexed access to the vCPU");
 	if (writes && c->insn[n].d.mnemonic != ZYDIS_MNEMONIC_MOV)
 		return host_refuse(c, c->insn[n].at, "more than a move to the vCPU");
 	return (writes ? written || segment_written : read || segment || completion) ||

@@ -602,6 +602,32 @@ TEST(cache, side_memory_has_a_limit)
 	cache_destroy(c);
 }
 
+/* What is announced is what is filled next, and stays whatever is evicted. */
+TEST(cache, side_memory_is_announced_and_used_again)
+{
+	struct stats stats = {0};
+	struct cache *c = make_large(MIB(4), &stats);
+	const uint8_t *announced[64] = {NULL};
+	unsigned count = 0;
+	for (gva_t gva = 0; stats.evictions < 6; gva += 2) {
+		commit_jump(c, gva);
+		uint8_t *ahead = cache_side_memory_ahead(c);
+		if (!ahead || (count && ahead == announced[count - 1])) continue;
+		REQUIRE(count < ARRAY_LEN(announced));
+		announced[count++] = ahead;
+	}
+	/* Two regions of 2 MiB have four times as much beside them, each in five pieces of nearly 2 MiB; then the first ones again. */
+	CHECK(count > 4 && count <= 11);
+	for (unsigned i = 0; i < count; i++)
+		for (uint32_t at = 0; at < CACHE_SIDE_CHUNK; at += PAGE_SIZE) (void)*(const volatile uint8_t *)(announced[i] + at);
+	CHECK_STR(cache_check(c), NULL);
+	cache_flush(c);
+	CHECK(cache_side_memory_ahead(c) == announced[count - 1]);
+	for (gva_t gva = 0; gva < 200000; gva += 2) commit_jump(c, gva);
+	CHECK_STR(cache_check(c), NULL);
+	cache_destroy(c);
+}
+
 /* What frames know of their blocks is a help, not a need: not more than 32,768 have it. */
 TEST(cache, frames_that_know_their_blocks_have_a_limit)
 {

@@ -158,6 +158,7 @@ static const struct escape low_escapes[] = {
 	{"mov eax, [rcx - 2 MiB]", {0x8B, 0x81, 0, 0, 0xE0, 0xFF}, 6, READ4},
 	{"mov eax, gs:[ecx]", {0x65, 0x67, 0x8B, 0x01}, 4, READ4},
 	{"mov eax, fs:[ecx]", {0x64, 0x67, 0x8B, 0x01}, 4, READ4},
+	{"mov r9d, [r12 + rax + 28h]", {0x45, 0x8B, 0x4C, 0x04, 0x28}, 5, 0},
 	{"mov eax, [rcx], eight bytes by its row", {0x8B, 0x01}, 2, ROW_READ | 4 << ROW_SIZE_SHIFT},
 	{"mov [rcx], eax, a load by its row", {0x89, 0x01}, 2, READ4},
 	{"mov eax, [rsp]", {0x8B, 0x04, 0x24}, 3, READ4},
