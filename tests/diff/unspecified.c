@@ -202,6 +202,14 @@ static bool has_host_selector(const struct diff_state *s)
 	return false;
 }
 
+/* Where in a case's data a linear address is: page 0 shows the second half of them once more, the last page the first. */
+static uint32_t data_offset(uint32_t linear)
+{
+	if (linear < DATA_SIZE / 2)
+		return DATA_SIZE / 2 + linear;
+	return linear - (linear >= EDGE_BASE ? EDGE_BASE : DATA_BASE);
+}
+
 /* LDMXCSR of the bit that processors by AMD have and the guest is not shown (translator/generic.c). */
 static bool is_hidden_mxcsr(const struct diff_case *c, const struct diff_result *ours)
 {
@@ -212,7 +220,7 @@ static bool is_hidden_mxcsr(const struct diff_case *c, const struct diff_result 
 	if (s->vector != VEC_GP || !faulting_decode(&f, c, s->eip) || f.insn.mnemonic != ZYDIS_MNEMONIC_LDMXCSR)
 		return false;
 	const struct diff_segment *seg = diff_segment(s->seg[f.operands[0].mem.segment - ZYDIS_REGISTER_ES]);
-	uint32_t at = seg->base + faulting_address(&f, &f.operands[0], s) - DATA_BASE;
+	uint32_t at = data_offset(seg->base + faulting_address(&f, &f.operands[0], s));
 	if (at > DATA_SIZE - sizeof(value))
 		return false;
 	memcpy(&value, ours->data + at, sizeof(value));
