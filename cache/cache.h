@@ -128,12 +128,12 @@ bool cache_seek_row(const struct block *b, host_pc_t pc, struct row_cursor *foun
 bool cache_contains(const struct cache *c, host_pc_t pc);
 /* Where code memory is: [*from, *to). */
 void cache_memory(const struct cache *c, host_pc_t *from, host_pc_t *to);
+/* The beginning of its writable mapping. */
+uint8_t *cache_writable_start(const struct cache *c);
 /* Memory that blocks will be kept in after what is being filled, in the CACHE_SIDE_CHUNK bytes from there on, or NULL. All its pages stay until cache_destroy(), and may be
  * touched, as long as nothing changes by that: a first touch takes the host some 300 us. */
 #define CACHE_SIDE_CHUNK MIB(2)
 uint8_t *cache_side_memory_ahead(const struct cache *c);
-/* The beginning of its writable mapping. */
-uint8_t *cache_writable_start(const struct cache *c);
 
 /* Link a slot to an entry of a block (`checked`, or from the same page `body` or what cache_find_entry found), patching its rel32. Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */
 void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to, uint32_t entry);

@@ -333,10 +333,12 @@ static void trap_unless(struct translation *t, enum host_reg reg, uint32_t numbe
 	struct emitter *e = &t->e;
 	struct host_mem difference = mem_at(reg, (int32_t)(0u - number));
 
-	if (access_is_low(t))
-		emit_load(e, R9, (struct host_mem){.base = reg, .index = NO_REG, .scale = 1, .disp = difference.disp, .gs = true, .narrow = true}, 4);
-	else
+	if (access_is_low(t)) {
+		difference.gs = difference.narrow = true;
+		emit_load(e, R9, difference, 4);
+	} else {
 		emit_lea(e, R9, difference);
+	}
 	if (is_eip)
 		emit_fix(e, FIX_MINUS_EIP, 0u - number);
 	if (!access_is_low(t))
