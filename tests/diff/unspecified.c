@@ -8,7 +8,12 @@
 
 #define NEAR 64u
 #define ERROR_WRITE 2u /* of a page fault's error code */
+#define MXCSR_SHOWN 0xFFFFu
 #define MXCSR_MM 0x20000u /* AMD's manual, vol. 2, 11.3: misaligned operands pass */
+#define FX_BYTES 288u /* FXSAVE's image with eight XMM registers (vol. 1, 10.5.1) */
+#define FX_MXCSR_MASK 28u
+#define FX_ALIGNMENT 16u
+#define LAR_UNDEFINED 0xF0000u
 
 bool faulting_decode(struct faulting *f, const struct diff_case *c, uint32_t eip)
 {
@@ -115,26 +120,6 @@ static bool other_fault_first(const struct diff_state *a, const struct diff_stat
 	return ours && theirs && !memcmp(a->gpr, b->gpr, sizeof(a->gpr));
 }
 
-/* Of what this instruction loads, some bits may differ. */
-static bool differs_in(const char *opcode, uint32_t bits, const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
-{
-	static struct diff_result same;
-	bool has_it = memmem(c->code, c->length, opcode, 2) != NULL;
-
-	same = *ours;
-	for (unsigned i = 0; i < 8 && has_it; i++) {
-		if (((same.out.gpr[i] ^ theirs->out.gpr[i]) & ~bits) == 0)
-			same.out.gpr[i] = theirs->out.gpr[i];
-	}
-	return has_it && diff_equal(c, &same, theirs);
-}
-
-/* LAR: the four bits where a descriptor has part of the limit are undefined. LSL: which processor this is may have changed. */
-static bool differs_in_loaded(const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
-{
-	return differs_in("\x0F\x02", 0xF0000, c, ours, theirs) || differs_in("\x0F\x03", HOST_CPU_MOST, c, ours, theirs);
-}
-
 /* ARPL of a read-only operand that it need not change: the manual has #GP of a segment, and does not say when there is a store. */
 static bool is_arpl(const struct faulting *f, const struct diff_state *ours)
 {
@@ -229,27 +214,62 @@ static bool is_hidden_mxcsr(const struct diff_case *c, const struct diff_result 
 
 /* A step in the middle of a string instruction: vol. 3, 17.3.1.1 has RF set in the image of an interrupt between iterations, and an interrupt of the host's
  * just there clears it. */
-static bool is_step_in_repeat(const struct faulting *f, const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+static bool is_step_in_repeat(const struct faulting *f, const struct diff_state *b)
 {
-	static struct diff_result same;
-
-	if (theirs->out.vector != VEC_DB || !(f->insn.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
-		return false;
-	same = *ours;
-	same.out.eflags &= ~EFL_RF;
-	same.out.eflags |= theirs->out.eflags & EFL_RF;
-	return diff_equal(c, &same, theirs);
+	return b->vector == VEC_DB && (f->insn.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE));
 }
 
 /* CVTSD2SI and its kind into ESP that raise #XM: Zen 1 loses what pushes and pops just before did to ESP, which its stack engine has not added yet. */
-static bool is_lost_push(const struct faulting *f, const struct diff_case *c, const struct diff_result *ours, const struct diff_result *theirs)
+static bool is_lost_push(const struct faulting *f, const struct diff_state *b)
+{
+	return b->vector == VEC_XM && f->operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER && f->operands[0].reg.value == ZYDIS_REGISTER_ESP;
+}
+
+static bool has_opcode(const struct diff_case *c, const char *opcode)
+{
+	return memmem(c->code, c->length, opcode, 2) != NULL;
+}
+
+static void take(uint32_t *ours, uint32_t theirs, uint32_t bits)
+{
+	*ours = (*ours & ~bits) | (theirs & bits);
+}
+
+/* An image of FXSAVE, by its MXCSR_MASK: all bits that the guest is shown, and for the processor AMD's one as well. */
+static bool is_fxsave_image(const uint8_t *ours, const uint8_t *theirs)
+{
+	uint32_t a, b;
+
+	memcpy(&a, ours + FX_MXCSR_MASK, sizeof(a));
+	memcpy(&b, theirs + FX_MXCSR_MASK, sizeof(b));
+	return a == MXCSR_SHOWN && (b & ~MXCSR_MM) == MXCSR_SHOWN;
+}
+
+/* The bit that the guest is not shown; and registers that the case has not set, which are not the same everywhere. */
+static void take_fxsave_images(const struct diff_case *c, uint8_t *ours, const uint8_t *theirs)
+{
+	for (uint32_t at = 0; at <= DATA_SIZE - FX_BYTES; at += FX_ALIGNMENT) {
+		if (is_fxsave_image(ours + at, theirs + at))
+			memcpy(ours + at + FX_MXCSR_MASK, theirs + at + FX_MXCSR_MASK, c->fpu ? sizeof(uint32_t) : FX_BYTES - FX_MXCSR_MASK);
+	}
+}
+
+/* Equal but for bits of a field: what LAR says of the limit's four bits is undefined, which processor this is (LSL) may have changed. */
+static bool is_equal_but_for_fields(const struct diff_case *c, const struct faulting *f, const struct diff_result *ours, const struct diff_result *theirs)
 {
 	static struct diff_result same;
+	const struct diff_state *b = &theirs->out;
+	uint32_t loaded = (has_opcode(c, "\x0F\x02") ? LAR_UNDEFINED : 0) | (has_opcode(c, "\x0F\x03") ? HOST_CPU_MOST : 0);
 
-	if (theirs->out.vector != VEC_XM || f->operands[0].type != ZYDIS_OPERAND_TYPE_REGISTER || f->operands[0].reg.value != ZYDIS_REGISTER_ESP)
-		return false;
 	same = *ours;
-	same.out.gpr[ESP] = theirs->out.gpr[ESP];
+	for (unsigned i = 0; i < 8; i++)
+		take(&same.out.gpr[i], b->gpr[i], loaded);
+	if (f && is_step_in_repeat(f, b))
+		take(&same.out.eflags, b->eflags, EFL_RF);
+	if (f && is_lost_push(f, b))
+		take(&same.out.gpr[ESP], b->gpr[ESP], ~0u);
+	if (has_opcode(c, "\x0F\xAE"))
+		take_fxsave_images(c, same.data, theirs->data);
 	return diff_equal(c, &same, theirs);
 }
 
@@ -258,13 +278,14 @@ bool diff_is_unspecified(const struct diff_case *c, const struct diff_result *ou
 	struct faulting f;
 	const struct diff_state *a = &ours->out, *b = &theirs->out;
 
-	if (has_host_selector(b) || differs_in_loaded(c, ours, theirs) || is_hidden_mxcsr(c, ours) || (faulting_decode(&f, c, a->eip) && is_arpl(&f, a)) || diff_is_of_mode(c, a) || is_cut_vex(c, a, b))
+	if (has_host_selector(b) || is_hidden_mxcsr(c, ours) || (faulting_decode(&f, c, a->eip) && is_arpl(&f, a)) || diff_is_of_mode(c, a) || is_cut_vex(c, a, b))
 		return true;
-	if (!faulting_decode(&f, c, b->eip))
+	bool decoded = faulting_decode(&f, c, b->eip);
+	if (is_equal_but_for_fields(c, decoded ? &f : NULL, ours, theirs))
+		return true;
+	if (!decoded)
 		return false;
 	if (is_access_fault(b->vector) && (crosses_end(&f, b) || is_half_aligned(&f, b)))
-		return true;
-	if (is_step_in_repeat(&f, c, ours, theirs) || is_lost_push(&f, c, ours, theirs))
 		return true;
 	if (is_no_io(&f, b) || has_part_beyond(&f, b))
 		return true;
