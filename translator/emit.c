@@ -211,9 +211,10 @@ static void add_fix(struct emitter *e, enum code_fix_kind kind, uint32_t end)
 		e->fixes[e->fix_count++] = (struct code_fix){.offset = (end - 4) & CODE_FIX_OFFSET_MOST, .kind = kind & 3};
 }
 
+/* Zero may have no bytes at all, and stand in the first instruction. */
 void emit_fix(struct emitter *e, enum code_fix_kind kind, uint32_t value)
 {
-	if (e->overflow || memcmp(e->at - 4, &value, 4))
+	if (e->overflow || emit_offset(e) < 4 || memcmp(e->at - 4, &value, 4))
 		e->unmovable = true;
 	else
 		add_fix(e, kind, emit_offset(e));

@@ -1,4 +1,6 @@
 /* What is emitted for guest code at one address, changed as its fixes say, is what would be emitted for the same code at another. */
+#include <sys/mman.h>
+
 #include "tests/shim/test.h"
 #include "translator_fixture.h"
 
@@ -119,6 +121,24 @@ TEST(translator_move, random_blocks_of_usual_instructions)
 		}
 		check_guest(&seed);
 	}
+}
+
+/* The pad of a block at EIP 0 begins with LEA R9, [R8], which has no four bytes: at the beginning of code memory nothing can be read before it. */
+TEST(translator_move, nothing_is_read_before_the_code)
+{
+	static const uint8_t jump[] = {0xEB, 0x10};
+	size_t size = PAGE_SIZE + sizeof(fixture_code);
+	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct translator_input in = fixture_input(jump, sizeof(jump), MODE_TRAP);
+
+	REQUIRE(memory != MAP_FAILED);
+	REQUIRE(mprotect(memory, PAGE_SIZE, PROT_NONE) == 0);
+	in.code = memory + PAGE_SIZE;
+	in.eip = 0;
+	in.pad = true;
+	CHECK(translator_translate(&in, &fixture_out) == 0);
+	CHECK(!fixture_out.movable);
+	munmap(memory, size);
 }
 
 TEST(translator_move, a_branch_of_16_bits_keeps_its_block_in_place)
