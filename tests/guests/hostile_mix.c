@@ -1,6 +1,6 @@
 /* Random programs of all that hostile code may do at once: stacks that point anywhere, code and page tables that are written as data through any
  * of their mappings, by the code that uses them and by the kernel that it calls, which remaps pages under it; segments of all kinds, single steps,
- * breakpoints, alignment checks; at CPL 3, at CPL 1 and in virtual-8086 mode. Whatever they raise is noted, and they go on. hostile_mix_test.py compares
+ * breakpoints, alignment checks, hardware tasks; at CPL 3, at CPL 1 and in virtual-8086 mode. Whatever they raise is noted, and they go on. hostile_mix_test.py compares
  * what is left of each with a monitor that runs one instruction at a time, in another form. hostile_mix_pae.c is the same with page tables of PAE. */
 #include "hostile_mix.h"
 
@@ -18,7 +18,7 @@
 #define LINT0_NMI 0x400u
 
 static u8 enter_stack[4096] __attribute__((aligned(4096)));
-static u32 steps, traps, works, digest, late, seen[256], work_state, first_cr4;
+static u32 steps, traps, works, digest, late, seen[256], work_state, first_cr4, task_now, switches, rescues;
 static u8 *done_code;
 static bool traced; /* "trace=N" on the command line: the traps of the Nth are shown */
 static u8 sse_state[512] __attribute__((aligned(16)));
@@ -193,10 +193,23 @@ static void end_case(struct trap_frame *f)
 	f->eflags &= ~(EFLAGS_TF | EFLAGS_VM | EFLAGS_NT);
 }
 
+static bool timer_is_up(void)
+{
+	out8(0x43, 0xE2); /* its status */
+	return in8(0x40) & 0x80;
+}
+
+__asm__("kernel_done: int $0x81\n"); /* RUN_DONE */
+extern u8 kernel_done[];
+
+#include "hostile_mix_tasks.h"
+
 static void do_work(u32 what)
 {
 	mix(what);
-	if (++works <= MOST_WORK) work(what);
+	if (++works > MOST_WORK) return;
+	if (the_case.tasks && draw() % 2) work_tasks();
+	else work(what);
 }
 
 static void on_work(struct trap_frame *f)
@@ -290,6 +303,10 @@ static void on_trap(struct trap_frame *f)
 {
 	u32 cr2 = f->vector == 14 ? READ_CR(2) : 0, page = (cr2 - (cr2 < 0x400000 ? 0 : REGION)) >> 12;
 	bool kernel = !(f->cs & 3) && !(f->eflags & EFLAGS_VM);
+	if (note_task()) { /* a fault on the way into it leaves selectors that cannot be loaded */
+		f->ds = f->es = DATA3;
+		f->fs = f->gs = 0;
+	}
 	seen[f->vector & 0xFF]++;
 	if (traced) print("# trap %u error %x at %x:%x, esp %x flags %x eax %x ebx %x CR2 %x\n", f->vector, f->error, f->cs, f->eip, f->esp, f->eflags, f->eax, f->ebx, cr2);
 	mix(f->vector);
@@ -305,8 +322,10 @@ static void on_trap(struct trap_frame *f)
 	} else if (f->vector == 1) {
 		if (++steps > MOST_STEPS) f->eflags &= ~EFLAGS_TF;
 		if (steps > 2 * MOST_STEPS) skip(f);
-	} else if (++traps > MOST_TRAPS) {
+	} else if (++traps > MOST_TRAPS || f->vector == 8) {
 		end_case(f);
+	} else if (f->vector == 7) {
+		__asm__ volatile("clts");
 	} else if (f->vector == 14 && page < PAGES_USED + 2 && draw() % 3) {
 		on_page_fault(page);
 	} else {
@@ -315,9 +334,6 @@ static void on_trap(struct trap_frame *f)
 	}
 	if (!kernel && the_case.v86) f->fs = f->gs = 0; /* SYSENTER keeps what they were in virtual-8086 mode */
 }
-
-__asm__("kernel_done: int $0x81\n"); /* RUN_DONE */
-extern u8 kernel_done[];
 
 static void end_late(struct trap_frame *f)
 {
@@ -330,8 +346,7 @@ static void end_late(struct trap_frame *f)
 static void on_timer(struct trap_frame *f)
 {
 	out8(0x20, 0x20);
-	out8(0x43, 0xE2); /* its status: that of the case before may have come late */
-	if (in8(0x40) & 0x80) end_late(f);
+	if (timer_is_up()) end_late(f); /* that of the case before may have come late */
 }
 
 static void forget_interrupt(void)
@@ -391,7 +406,8 @@ static void set_memory(const struct mix_case *c)
 	copy((u32)table(0), c->maps, sizeof c->maps);
 	copy((u32)table(1), c->other_maps, sizeof c->other_maps);
 	copy(FRAMES + (begins() - c->region), c->code, c->length);
-	spaces_set(c->ends, c->paged_large);
+	if (has_ends()) spaces_set((u32)task_pages[0], P | W, false, c->paged_large);
+	else spaces_set(c->ends ? FRAMES + 12 * 4096 : 0, P | W | U, c->low, c->paged_large);
 	space_load(0);
 }
 
@@ -403,10 +419,12 @@ static u32 run_case(const struct mix_case *c)
 	digest = 0x811C9DC5;
 	work_state = c->seed;
 	__asm__ volatile("fxrstor %0" : : "m"(sse_state));
-	start_timer((s.eflags & (EFLAGS_VM | EFLAGS_IOPL)) == (EFLAGS_VM | EFLAGS_IOPL));
+	if (c->tasks) tasks_begin();
+	start_timer(c->tasks || (s.eflags & (EFLAGS_VM | EFLAGS_IOPL)) == (EFLAGS_VM | EFLAGS_IOPL));
 	watch(c->watched, c->dr7);
 	run(&s);
 	watch(0, 0);
+	if (c->tasks) tasks_end();
 	seen[s.vector & 0xFF]++;
 	WRITE_CR(0, READ_CR(0) | 0x10000);
 	read_dr6();
@@ -426,10 +444,11 @@ static u32 run_case(const struct mix_case *c)
 static void prepare(void)
 {
 	*(volatile u32 *)(APIC + 0xF0) = 0x1FF;
+	task_now = TSS_SELECTOR;
 	spaces_begin();
 	WRITE_CR(4, READ_CR(4) | 0x604); /* SSE; and TSD, since RDTSC is another each time */
 	first_cr4 = READ_CR(4);
-	spaces_set(false, false);
+	spaces_set(0, 0, true, false);
 	WRITE_CR(3, root(0));
 	tss.esp0 -= 16; /* the segments above each frame */
 	WRITE_CR(0, READ_CR(0) | 0x80010000 | CR0_AM);
@@ -467,5 +486,7 @@ void guest_main(void)
 	for (u32 i = 0; i < 32; i++)
 		if (seen[i]) print("# exception %u: %u\n", i, seen[i]);
 	check("half of them end", ended_late < CASES / 2);
+	print("# switches %u, rescues %u\n", switches, rescues);
+	check("they switch tasks", switches > CASES / 4 && rescues);
 	check("they meet all kinds of exceptions", seen[0] && seen[1] && seen[3] && seen[6] && seen[12] && seen[13] > CASES && seen[14] > CASES);
 }

@@ -18,14 +18,21 @@
 /* Segments, from GDT_FREE on. */
 enum { CODE1, DATA1, CODE16, DATA16, TO_REGION, DOWN, READABLE, FROM_REGION, CONFORMING, CODE_LIMIT, SEGMENTS };
 #define SELECTOR(n) (8 * (GDT_FREE + (n)) | ((n) < CODE16 ? 1 : 3))
+/* Behind them hardware tasks and gates to these. INT leads to tasks, too, from TASK_VECTOR on. */
+#define TASKS 6u
+#define TASK_GATES 3u
+#define TASK_VECTOR 0x42u
+enum { TASK_FIRST = GDT_FREE + SEGMENTS, GATE_FIRST = TASK_FIRST + TASKS, LOCAL_INDEX = GATE_FIRST + TASK_GATES, RESCUE_INDEX };
+/* What is strange about a program's tasks: where they are, or that the kernel has no stack in some. */
+enum { NO_TASKS, STRANGE_PLACES, NO_STACKS };
 
 struct mix_case {
 	struct state state;
 	entry_t maps[PAGES_USED], other_maps[PAGES_USED];
-	u32 length, starts[UNITS + 1], seed;
+	u32 length, starts[UNITS + 1], seed, tasks;
 	u8 code[CODE_PAGES * 4096];
 	u32 code_base, region, watched, dr7; /* DR0 */
-	bool ends, paged_large, v86;
+	bool ends, paged_large, v86, low; /* the region once more at 0 */
 };
 
 static struct mix_case the_case;
@@ -303,6 +310,34 @@ static void put_work(void)
 	}
 }
 
+/* To another task: of 16 or of 32 bits by the same bytes, where 16 bits can. */
+static void put_task(void)
+{
+	u32 selector = one_in(12) ? next() & 0xFFFF : 8 * (TASK_FIRST + below(TASKS + TASK_GATES)) | (one_in(3) ? below(4) : 0);
+	u32 way = below(8);
+	if (the_case.v86) way |= 4;
+	switch (way) {
+	case 0: case 1:
+		put(way ? 0xEA : 0x9A);
+		put_word(next());
+		PUT((u8)selector, (u8)(selector >> 8));
+		break;
+	case 2: case 3: /* push selector; push 0; jmp or call far [esp] */
+		PUT(0x68);
+		put_word(selector);
+		PUT(0x6A, 0, 0xFF, way == 2 ? 0x2C : 0x1C, 0x24);
+		break;
+	case 4: case 5: PUT(0xCD, TASK_VECTOR + (u8)below(TASK_GATES)); break;
+	case 6: /* pushf; pop eax; or ah, NT; push eax; popf; iret */
+		PUT(0x9C, 0x58, 0x80, 0xCC, EFLAGS_NT >> 8, 0x50, 0x9D, 0xCF);
+		break;
+	default: /* an exception that may lead to one, or a port that one may allow */
+		if (one_in(2)) PUT(0x0F, 0x0B);
+		else if (one_in(2)) PUT(0xCC);
+		else PUT(0xE6, 0x80);
+	}
+}
+
 static void put_other(void)
 {
 	static const u8 some[][4] = {
@@ -326,6 +361,7 @@ static void put_unit(void)
 {
 	for (u32 n = below(3); n; n--) put_mov(some_register(), one_in(4) ? some_entry_value() : some_address());
 	for (u32 n = 1 + below(4); n; n--) {
+		if (the_case.tasks && one_in(3)) put_task();
 		switch (below(17)) {
 		case 16: put_segment(); break;
 		case 0: put_alu(); break;
@@ -391,9 +427,11 @@ static void make(struct mix_case *c)
 	if (one_in(12)) c->state.eflags |= EFLAGS_TF;
 	if (one_in(12)) c->state.eflags |= EFLAGS_AC;
 	if (one_in(12)) c->dr7 = 1 | below(4) << 18 | (one_in(2) ? 1u : 3u) << 16;
+	if (one_in(3)) c->tasks = one_in(2) ? STRANGE_PLACES : NO_STACKS;
 	c->region = REGION;
 	if (cpl == 3 && one_in(4)) choose_v86(c);
 	else if (cpl == 3) choose_segments(c);
+	c->low = !c->tasks || c->v86 || cpl == 1;
 	choose_maps(c);
 	c->seed = next();
 	c->watched = (c->v86 ? below(PAGES_USED * 4096) : some_address()) & ~3u;

@@ -219,6 +219,7 @@ static void put_unit16(void)
 {
 	for (u32 n = below(3); n; n--) put_mov16(some_register(), some_offset16());
 	for (u32 n = 1 + below(4); n; n--) {
+		if (the_case.tasks && one_in(3)) put_task();
 		switch (below(17)) {
 		case 0: put_alu(); break;
 		case 1: case 2: case 3: case 4: put_access16(); break;

@@ -46,6 +46,8 @@ static void spaces_clear(u32 which)
 	pdpts[which][3] = (u32)top_directory | P;
 }
 
+static entry_t *kernel_entry(u32 va) { return &kernel_tables[va >> 21][va >> 12 & 511]; }
+
 /* What leads to the region's table. */
 static void space_restore(u32 which)
 {
@@ -54,12 +56,13 @@ static void space_restore(u32 which)
 	WRITE_CR(3, root(which));
 }
 
-static void spaces_ends(bool on)
+static void spaces_ends(u32 frame, u32 top)
 {
-	ends[0][511] = on ? (FRAMES + 12 * 4096) | P | W | U : 0;
-	ends[1][0] = on ? (FRAMES + 13 * 4096) | P | W | U : 0;
-	top_directory[511] = on ? (u32)ends[0] | P | W | U : 0;
-	for (u32 which = 0; which < 2 && on; which++) low_directories[which][0] = (u32)ends[1] | P | W | U;
+	memcpy(ends[1], kernel_tables[0], sizeof ends[1]);
+	ends[0][511] = frame ? frame | top : 0;
+	ends[1][0] = (frame + 4096) | P | W | U;
+	top_directory[511] = frame ? (u32)ends[0] | P | W | U : 0;
+	for (u32 which = 0; which < 2 && frame; which++) low_directories[which][0] = (u32)ends[1] | P | W | U;
 }
 
 static void spaces_begin(void)
@@ -86,14 +89,16 @@ static void spaces_clear(u32 which)
 	directory(which)[SLOT(APIC)] = (APIC & 0xFFC00000) | P | W | PS | 0x10;
 }
 
+static entry_t *kernel_entry(u32 va) { return pte_of(va); }
+
 static void space_restore(u32 which) { directory(which)[SLOT(REGION)] |= P | W | U; }
 
-static void spaces_ends(bool on)
+static void spaces_ends(u32 frame, u32 top)
 {
-	if (on) map_ends(FRAMES + 12 * 4096, P | W | U, P | W | U);
+	if (frame) map_ends(frame, top, P | W | U);
 	else page_directory[1023] = 0;
 	other_directory[1023] = page_directory[1023];
-	if (on) other_directory[0] = page_directory[0];
+	if (frame) other_directory[0] = page_directory[0];
 }
 
 static void spaces_begin(void)
@@ -105,17 +110,17 @@ static void spaces_begin(void)
 }
 #endif
 
-/* As a program begins. Both with the ends of the address space or with the region once more at 0. */
-static void spaces_set(bool with_ends, bool paged_large)
+/* As a program begins. Both with the ends of the address space, on this frame and the next, with the region once more at 0, or neither. */
+static void spaces_set(u32 ends_frame, u32 top, bool low, bool paged_large)
 {
 	for (u32 which = 0; which < 2; which++) {
 		spaces_clear(which);
-		low_directory(which)[0] = (u32)table(which) | P | W | U | A;
+		low_directory(which)[0] = (u32)(low ? table(which) : kernel_entry(0)) | P | W | U | A;
 		directory(which)[SLOT(REGION)] = (u32)table(which) | P | W | U | A;
 		for (u32 at = 0; at < 0x400000 && paged_large; at += 1u << SLOT_SHIFT)
 			directory(which)[SLOT(LARGE + at)] = (FRAMES + at) | P | W | U | PS | A | D;
 	}
-	spaces_ends(with_ends);
+	spaces_ends(ends_frame, top);
 }
 
 /* MOV to CR3 may find reserved bits: then CR3 stays. */
