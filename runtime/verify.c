@@ -53,16 +53,18 @@ struct verify {
 	bool uses_undefined; /* an instruction did what flags said that were undefined; a branch at the end is not meant, see is_open_branch() */
 };
 
-/* The guest's x87 state and MXCSR are live in the host's registers, which the reference may not run with. */
+/* The guest's x87 state and MXCSR are live in the host's registers, which the reference may not run with. AMD's processors have the pointers to the last
+ * instruction in FXSAVE's image only while an exception is pending: else they are in the environment, which may be loaded then. */
 struct fpu_guard {
 	_Alignas(16) uint8_t image[512];
+	uint32_t environment[7];
 };
 
 static void guard_enter(struct fpu_guard *g)
 {
 	static const uint32_t mxcsr = 0x1F80;
 
-	__asm__ volatile("fxsave64 %0; fninit; ldmxcsr %1" : "=m"(g->image) : "m"(mxcsr));
+	__asm__ volatile("fxsave64 %0; fnstenv %1; fninit; ldmxcsr %2" : "=m"(g->image), "=m"(g->environment) : "m"(mxcsr));
 }
 
 static void guard_leave(const struct fpu_guard *g)
@@ -70,6 +72,8 @@ static void guard_leave(const struct fpu_guard *g)
 	__asm__ volatile("fxrstor64 %0" : : "m"(g->image)
 			 : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
 			   "xmm13", "xmm14", "xmm15");
+	if (!cpu_x87_pending())
+		__asm__ volatile("fldenv %0" : : "m"(g->environment));
 }
 
 static void take_state(struct reference_state *s, const struct vcpu *v, const struct fpu_guard *g)
