@@ -148,6 +148,21 @@ def test_deaths(folder):
            skip=None if core or not good else "no core dumps here: looked at its filter alone")
 
 
+READ_FOR_EVER = bytes.fromhex("a100002000 ebf9")  # mov eax, [200000h]; jmp to it
+
+
+def test_host_failure(folder):
+    """Guest memory that the host has taken away, as if it had no page for it."""
+    with subprocess.Popen(folder.command(PUT_B + READ_FOR_EVER), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdout.read(1)
+        end = time.monotonic() + SECONDS
+        while len(os.listdir(f"/proc/{running.pid}/task")) > 3 and time.monotonic() < end: time.sleep(0.01)  # a fourth thread makes that memory
+        os.truncate(next(fd for fd in Path(f"/proc/{running.pid}/fd").iterdir() if os.readlink(fd).startswith("/memfd:guest-ram")), 0)
+        _, said = running.communicate(timeout=SECONDS)
+    good = running.returncode == 6 and all(part in said for part in (b"please report it", b"the host has no memory left", b" eip 0010002"))
+    report("memory that the host has not: exit code 6, and what to report", None if good else f"exit code {running.returncode}, {said[:500]!r}")
+
+
 def test_sandbox(folder):
     """What the kernel says of a process whose guest runs; and what a guest needs of the host works in it (a reset reads the kernel again)."""
     for options, expected in ((), "2"), (("--sandbox=off",), "0"):
@@ -252,6 +267,7 @@ def main():
         test_reboots(folder)
         test_signals(folder)
         test_deaths(folder)
+        test_host_failure(folder)
         test_sandbox(folder)
         test_input_that_ends(folder)
         test_closed_descriptors(folder)
