@@ -26,7 +26,7 @@ _Static_assert(CALLOUT_COUNT <= ARRAY_LEN(((struct stats *)0)->callouts), "a cou
 
 static const char *const exit_names[] = {
 	[EXIT_CHAIN] = "chain", [EXIT_LOOKUP] = "lookup", [EXIT_CALLOUT] = "callout", [EXIT_SOFT] = "soft",
-	[EXIT_STOP] = "stop", [EXIT_HOST_FAULT] = "host_fault", [EXIT_KICK] = "kick", [EXIT_ENTER] = "enter",
+	[EXIT_STOP] = "stop", [EXIT_HOST_FAULT] = "host_fault", [EXIT_KICK] = "kick", [EXIT_ENTER] = "enter", [EXIT_SITE] = "site",
 };
 
 static uint64_t stat_value(const struct stats *s, const struct named_stat *stat)

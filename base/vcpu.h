@@ -34,6 +34,10 @@ struct guest_fault {
  * take the slot from each other again and again. */
 #define JUMP_SHIFT 3 /* functions begin at multiples of 16 */
 #define JUMP_SLOTS 32768u
+/* Behind these are slots that a branch knows before its target (translator/sites.c): of a table's entries, and of constant places. */
+#define JUMP_SITES 16384u
+#define JUMP_CONSTANTS 4096u /* the first of these: of constant places; the others are of tables, each with so many */
+#define JUMP_SITE_SPAN 256u
 static inline uint32_t jump_index(uint32_t eip) { return (eip >> JUMP_SHIFT) % JUMP_SLOTS; }
 
 /* vcpu.shadow_interrupts. MOV SS and POP SS hold off debug exceptions too (vol. 3, 6.8.3). */

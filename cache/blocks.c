@@ -5,6 +5,8 @@
 #include "cache/internal.h"
 
 #define LINE 64u
+#define JMP_REL32 0xE9u
+#define JMP_LENGTH 5u
 
 /* With slots and fixes; its rows are to lie at *rows, with `row_bytes` at most. */
 static struct entry *allocate(struct cache *c, struct region *r, const struct block *what, uint32_t row_bytes, uint8_t **rows)
@@ -87,11 +89,23 @@ struct block *cache_copy(struct cache *c, const struct block *twin, const struct
 	return install(c, e, twin->host_length);
 }
 
+/* JMP in place of the pad that the inline lookup lands on: its tables may go on leading there. */
+static void bar(struct cache *c, const struct block *b)
+{
+	uint8_t *pad = cache_writable(c, b->host_pc);
+	int32_t rel32 = (int32_t)(c->barred - (b->host_pc + JMP_LENGTH));
+
+	if (!b->checked || !c->barred) return;
+	pad[0] = JMP_REL32;
+	memcpy(pad + 1, &rel32, sizeof rel32);
+}
+
 void block_kill(struct cache *c, struct entry *e)
 {
 	if (e->b.dead) return;
 	e->b.dead = true;
 	links_drop_incoming(c, e);
+	bar(c, &e->b);
 	if (entry_is_thunk(e)) return;
 	hash_remove(c, e);
 	twins_remove(c, e);

@@ -24,6 +24,7 @@ int cache_create(struct cache **out, const struct cache_config *config)
 	c->region_count = config->regions;
 	c->region_size = (uint32_t)(config->size / config->regions);
 	c->chain = config->chain;
+	c->barred = config->barred;
 	c->callbacks = config->callbacks;
 	c->stats = config->stats ? config->stats : &c->own_stats;
 	c->regions = calloc(c->region_count, sizeof *c->regions);

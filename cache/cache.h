@@ -1,8 +1,8 @@
 /* The translation cache: code memory and the blocks in it. Knows no instruction's meaning. Used by the vCPU's thread alone.
  *
  * Code memory is mapped twice, writable and executable; regions of equal size are filled in order and, when all are full,
- * the oldest region is evicted with every block in it. Invalidated blocks are unlinked and unfindable at once; their code memory
- * stays mapped and unchanged until its region is evicted, because a return pad or the interrupted code may still be in it.
+ * the oldest region is evicted with every block in it. Invalidated blocks are unlinked and unfindable at once, and the pad at their beginning leads away; the rest of their
+ * code stays mapped and unchanged until its region is evicted, because a return pad or the interrupted code may still be in it.
  *
  * A region is filled from both ends: blocks, one behind the other, and from its end down the exit stubs of their link slots, which do not run
  * once these are linked: what runs lies dense. */
@@ -51,7 +51,7 @@ struct cache_callbacks {
 	void (*frame_free)(void *ctx, gfn_t gfn);
 	/* Code memory [from, to) is about to be reused: forget every host PC in it (return stacks, inline lookup). */
 	void (*code_evicted)(void *ctx, host_pc_t from, host_pc_t to);
-	/* A block died (invalidated or evicted): drop it from the inline lookup. */
+	/* A block died (invalidated or evicted). Its pad is barred: who lands on it is led away. */
 	void (*block_dead)(void *ctx, const struct block *b);
 };
 
@@ -60,6 +60,7 @@ struct cache_config {
 	uint32_t regions;        /* at least 2 */
 	host_pc_t near;          /* code memory is placed within 2 GiB of this address (the runtime's stubs) */
 	host_pc_t chain;         /* what exit stubs call */
+	host_pc_t barred;        /* where pads of dead blocks lead, or 0: nobody asks for pads */
 	struct cache_callbacks callbacks;
 	struct stats *stats;
 };

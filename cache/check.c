@@ -96,6 +96,13 @@ static const char *check_findable(struct cache *c, const struct entry *e)
 	return NULL;
 }
 
+static bool begins_with_jump(const struct cache *c, const struct block *b, host_pc_t to)
+{
+	const uint8_t *code = cache_writable(c, b->host_pc);
+	int32_t rel = (int32_t)(to - (b->host_pc + 5));
+	return code[0] == 0xE9 && !memcmp(code + 1, &rel, 4);
+}
+
 static const char *check_entry(struct cache *c, const struct entry *e, struct totals *t, uint32_t *incoming)
 {
 	const char *broken = check_rows(&e->b);
@@ -103,6 +110,7 @@ static const char *check_entry(struct cache *c, const struct entry *e, struct to
 	if (!broken) broken = check_incoming(c, e, incoming);
 	if (!broken) broken = check_findable(c, e);
 	if (!broken) broken = twins_check(c, e);
+	if (!broken && e->b.dead && e->b.checked && c->barred && !begins_with_jump(c, &e->b, c->barred)) broken = "the pad of a dead block is not barred";
 	if (!e->b.dead && !entry_is_thunk(e)) {
 		t->live++;
 		t->nodes += e->straddle ? 2 : 1;

@@ -85,7 +85,7 @@ struct cache {
 	uint32_t frame_chunks;
 	uint32_t known_count; /* of all frames */
 
-	host_pc_t chain;
+	host_pc_t chain, barred;
 	struct cache_callbacks callbacks;
 	struct stats *stats;
 	struct stats own_stats; /* counted into if the owner wants none */

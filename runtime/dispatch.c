@@ -318,9 +318,10 @@ static host_pc_t known_target(const struct runtime *r)
 {
 	struct vcpu *v = r->v;
 
-	if (r->link_from || r->observer || v->exit_kind == EXIT_LOOKUP)
+	if (r->link_from || r->observer || v->exit_kind == EXIT_LOOKUP || v->exit_kind == EXIT_SITE)
 		return 0;
 	v->scratch[0] = v->eip;
+	v->scratch[3] = 0; /* no site's slot */
 	return jumps_find(r, v->eip);
 }
 
@@ -460,6 +461,12 @@ static void note_chain(struct runtime *r)
 	r->link_slot = slot;
 }
 
+void dispatch_note_site(struct runtime *r)
+{
+	r->site = jumps_site(r);
+	r->site_eip = (uint32_t)r->v->scratch[0];
+}
+
 static bool observe_after(struct runtime *r)
 {
 	const struct block *b = r->observed;
@@ -478,7 +485,7 @@ static bool resumes(const struct vcpu *v)
 {
 	uint32_t target = (uint32_t)v->scratch[0];
 
-	if (v->exit_kind == EXIT_LOOKUP)
+	if (v->exit_kind == EXIT_LOOKUP || v->exit_kind == EXIT_SITE)
 		return v->eip == target || v->underflow == target;
 	return v->exit_kind != EXIT_CHAIN;
 }
@@ -490,11 +497,16 @@ host_pc_t runtime_leave(struct vcpu *v)
 
 	r->stats.exits[v->exit_kind]++;
 	r->resumes = resumes(v);
+	r->site = NULL;
 	if (r->completion.active && (v->exit_kind == EXIT_CHAIN || v->exit_kind == EXIT_LOOKUP))
 		completion_finish(r);
 	switch (v->exit_kind) {
 	case EXIT_CHAIN:
 		note_chain(r);
+		break;
+	case EXIT_SITE:
+		dispatch_note_site(r);
+		v->eip = (uint32_t)v->scratch[0];
 		break;
 	case EXIT_LOOKUP:
 		v->eip = (uint32_t)v->scratch[0];

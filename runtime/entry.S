@@ -31,6 +31,7 @@ entry_run:
 	.endm
 
 	stub entry_lookup_slow, EXIT_LOOKUP
+	stub entry_site, EXIT_SITE
 	stub entry_host_fault, EXIT_HOST_FAULT
 	stub entry_kick, EXIT_KICK
 
@@ -202,6 +203,7 @@ entry_underflow:
 
 	/* The target's slot is shared: R8D = EIP. The same targets are told apart here by a table that is searched. Flag-free: guest ECX is parked
 	 * in R10 behind the first instruction. */
+	.set JUMP_SETS, (ABI_JUMP_SLOTS + ABI_JUMP_SITES) * 8
 	.p2align 5
 	.globl entry_lookup_shared
 entry_lookup_shared:
@@ -213,17 +215,17 @@ entry_lookup_shared:
 	shlx %ecx, %r9d, %r9d
 	shrx %ecx, %r9d, %r9d
 	lea (, %r9, 4), %r9d
-	mov ABI_JUMP_SLOTS * 8 + 0(%r11, %r9, 8), %rcx
+	mov JUMP_SETS + 0(%r11, %r9, 8), %rcx
 	lea 1(%rcx, %r8), %rcx
 	jrcxz 1f
-	mov ABI_JUMP_SLOTS * 8 + 16(%r11, %r9, 8), %rcx
+	mov JUMP_SETS + 16(%r11, %r9, 8), %rcx
 	lea 1(%rcx, %r8), %rcx
 	jrcxz 2f
 	jmp entry_lookup_slow_parked
 1:	mov %r10, %rcx
-	jmp *ABI_JUMP_SLOTS * 8 + 8(%r11, %r9, 8)
+	jmp *JUMP_SETS + 8(%r11, %r9, 8)
 2:	mov %r10, %rcx
-	jmp *ABI_JUMP_SLOTS * 8 + 24(%r11, %r9, 8)
+	jmp *JUMP_SETS + 24(%r11, %r9, 8)
 	.globl entry_end
 entry_end:
 

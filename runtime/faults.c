@@ -523,8 +523,9 @@ static host_pc_t exec_missed(struct runtime *r, struct block *b, const struct si
 static host_pc_t entry_missed(struct runtime *r, const struct side_row *row)
 {
 	r->stats.entry_misses++;
+	dispatch_note_site(r);
 	dispatch_stop(r->v, row);
-	r->v->exit_kind = EXIT_LOOKUP;
+	r->v->exit_kind = EXIT_SITE;
 	return 0;
 }
 

@@ -25,7 +25,7 @@ void entry_run(struct vcpu *v, host_pc_t pc);
 host_pc_t runtime_leave(struct vcpu *v); /* called by entry.S alone: the one exit switch */
 extern const char entry_chain[], entry_lookup_slow[], entry_soft[], entry_host_fault[], entry_kick[], entry_callout[],
 	entry_restore_begin[], entry_restore_live[], entry_restore_end[], entry_interrupted[], entry_interrupted_live[], entry_end[], entry_underflow[], entry_lookup[], entry_lookup_parked[],
-	entry_lookup_slow_parked[], entry_lookup_shared[];
+	entry_lookup_slow_parked[], entry_lookup_shared[], entry_site[];
 /* crossing.S */
 extern const char entry_sysenter[], entry_sysexit[], entry_crossing_parked[], entry_crossing_end[], entry_load_es[], entry_load_ds[],
 	entry_load_fs[], entry_load_gs[];
@@ -102,11 +102,11 @@ struct jump_table {
 	uint32_t filled;           /* so many slots are not empty, and the log says which; larger than the log: it does not */
 	uint16_t log[512];
 	bool shares;               /* a slot is shared */
-	host_pc_t slots[JUMP_SLOTS];
+	host_pc_t slots[JUMP_SLOTS + JUMP_SITES];
 	struct jump_set sets[JUMP_SETS]; /* of shared slots: entry_lookup_shared knows that they are here */
-	uint32_t eips[JUMP_SLOTS]; /* whose pad the slot leads to, if it leads to one */
-	uint8_t taken[JUMP_SLOTS]; /* how often a target has taken it from another of late */
-	uint8_t taken_span[JUMP_SLOTS]; /* and when the last one did: jumps.c */
+	uint32_t eips[JUMP_SLOTS + JUMP_SITES]; /* whose pad the slot leads to, if it leads to one */
+	uint8_t taken[JUMP_SLOTS + JUMP_SITES]; /* how often a target has taken it from another of late */
+	uint8_t taken_span[JUMP_SLOTS + JUMP_SITES]; /* and when the last one did: jumps.c */
 	uint64_t taken_until;      /* each of all of them is remembered for some time behind the one before */
 };
 #define JUMP_TABLES 4u         /* a view's */
@@ -181,6 +181,8 @@ struct runtime {
 	unsigned context_count;
 	uint16_t context_buckets[2 * CONTEXT_TAGS]; /* open hashing: index + 1, or 0 */
 	uint64_t jump_epoch;       /* the last one given to a view */
+	host_pc_t *site;           /* the slot by which translated code was left, if it is a site's, for this EIP */
+	uint32_t site_eip;
 	uint64_t code_epoch;       /* grows when blocks die or a view loses code pages: host PCs held across a callout are void */
 
 	uint8_t **soft_bits;       /* per frame: instructions that are emitted soft, or NULL */
@@ -268,13 +270,18 @@ void dispatch_undo(struct vcpu *v, const struct side_row *row);
 /* Ditto for code that is left there. An instruction that has not run yet still owes what its entry had spent: an interrupt shadow, RF; a trap
  * behind it is not due. */
 void dispatch_stop(struct vcpu *v, const struct side_row *row);
+/* A site's slot has led here, perhaps: it is to have the block that is entered next. */
+void dispatch_note_site(struct runtime *r);
 
-/* jumps.c: the tables of the inline lookup. Zeroed ones have been made; the vCPU goes on with this context's; the block is to be found in it,
- * or nowhere any more. */
+/* jumps.c: the tables of the inline lookup. Zeroed ones have been made; the vCPU goes on with this context's; the block is to be found in it. */
 void jumps_init(struct jump_table *tables);
 void jumps_select(struct runtime *r, struct shadow_view *view, uint32_t context);
+/* Where a slot leads that has no target, and one that targets share. */
+host_pc_t jumps_nowhere(uint32_t at);
+host_pc_t jumps_to_share(uint32_t at);
 void jumps_fill(struct runtime *r, const struct block *b);
-void jumps_forget(struct shadow_view *view, const struct block *b);
+/* The slot of a site that has just led to what is not its target, by what R9 and R11 are there (translator/sites.c), or NULL if it was one that goes by EIP. */
+host_pc_t *jumps_site(const struct runtime *r);
 /* Where the running view's lookup leads to with this target, or 0 if that is C. */
 host_pc_t jumps_find(const struct runtime *r, uint32_t eip);
 

@@ -2,21 +2,29 @@
  * that the view had when it was filled. Compiled for general registers alone: see quick.c. */
 #include "runtime/internal.h"
 
-_Static_assert(offsetof(struct jump_table, sets) == offsetof(struct jump_table, slots) + sizeof(host_pc_t) * JUMP_SLOTS, "entry_lookup_shared");
-_Static_assert(JUMP_SLOTS == ABI_JUMP_SLOTS && JUMP_SHIFT == ABI_JUMP_SHIFT, "entry_lookup, entry_lookup_shared");
+_Static_assert(offsetof(struct jump_table, sets) == offsetof(struct jump_table, slots) + sizeof(host_pc_t) * (JUMP_SLOTS + JUMP_SITES), "entry_lookup_shared");
+_Static_assert(JUMP_SLOTS == ABI_JUMP_SLOTS && JUMP_SITES == ABI_JUMP_SITES && JUMP_SHIFT == ABI_JUMP_SHIFT, "entry_lookup, entry_lookup_shared");
+_Static_assert(JUMP_SLOTS + JUMP_SITES <= 1u << 8 * sizeof(((struct jump_table *)0)->log[0]), "the log");
 _Static_assert(sizeof(struct jump_set) == 32, "entry_lookup_shared");
 
 /* A pad that is not its target's costs a host signal in user code, and a shared slot a search for every target that it has, hot ones as well. So targets
  * share a slot that they have taken from each other more often than this, each time within one or two spans of time-stamp ticks, some 10 to 30 ms. */
 #define TAKEN_MOST 3u
+/* Those of sites, where what is shared costs a lookup more, once: a linkage table's place leads to the dynamic linker first. Of tables never. */
+#define TAKEN_CONSTANT_MOST 1u
+#define TAKEN_ENTRY_MOST 0u
 #define TAKEN_SPAN_SHIFT 25
 /* And at any time once those of a table together come more often than this, some 20 times what one costs. */
 #define TAKEN_TICKS (1ull << 18)
 #define TAKEN_BURST 128u
 
+/* Where a slot leads that has no target, and one that targets share: those of a site are shared by asking for the target's. */
+host_pc_t jumps_nowhere(uint32_t at) { return (host_pc_t)(at < JUMP_SLOTS ? entry_lookup_slow : entry_site); }
+host_pc_t jumps_to_share(uint32_t at) { return (host_pc_t)(at < JUMP_SLOTS ? entry_lookup_shared : entry_lookup); }
+
 static void empty(struct jump_table *t, uint32_t at)
 {
-	t->slots[at] = (host_pc_t)entry_lookup_slow;
+	t->slots[at] = jumps_nowhere(at);
 	if (t->taken[at])
 		t->taken[at] = 0;
 }
@@ -25,7 +33,7 @@ static void clear(struct jump_table *t)
 {
 	bool logged = t->filled <= ARRAY_LEN(t->log);
 
-	for (uint32_t i = 0, count = logged ? t->filled : JUMP_SLOTS; i < count; i++)
+	for (uint32_t i = 0, count = logged ? t->filled : JUMP_SLOTS + JUMP_SITES; i < count; i++)
 		empty(t, logged ? t->log[i] : i);
 	for (uint32_t i = 0; t->shares && i < JUMP_SETS; i++)
 		t->sets[i].way[0].not_eip = t->sets[i].way[1].not_eip = 0;
@@ -73,6 +81,13 @@ static void fill_slot(struct jump_table *t, const struct block *b, uint32_t at)
 	t->eips[at] = b->eip;
 }
 
+static unsigned taken_most(uint32_t at)
+{
+	if (at < JUMP_SLOTS)
+		return TAKEN_MOST;
+	return at < JUMP_SLOTS + JUMP_CONSTANTS ? TAKEN_CONSTANT_MOST : TAKEN_ENTRY_MOST;
+}
+
 /* Another target takes the slot: is it to be shared? */
 static bool is_contested(struct jump_table *t, uint32_t at)
 {
@@ -86,44 +101,48 @@ static bool is_contested(struct jump_table *t, uint32_t at)
 	if (!recent && t->taken_until - now <= TAKEN_BURST * TAKEN_TICKS)
 		t->taken[at] = 0;
 	t->taken_span[at] = span;
-	return ++t->taken[at] > TAKEN_MOST;
+	return ++t->taken[at] > taken_most(at);
+}
+
+/* A slot that was its own, or nobody's, is no matter; one that it takes from another target may be. */
+static bool is_shared(struct runtime *r, struct jump_table *t, const struct block *b, uint32_t at)
+{
+	if (t->slots[at] == jumps_to_share(at))
+		return true;
+	if (t->slots[at] == jumps_nowhere(at) || t->eips[at] == b->eip || !is_contested(t, at))
+		return false;
+	t->slots[at] = jumps_to_share(at);
+	t->shares |= at < JUMP_SLOTS;
+	r->stats.jump_slots_shared++;
+	return true;
+}
+
+host_pc_t *jumps_site(const struct runtime *r)
+{
+	host_pc_t *sites = r->v->jumps + JUMP_SLOTS, *at = (host_pc_t *)r->v->scratch[3];
+
+	if ((uint64_t)at - (uint64_t)sites >= JUMP_SITES * sizeof(host_pc_t))
+		return NULL;
+	if (at < sites + JUMP_CONSTANTS)
+		return at;
+	uint64_t index = r->v->scratch[1];
+	return index < JUMP_SITE_SPAN && index < (uint64_t)(sites + JUMP_SITES - at) ? at + index : NULL;
 }
 
 void jumps_fill(struct runtime *r, const struct block *b)
 {
 	struct jump_table *t = &r->view->jumps[r->view->jumps_last];
 	uint32_t at = jump_index(b->eip);
-	bool shared = t->slots[at] == (host_pc_t)entry_lookup_shared;
+	uint64_t site = r->site ? (uint64_t)(r->site - t->slots) : 0;
 
 	r->stats.jump_fills++;
-	if (!shared && t->slots[at] != (host_pc_t)entry_lookup_slow && t->eips[at] != b->eip && is_contested(t, at)) {
-		t->slots[at] = (host_pc_t)entry_lookup_shared;
-		t->shares = shared = true;
-		r->stats.jump_slots_shared++;
-	}
-	if (shared)
+	if (site - JUMP_SLOTS < JUMP_SITES && r->site_eip == b->eip && !is_shared(r, t, b, (uint32_t)site)) {
+		r->stats.jump_site_fills++;
+		fill_slot(t, b, (uint32_t)site);
+	} else if (is_shared(r, t, b, at)) {
 		fill_set(t, b);
-	else
+	} else {
 		fill_slot(t, b, at);
-}
-
-static void forget_target(struct jump_set *set, host_pc_t pc)
-{
-	for (unsigned i = 0; i < 2; i++)
-		if (set->way[i].pc == pc)
-			set->way[i].not_eip = 0;
-}
-
-void jumps_forget(struct shadow_view *view, const struct block *b)
-{
-	uint32_t at = jump_index(b->eip);
-
-	for (unsigned i = 0; view->jumps && i < JUMP_TABLES; i++) {
-		struct jump_table *t = &view->jumps[i];
-		if (t->slots[at] == b->host_pc)
-			t->slots[at] = (host_pc_t)entry_lookup_slow;
-		if (t->shares)
-			forget_target(&t->sets[jump_set_index(b->eip)], b->host_pc);
 	}
 }
 

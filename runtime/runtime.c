@@ -136,11 +136,6 @@ static void code_evicted(void *ctx, host_pc_t from, host_pc_t to)
 	shadow_each_view(r->shadow, forget_code, r);
 }
 
-static void forget_jump(void *ctx, struct shadow_view *view)
-{
-	jumps_forget(view, ctx);
-}
-
 static void forget_returns(void *ctx, struct shadow_view *view)
 {
 	struct runtime *r = ctx;
@@ -154,8 +149,8 @@ static void block_dead(void *ctx, const struct block *b)
 {
 	struct runtime *r = ctx;
 
+	(void)b;
 	runtime_code_changed(r);
-	shadow_each_view(r->shadow, forget_jump, (void *)b);
 	shadow_each_view(r->shadow, forget_returns, r);
 }
 
@@ -164,6 +159,7 @@ static int make_cache(struct runtime *r)
 	bool tiny = r->config.chaos & CHAOS_TINY_CACHE;
 	struct cache_config config = {
 		.size = tiny ? KIB(256) : r->config.tc_size, .regions = tiny ? 4 : 8, .near = (host_pc_t)entry_chain, .chain = (host_pc_t)entry_chain,
+		.barred = (host_pc_t)entry_site,
 		.callbacks = {.ctx = r, .frame_free = frame_free, .code_evicted = code_evicted, .block_dead = block_dead},
 		.stats = &r->stats,
 	};

@@ -49,8 +49,10 @@ static const char *check_target(struct runtime *r, const struct shadow_view *vie
 	const struct code_context *context = &r->contexts[table->context];
 	const struct block *b = cache_contains(r->cache, pc) ? cache_find_host(r->cache, pc) : NULL;
 
-	if (!b || b->host_pc != pc || b->dead || !b->checked)
+	if (!b || b->host_pc != pc || !b->checked)
 		return "the inline lookup leads to code that is no more";
+	if (b->dead)
+		return NULL; /* its pad is barred: see cache/check.c */
 	if (b->eip != eip || b->mode != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
 		return "the inline lookup leads to another block's code";
 	const uint32_t *exec = (const uint32_t *)(const void *)(view->tables + ABI_EXEC_TABLE);
@@ -61,10 +63,10 @@ static const char *check_table(struct runtime *r, const struct shadow_view *view
 {
 	const char *wrong = NULL;
 
-	for (unsigned i = 0; i < JUMP_SLOTS && !wrong; i++) {
-		if (t->slots[i] == (host_pc_t)entry_lookup_slow || (t->shares && t->slots[i] == (host_pc_t)entry_lookup_shared))
+	for (unsigned i = 0; i < JUMP_SLOTS + JUMP_SITES && !wrong; i++) {
+		if (t->slots[i] == jumps_nowhere(i) || (t->slots[i] == jumps_to_share(i) && (t->shares || i >= JUMP_SLOTS)))
 			continue;
-		wrong = jump_index(t->eips[i]) == i ? check_target(r, view, t, t->eips[i], t->slots[i]) : "a slot of the inline lookup has another's target";
+		wrong = i >= JUMP_SLOTS || jump_index(t->eips[i]) == i ? check_target(r, view, t, t->eips[i], t->slots[i]) : "a slot of the inline lookup has another's target";
 	}
 	for (unsigned i = 0; t->shares && i < 2 * JUMP_SETS && !wrong; i++) {
 		const struct jump_target *target = &t->sets[i / 2].way[i % 2];

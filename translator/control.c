@@ -197,11 +197,13 @@ static host_pc_t lookup_stub(const struct translation *t)
 }
 
 /* To the target in R8D, at each site anew: what the processor predicts of it by the past of this branch is its own. */
-static void exit_indirect(struct translation *t, uint32_t eip, bool call)
+static void exit_indirect(struct translation *t, const struct insn *insn, bool call)
 {
 	struct emitter *e = &t->e;
 
-	row_add(t, UNDO_TARGET_R8, eip, 0);
+	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
+	if (site_exit(t, insn, call))
+		return;
 	if (lookup_stub(t) == t->in->stubs.lookup_slow) {
 		(call ? emit_call_to : emit_jmp_to)(e, t->in->stubs.lookup_slow);
 		return;
@@ -254,7 +256,7 @@ bool emit_jump(struct translation *t, const struct insn *insn)
 	load_target(t, insn);
 	if (t->esp)
 		esp_set(t, REG_GUEST_ESP, 0);
-	exit_indirect(t, insn->eip, false);
+	exit_indirect(t, insn, false);
 	return true;
 }
 
@@ -493,7 +495,7 @@ static void call_indirect(struct translation *t, const struct insn *insn)
 	/* From here on the instruction is done but for ESP. */
 	row_add(t, UNDO_CALL, insn->eip, row_size(size));
 	esp_set(t, REG_GUEST_ESP, -(int32_t)size);
-	exit_indirect(t, insn->eip, true);
+	exit_indirect(t, insn, true);
 }
 
 bool emit_call_insn(struct translation *t, const struct insn *insn)

@@ -132,6 +132,8 @@ struct translation {
 	uint32_t emitted;     /* index of the instruction being emitted */
 	uint32_t near_rows;   /* esp_near was learned behind these rows */
 	int32_t esp;          /* guest ESP - R13: pushes and pops in a row adjust R13 once */
+	uint32_t site_jump;   /* the branch whose table's index is in R11, or 0 */
+	int32_t site_slots;   /* and where that table's slots are */
 	bool esp_near;        /* R13 is within ESP_REACH of the window: an access through it has shown that, or it was made anew */
 };
 
@@ -254,6 +256,11 @@ void emit_second_page_check(struct translation *t);
 unsigned trap_pad_length(const struct translation *t);
 /* translator.c: does the block end before its next instruction, for lack of room? */
 bool block_is_full(const struct translation *t);
+
+/* sites.c: before an instruction: if it reads the target of a jump from a table, keep what the jump will need. */
+void site_note(struct translation *t, const struct insn *insn);
+/* Leave for the target in R8D by a slot of the site's own, if it has one. */
+bool site_exit(struct translation *t, const struct insn *insn, bool call);
 
 /* place.c: how many bytes further on the emitted code would lie better. */
 uint32_t place_lead(const struct translation *t);

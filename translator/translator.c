@@ -100,6 +100,7 @@ static void emit_body(struct translation *t)
 			keep_pair(t, insn);
 		/* Where it leads depends on the EIP in more than one way. */
 		t->e.unmovable |= insn->form->branch_type != ZYDIS_BRANCH_TYPE_NONE && insn->form->operand_width == 16;
+		site_note(t, insn);
 		ended = insn->rule->emit(t, insn);
 		/* Room for the tail: what does not fit begins another block. What only raises an exception ends it early, too. */
 		if (ended || block_is_full(t)) {
@@ -129,6 +130,7 @@ static void emit_block(struct translation *t, uint32_t count)
 	t->count = count;
 	t->cold_count = t->forward_count = 0;
 	t->esp = 0;
+	t->site_jump = 0;
 	t->shadow = t->esp_near = t->too_far = false;
 	out->row_count = out->slot_count = 0;
 	if (in->pad)

@@ -410,13 +410,22 @@ static inline bool host_check_bit_offset(struct host_code *c, uint32_t n)
 	return cut || host_refuse(c, i->at, "a bit offset that may leave its operand");
 }
 
+static inline bool host_is_load_of_jumps(const struct host_insn *i)
+{
+	return i->d.mnemonic == ZYDIS_MNEMONIC_MOV && i->op[0].reg.value == ZYDIS_REGISTER_R11 && i->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	       i->op[1].mem.base == ZYDIS_REGISTER_R12 && i->op[1].mem.disp.value == offsetof(struct vcpu, jumps);
+}
+
+static inline bool host_check_site(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op);
+
 /* rorx r9d, r8d, 3; lea r9d, [r9 + r9]; movzx r9d, r9w; mov r11, [jumps]; jmp or call [r11 + r9 * 4]: to a pad, or to C. */
 static inline bool host_check_lookup(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
 {
 	const struct host_insn *i = &c->insn[n];
 	bool transfers = (i->d.mnemonic == ZYDIS_MNEMONIC_JMP || i->d.mnemonic == ZYDIS_MNEMONIC_CALL) && i->d.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
-	bool whole = n >= 4 && i[-1].d.mnemonic == ZYDIS_MNEMONIC_MOV && i[-1].op[0].reg.value == ZYDIS_REGISTER_R11 &&
-		     i[-1].op[1].mem.base == ZYDIS_REGISTER_R12 && i[-1].op[1].mem.disp.value == offsetof(struct vcpu, jumps) &&
+	if (transfers && n >= 2 && host_is_lea(i - 1, ZYDIS_REGISTER_R11, ZYDIS_REGISTER_R11, ZYDIS_REGISTER_NONE))
+		return host_check_site(c, n, op);
+	bool whole = n >= 4 && host_is_load_of_jumps(i - 1) &&
 		     host_is(i - 2, ZYDIS_MNEMONIC_MOVZX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9W) &&
 		     host_is_lea(i - 3, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R9, ZYDIS_REGISTER_R9) &&
 		     host_is_shift(i - 4, ZYDIS_MNEMONIC_RORX, ZYDIS_REGISTER_R9D, ZYDIS_REGISTER_R8D, ABI_JUMP_SHIFT);
@@ -426,6 +435,26 @@ static inline bool host_check_lookup(struct host_code *c, uint32_t n, const Zydi
 	for (unsigned k = 0; k < 4; k++)
 		if (i[-(int)k].is_target)
 			return host_refuse(c, i->at, "an inline lookup entered in the middle");
+	return true;
+}
+
+/* By a slot that the site knows: movzx r9d, an index's low byte, if it is a table's; mov r11, [jumps]; lea r11, [r11 + slots]; jmp or call [r11 + r9 * 8]. */
+static inline bool host_check_site(struct host_code *c, uint32_t n, const ZydisDecodedOperand *op)
+{
+	const struct host_insn *i = &c->insn[n];
+	int64_t from = (int64_t)JUMP_SLOTS * 8, tables = from + (int64_t)JUMP_CONSTANTS * 8, end = from + (int64_t)JUMP_SITES * 8;
+	int64_t slots = i[-1].op[1].mem.disp.value;
+	bool table = op->mem.index == ZYDIS_REGISTER_R9;
+	unsigned length = table ? 4 : 3;
+	bool indexed = table && n >= 3 && op->mem.scale == 8 && i[-3].d.mnemonic == ZYDIS_MNEMONIC_MOVZX && i[-3].op[0].reg.value == ZYDIS_REGISTER_R9D &&
+		       i[-3].op[1].type == ZYDIS_OPERAND_TYPE_REGISTER && i[-3].op[1].size == 8 && slots >= tables && slots + (int64_t)JUMP_SITE_SPAN * 8 <= end;
+	bool plain = op->mem.index == ZYDIS_REGISTER_NONE && slots >= from && slots < tables && slots % 8 == 0;
+
+	if (!host_is_load_of_jumps(i - 2) || op->mem.disp.value || op->size != 64 || !(indexed || plain))
+		return host_refuse(c, i->at, "an access through R11 that is no slot of a site");
+	for (unsigned k = 0; k < length - 1; k++)
+		if (i[-(int)k].is_target)
+			return host_refuse(c, i->at, "a slot of a site looked up from the middle");
 	return true;
 }
 
@@ -472,7 +501,7 @@ static inline bool host_check_entries(struct host_code *c, uint32_t n)
 			return false;
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R14 && !host_check_tables(c, n, op))
 			return false;
-		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R11 && !host_check_lookup(c, n, op))
+		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.base == ZYDIS_REGISTER_R11 && op->mem.type != ZYDIS_MEMOP_TYPE_AGEN && !host_check_lookup(c, n, op))
 			return false;
 	}
 	return host_check_bit_offset(c, n) && (!host_repeats(&c->insn[n]) || host_check_repeat(c, n));

@@ -190,8 +190,8 @@ static void step_setup(void)
 	for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
 		((uint64_t *)(void *)m->stack)[i] = (uint64_t)m->code - PAGE_SIZE + 0x300;
 	step_fill_tables();
-	static host_pc_t jumps[JUMP_SLOTS];
-	for (unsigned i = 0; i < JUMP_SLOTS; i++)
+	static host_pc_t jumps[JUMP_SLOTS + JUMP_SITES];
+	for (unsigned i = 0; i < JUMP_SLOTS + JUMP_SITES; i++)
 		jumps[i] = (host_pc_t)m->code - PAGE_SIZE + 0x200;
 	m->v->jumps = jumps;
 	sigaltstack(&alt, NULL);
