@@ -159,7 +159,7 @@ static bool deliver_fault(struct runtime *r)
 	LOG(LOG_CPU, LOG_DEBUG, "exception %u error %x cr2 %08x at %04x:%08x", r->v->fault.vector, r->v->fault.error, r->v->fault.cr2,
 	    r->v->seg[SEG_CS].selector, r->v->eip);
 	if (r->v->fault.vector == VEC_PF)
-		r->stats.true_faults++;
+		faults_note(r, r->v->fault.cr2, false);
 	return deliver(r, cpu_deliver_fault(r->v));
 }
 

@@ -4,6 +4,46 @@
 #include "base/log.h"
 #include "runtime/internal.h"
 
+static uint32_t heat_slot(gva_t gva)
+{
+	return (gva ^ gva >> 9) % HEAT_SLOTS;
+}
+
+#define FOLLOW_CREDIT 16u /* pages to be shown before it is asked for again whether that is right */
+#define FOLLOW_TRUST 2    /* it is, where so many more were accessed directly than were not, of late */
+
+/* Was the page of the last true fault accessed directly? */
+static void note_follower(struct runtime *r, bool followed)
+{
+	struct fault_follow *f = &r->follows[heat_slot(r->faulted_at)];
+
+	if (!r->faulted_at)
+		return;
+	r->faulted_at = 0;
+	f->trust = (int8_t)(followed ? f->trust + 1 : f->trust > -FOLLOW_TRUST ? f->trust - 1 : f->trust);
+	if (f->trust < FOLLOW_TRUST)
+		return;
+	f->trust--;
+	f->credit = FOLLOW_CREDIT;
+}
+
+/* The page of a true fault. Where a direct access met it, the window shows it once the guest has mapped it; for one that the soft form or C met, that
+ * would be a call to the host for nothing if no direct one follows: so by what followed the instruction's last ones. */
+void faults_note(struct runtime *r, gva_t gva, bool direct)
+{
+	gva_t at = r->v->seg[SEG_CS].base + r->v->eip;
+	struct fault_follow *f = &r->follows[heat_slot(at)];
+	bool trusted = !direct && f->credit && shadow_expect(r->shadow, gva);
+
+	note_follower(r, false);
+	r->stats.true_faults++;
+	r->faulted = gva >> PAGE_SHIFT;
+	r->faulted_at = direct || trusted ? 0 : at;
+	f->credit -= trusted;
+	if (direct || trusted)
+		vcpu_forget_user_view(r->v);
+}
+
 static host_pc_t raise_fault(struct runtime *r, struct guest_fault fault)
 {
 	struct vcpu *v = r->v;
@@ -13,10 +53,6 @@ static host_pc_t raise_fault(struct runtime *r, struct guest_fault fault)
 	r->single_step = false;
 	v->debug_hits = 0;
 	r->stats.exceptions++;
-	if (fault.vector == VEC_PF) {
-		r->stats.true_faults++;
-		r->faulted = fault.cr2 >> PAGE_SHIFT;
-	}
 	LOG(LOG_CPU, LOG_DEBUG, "exception %u error %x cr2 %08x at %08x", fault.vector, fault.error, fault.cr2, v->eip);
 	if (!cpu_deliver_fault(v))
 		dispatch_end(r, RUNTIME_TRIPLE_FAULT);
@@ -375,6 +411,7 @@ host_pc_t fault_soft(struct runtime *r)
 		places_access(r, b, row, resolved ? soft_event(&completion, all_ram, v->mode & (MODE_DR7 | MODE_AC)) : PLACE_TRUE);
 	if (!resolved) {
 		dispatch_stop(v, row);
+		faults_note(r, fault.cr2, false);
 		return raise_fault(r, fault);
 	}
 	/* Room was made for the answer, and the view has lost code pages by it. */
@@ -413,7 +450,7 @@ static host_pc_t internal_error(struct runtime *r, const char *what)
  * meeting pages that the window shows read-only, and the guest's tables do not any more, is a write barrier's neighbour. */
 static void cool_down(struct runtime *r, gva_t gva)
 {
-	struct fault_heat *heat = &r->heat[(gva ^ gva >> 9) % HEAT_SLOTS];
+	struct fault_heat *heat = &r->heat[heat_slot(gva)];
 	uint64_t now = runtime_now_ns();
 
 	if (heat->gva != gva || now - heat->since > HEAT_NS)
@@ -457,10 +494,12 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 			return guard_missed(r, row);
 		if (a.kind == SHADOW_FAULT) {
 			dispatch_stop(v, row);
-			vcpu_forget_user_view(v); /* the page will be mapped by shadow_settle */
+			faults_note(r, (gva_t)offset, true);
 			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}
+		if (mapped && offset >> PAGE_SHIFT == r->faulted)
+			note_follower(r, true);
 		if (mapped && (offset >> PAGE_SHIFT == r->faulted || (v->host_fault.error & PF_PRESENT)))
 			cool_down(r, v->seg[SEG_CS].base + row->eip);
 		if (mapped && !b->dead && epoch == r->code_epoch) {

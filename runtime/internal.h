@@ -80,6 +80,11 @@ struct code_context {
 	uint32_t cs_base, cs_end; /* cs_end: as a block's */
 };
 #define CONTEXT_TAGS 1024u
+/* What is known of an instruction that meets true faults in soft form, or in C: are direct accesses to the page likely to follow? */
+struct fault_follow {
+	int8_t trust;
+	uint8_t credit;        /* so many more pages are shown without being asked for */
+};
 #define PROFILE_NS 1009000u /* --profile: time between samples, out of step with anybody's clock */
 
 /* Targets of shared slots, behind the table: sets of two, the latest first. Bits that the slot does not tell apart choose the set. */
@@ -219,7 +224,9 @@ struct runtime {
 	bool ended;
 	struct soft_place soft_places[SOFT_PLACES];
 	struct fault_heat heat[HEAT_SLOTS]; /* direct instructions that met fresh pages lately */
-	uint32_t faulted; /* the page of the last true fault */
+	uint32_t faulted; /* the page of the last true fault, */
+	gva_t faulted_at; /* and the instruction that met it, or 0 if it is known what followed */
+	struct fault_follow follows[HEAT_SLOTS]; /* of instructions, by a hash */
 	gva_t history[HISTORY];    /* the last dispatched blocks */
 	unsigned history_at;
 
@@ -371,6 +378,8 @@ static inline bool is_trap_pad_miss(const struct vcpu *v, uint64_t address)
 }
 /* faults.c: host PCs have come to mean something else. */
 void faults_forget_places(struct runtime *r);
+/* The instruction at the vCPU's EIP has met a true fault; by a direct access? */
+void faults_note(struct runtime *r, gva_t gva, bool direct);
 host_pc_t return_missed(struct runtime *r, const struct side_row *row);
 /* Now and then: may the user view's code have trap pads again? */
 void returns_look(struct runtime *r);

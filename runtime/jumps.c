@@ -9,7 +9,7 @@ _Static_assert(sizeof(struct jump_set) == 32, "entry_lookup_shared");
 
 /* A pad that is not its target's costs a host signal in user code, and a shared slot a search for every target that it has, hot ones as well. So targets
  * share a slot that they have taken from each other more often than this, each time within one or two spans of time-stamp ticks, some 10 to 30 ms. */
-#define TAKEN_MOST 3u
+#define TAKEN_MOST 1u
 /* Those of sites, where what is shared costs a lookup more, once: a linkage table's place leads to the dynamic linker first. Of tables never. */
 #define TAKEN_CONSTANT_MOST 1u
 #define TAKEN_ENTRY_MOST 0u

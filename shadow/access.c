@@ -19,7 +19,10 @@ static struct view *access_view(const struct shadow *s, unsigned access)
 static struct shadow_answer resolve(struct shadow *s, struct view *v, gva_t gva, unsigned access, struct walk *w)
 {
 	uint32_t slot = page_slot(s, gva >> PAGE_SHIFT);
-	if (!s->mode.walk(s, &s->root, gva, access, w)) return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w->error };
+	if (!s->mode.walk(s, &s->root, gva, access, w)) {
+		v->quiet_writes[slot] = 0; /* it is what the table is asked for most */
+		return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w->error };
+	}
 	walk_mark(s, w, access);
 	if (w->unprotected && w->dirty) slot_unprotect(s, v, slot);
 	/* Shown first: the page table may be the very frame that is being accessed, and is traced from now on. */

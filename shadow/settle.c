@@ -21,6 +21,14 @@ void settle_expect(struct view *v, uint32_t page)
 	v->pub.behind |= put_off(v, page);
 }
 
+bool shadow_expect(struct shadow *s, gva_t gva)
+{
+	struct view *v = s->user;
+	if (!v || !v->shows) return false;
+	settle_expect(v, gva >> PAGE_SHIFT);
+	return true;
+}
+
 bool settle_later(struct shadow *s, struct view *v, uint32_t page)
 {
 	if (v != s->user || !s->config.ops.may_wait || !s->config.ops.may_wait(s->config.ops.ctx) || !put_off(v, page)) return false;

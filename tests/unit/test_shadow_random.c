@@ -77,6 +77,7 @@ static struct shadow_answer access_guest(struct guest *g, gva_t gva, unsigned ac
 	bool mapped;
 	a = direct ? shadow_map(g->r->s, gva, access, &mapped) : shadow_resolve(g->r->s, gva, access);
 	gpa_t shown;
+	if (!direct && a.kind == SHADOW_FAULT && pick(g, 2)) shadow_expect(g->r->s, gva);
 	if (direct && mapped) CHECK(direct_hit(g, v, gva, access, &shown));
 	return a;
 }

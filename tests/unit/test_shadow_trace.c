@@ -135,6 +135,36 @@ TEST(shadow_trace, entries_that_are_written_for_use_are_adopted)
 	rig_delete(r);
 }
 
+TEST(shadow_trace, known_code_may_run_where_it_is_adopted)
+{
+	struct rig *r = new_spaces(1);
+	gpa_t pte = rig_pte(TABLE_OF(0), USER);
+	shadow_trace_code(r->s, PAGE_OF(0, 9) >> PAGE_SHIFT);
+	shadow_resolve(r->s, USER + PAGE_SIZE, ACCESS_USER);
+	rig_store(r, pte, PAGE_OF(0, 9) | DIRTY);
+	CHECK_EQ(rig_exec_entry(user_view(r), USER), (PAGE_OF(0, 9) >> PAGE_SHIFT) + 1);
+	rig_store(r, pte, PAGE_OF(0, 8) | DIRTY);
+	CHECK_EQ(rig_exec_entry(user_view(r), USER), 0);
+	rig_store(r, pte, PAGE_OF(0, 9) | (DIRTY & ~PTE_A)); /* running it has to set A */
+	CHECK_EQ(rig_exec_entry(user_view(r), USER), 0);
+	CHECK_STR(shadow_check(r->s), NULL);
+	rig_delete(r);
+}
+
+TEST(shadow_trace, a_true_fault_asks_for_what_is_written_next)
+{
+	struct rig *r = new_spaces(1);
+	gva_t gva = USER + 60 * PAGE_SIZE;
+	shadow_resolve(r->s, USER, ACCESS_USER);
+	*rig_word(r, rig_pte(TABLE_OF(0), gva)) = 0;
+	for (uint32_t i = 0; i < 30; i++) rig_store(r, rig_pte(TABLE_OF(0), USER + (16 + i) * PAGE_SIZE), PAGE_OF(0, i) | DIRTY);
+	CHECK_EQ(rig_read_entry(user_view(r), USER + 45 * PAGE_SIZE), 0);
+	CHECK_EQ(shadow_resolve(r->s, gva, ACCESS_USER).kind, SHADOW_FAULT);
+	rig_store(r, rig_pte(TABLE_OF(0), gva), PAGE_OF(0, 31) | DIRTY);
+	CHECK(rig_read_entry(user_view(r), gva) != 0);
+	rig_delete(r);
+}
+
 TEST(shadow_trace, tables_of_spaces_that_are_away_have_less_patience)
 {
 	struct rig *r = new_spaces(2);

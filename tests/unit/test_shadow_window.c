@@ -658,6 +658,26 @@ TEST(shadow_window, kernel_fills_in_the_page_of_a_true_fault)
 	rig_delete(r);
 }
 
+/* The same where the fault was another access's than a direct one: the page is shown if that is asked for. */
+TEST(shadow_window, page_of_a_fault_elsewhere_is_shown_if_expected)
+{
+	struct rig *r = new_mapped();
+	for (uint32_t i = 0; i < 2; i++) {
+		gva_t gva = USER + (30 + i) * PAGE_SIZE;
+		*rig_word(r, rig_pte(TABLE_OF(0), gva)) = 0;
+		CHECK_EQ(shadow_resolve(r->s, gva, ACCESS_USER | ACCESS_WRITE).kind, SHADOW_FAULT);
+		if (i) CHECK(shadow_expect(r->s, gva));
+		rig_store(r, rig_pte(TABLE_OF(0), gva), (DATA + 50 * PAGE_SIZE) | DIRTY);
+		shadow_settle(r->s);
+		CHECK_EQ(rig_shown(r, user_view(r), gva), i ? data_shown(50, true) : 0);
+	}
+	rig_delete(r);
+	r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
+	user_view(r);
+	CHECK(!shadow_expect(r->s, USER));
+	rig_delete(r);
+}
+
 TEST(shadow_window, kernel_takes_rights_and_another_space_comes)
 {
 	struct rig *r = new_spaces(rig_config(MIB(16)), 2, DIRTY);
