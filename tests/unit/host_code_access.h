@@ -448,9 +448,9 @@ static inline bool host_check_site(struct host_code *c, uint32_t n, const ZydisD
 	unsigned length = table ? 4 : 3;
 	bool indexed = table && n >= 3 && op->mem.scale == 8 && i[-3].d.mnemonic == ZYDIS_MNEMONIC_MOVZX && i[-3].op[0].reg.value == ZYDIS_REGISTER_R9D &&
 		       i[-3].op[1].type == ZYDIS_OPERAND_TYPE_REGISTER && i[-3].op[1].size == 8 && slots >= tables && slots + (int64_t)JUMP_SITE_SPAN * 8 <= end;
-	bool plain = op->mem.index == ZYDIS_REGISTER_NONE && slots >= from && slots < tables && slots % 8 == 0;
+	bool plain = op->mem.index == ZYDIS_REGISTER_NONE && slots >= from && slots < tables;
 
-	if (!host_is_load_of_jumps(i - 2) || op->mem.disp.value || op->size != 64 || !(indexed || plain))
+	if (!host_is_load_of_jumps(i - 2) || op->mem.disp.value || op->size != 64 || slots % 8 || !(indexed || plain))
 		return host_refuse(c, i->at, "an access through R11 that is no slot of a site");
 	for (unsigned k = 0; k < length - 1; k++)
 		if (i[-(int)k].is_target)
