@@ -168,12 +168,31 @@ static bool interrupt_waits(const struct vcpu *v)
 	return v->intr && v->if_flag && !v->shadow_interrupts;
 }
 
+/* A user view that keeps the processor busy earns a window: two samples are some milliseconds. */
+static void sample(struct runtime *r)
+{
+	struct shadow_view *view = r->view;
+
+	returns_look(r);
+	r->next_sample = runtime_now_ns() + SAMPLE_NS;
+	if (!view || !view->user)
+		return;
+	windows_sampled(r, view);
+	if (view->direct || (r->config.chaos & CHAOS_ALL_SOFT))
+		return;
+	view->used_ns += SAMPLE_NS;
+	if (view->used_ns > SAMPLE_NS)
+		windows_make_direct(r, view);
+}
+
 static void take_interrupt(struct runtime *r)
 {
 	int vector = r->machine ? machine_acknowledge(r->machine) : -1;
 
 	if (vector < 0)
 		return;
+	if (runtime_now_ns() >= r->next_sample)
+		sample(r);
 	r->v->halted = false;
 	r->stats.interrupts++;
 	LOG(LOG_CPU, LOG_DEBUG, "interrupt %d at %08x", vector, r->v->eip);
@@ -205,21 +224,6 @@ static void halt(struct runtime *r)
 		dispatch_end(r, RUNTIME_MACHINE_ENDED);
 }
 
-/* A user view that keeps the processor busy earns a window: two samples are some milliseconds. */
-static void sample(struct runtime *r)
-{
-	struct shadow_view *view = r->view;
-
-	if (!view || !view->user)
-		return;
-	windows_sampled(r, view);
-	if (view->direct || (r->config.chaos & CHAOS_ALL_SOFT))
-		return;
-	view->used_ns += SAMPLE_NS;
-	if (view->used_ns > SAMPLE_NS)
-		windows_make_direct(r, view);
-}
-
 static void answer_kick(struct runtime *r)
 {
 	uint32_t value;
@@ -228,10 +232,8 @@ static void answer_kick(struct runtime *r)
 	r->kick_deferred = false;
 	if (r->machine && machine_ended(r->machine, &value) != MACHINE_RUNS)
 		dispatch_end(r, RUNTIME_MACHINE_ENDED);
-	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST)) {
+	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST))
 		sample(r);
-		returns_look(r);
-	}
 	if (r->profile)
 		profile_take(r);
 }

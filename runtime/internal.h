@@ -115,7 +115,10 @@ struct jump_table {
 	uint64_t taken_until;      /* each of all of them is remembered for some time behind the one before */
 };
 #define JUMP_TABLES 4u         /* a view's */
-#define SAMPLE_NS 4000000u /* processor time between two looks at who uses it */
+/* Who uses the processor is looked at when an interrupt is taken, not more often than this; and where none comes, in spans of processor time, which the
+ * host measures at 20 us or more for each. */
+#define SAMPLE_NS 4000000u
+#define SAMPLER_NS 32000000u
 
 /* --chaos=check: since the last check. */
 struct sanity {
@@ -208,6 +211,7 @@ struct runtime {
 	bool ignne;                /* the board asserts IGNNE#: see x87_errors.c */
 	bool kick_deferred;        /* a kick came while a block ran that has to finish */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
+	uint64_t next_sample;      /* an interrupt from then on is one */
 	bool single_step;          /* the running block was entered with TF */
 	struct {                   /* the instruction that runs in a block of its own (MODE_ONE), and what its entry spent */
 		bool running;

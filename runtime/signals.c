@@ -129,7 +129,7 @@ static int start_sampler(struct runtime *r)
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SAMPLE_SIGNAL};
 	bool chaos = r->config.chaos & CHAOS_KICKS;
 	struct itimerspec every = {
-		.it_interval.tv_nsec = chaos ? 97000 : SAMPLE_NS, .it_value.tv_nsec = chaos ? 97000 : SAMPLE_NS,
+		.it_interval.tv_nsec = chaos ? 97000 : SAMPLER_NS, .it_value.tv_nsec = chaos ? 97000 : SAMPLER_NS,
 	};
 
 	event._sigev_un._tid = r->tid;

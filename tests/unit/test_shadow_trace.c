@@ -160,6 +160,7 @@ TEST(shadow_trace, a_true_fault_asks_for_what_is_written_next)
 	for (uint32_t i = 0; i < 30; i++) rig_store(r, rig_pte(TABLE_OF(0), USER + (16 + i) * PAGE_SIZE), PAGE_OF(0, i) | DIRTY);
 	CHECK_EQ(rig_read_entry(user_view(r), USER + 45 * PAGE_SIZE), 0);
 	CHECK_EQ(shadow_resolve(r->s, gva, ACCESS_USER).kind, SHADOW_FAULT);
+	CHECK(!shadow_expect(r->s, gva)); /* there is no window */
 	rig_store(r, rig_pte(TABLE_OF(0), gva), PAGE_OF(0, 31) | DIRTY);
 	CHECK(rig_read_entry(user_view(r), gva) != 0);
 	rig_delete(r);

@@ -672,10 +672,6 @@ TEST(shadow_window, page_of_a_fault_elsewhere_is_shown_if_expected)
 		CHECK_EQ(rig_shown(r, user_view(r), gva), i ? data_shown(50, true) : 0);
 	}
 	rig_delete(r);
-	r = new_spaces(rig_config(MIB(16)), 1, DIRTY);
-	user_view(r);
-	CHECK(!shadow_expect(r->s, USER));
-	rig_delete(r);
 }
 
 TEST(shadow_window, kernel_takes_rights_and_another_space_comes)
