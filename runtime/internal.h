@@ -115,7 +115,7 @@ struct jump_table {
 	uint64_t taken_until;      /* each of all of them is remembered for some time behind the one before */
 };
 #define JUMP_TABLES 4u         /* a view's */
-/* Who uses the processor is looked at when an interrupt is taken, not more often than this; and where none comes, in spans of processor time, which the
+/* Who uses the processor is looked at when an interrupt is taken, about as often as this; and where none comes, in spans of processor time, which the
  * host measures at 20 us or more for each. */
 #define SAMPLE_NS 4000000u
 #define SAMPLER_NS 32000000u
