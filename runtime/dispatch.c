@@ -169,12 +169,12 @@ static bool interrupt_waits(const struct vcpu *v)
 }
 
 /* A user view that keeps the processor busy earns a window: two samples are some milliseconds. */
-static void sample(struct runtime *r)
+static void sample(struct runtime *r, bool by_interrupt)
 {
 	struct shadow_view *view = r->view;
 
+	signals_sampled(r, by_interrupt);
 	returns_look(r);
-	r->next_sample = runtime_now_ns() + SAMPLE_NS / 2; /* a clock of the guest's is not late for it */
 	if (!view || !view->user)
 		return;
 	windows_sampled(r, view);
@@ -191,8 +191,11 @@ static void take_interrupt(struct runtime *r)
 
 	if (vector < 0)
 		return;
-	if (runtime_now_ns() >= r->next_sample)
-		sample(r);
+	uint64_t now = runtime_now_ns();
+	if (now >= r->next_sample) {
+		r->next_sample = now + SAMPLE_NS / 2; /* a guest's clock of 4 ms is not too early for it */
+		sample(r, true);
+	}
 	r->v->halted = false;
 	r->stats.interrupts++;
 	LOG(LOG_CPU, LOG_DEBUG, "interrupt %d at %08x", vector, r->v->eip);
@@ -233,7 +236,7 @@ static void answer_kick(struct runtime *r)
 	if (r->machine && machine_ended(r->machine, &value) != MACHINE_RUNS)
 		dispatch_end(r, RUNTIME_MACHINE_ENDED);
 	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST))
-		sample(r);
+		sample(r, false);
 	if (r->profile)
 		profile_take(r);
 }

@@ -115,10 +115,11 @@ struct jump_table {
 	uint64_t taken_until;      /* each of all of them is remembered for some time behind the one before */
 };
 #define JUMP_TABLES 4u         /* a view's */
-/* Who uses the processor is looked at when an interrupt is taken, about as often as this; and where none comes, in spans of processor time, which the
- * host measures at 20 us or more for each. */
+/* Who uses the processor is looked at about as often as this: by a timer of processor time, which costs the host 20 us or more each time, or when an interrupt
+ * is taken. While these come, the timer is slow. */
 #define SAMPLE_NS 4000000u
-#define SAMPLER_NS 32000000u
+#define SAMPLE_SLOWLY_NS 32000000u
+#define SAMPLES_BY_INTERRUPTS 8u /* they come */
 
 /* --chaos=check: since the last check. */
 struct sanity {
@@ -211,7 +212,10 @@ struct runtime {
 	bool ignne;                /* the board asserts IGNNE#: see x87_errors.c */
 	bool kick_deferred;        /* a kick came while a block ran that has to finish */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
-	uint64_t next_sample;      /* an interrupt from then on is one */
+	uint64_t next_sample;      /* an interrupt from then on is one, too */
+	uint32_t samples_by_interrupts; /* in a row, but for the timer's between them */
+	bool interrupted;          /* the last one was */
+	bool samples_slowly;       /* the timer */
 	bool single_step;          /* the running block was entered with TF */
 	struct {                   /* the instruction that runs in a block of its own (MODE_ONE), and what its entry spent */
 		bool running;
@@ -401,6 +405,8 @@ void x87_errors_look(struct runtime *r);
 
 /* signals.c */
 int signals_install(struct runtime *r);
+/* It was looked at who uses the processor: how soon is the timer to ask for it again? */
+void signals_sampled(struct runtime *r, bool by_interrupt);
 void signals_remove(struct runtime *r);
 
 #endif

@@ -124,19 +124,36 @@ static void on_kick(int signal, siginfo_t *info, void *context)
 		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)entry_interrupted;
 }
 
+static int set_sampler(struct runtime *r, long ns)
+{
+	struct itimerspec every = {.it_interval.tv_nsec = ns, .it_value.tv_nsec = ns};
+
+	return timer_settime(r->sampler, 0, &every, NULL) ? -errno : 0;
+}
+
 static int start_sampler(struct runtime *r)
 {
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SAMPLE_SIGNAL};
 	bool chaos = r->config.chaos & CHAOS_KICKS;
-	struct itimerspec every = {
-		.it_interval.tv_nsec = chaos ? 97000 : SAMPLER_NS, .it_value.tv_nsec = chaos ? 97000 : SAMPLER_NS,
-	};
 
 	event._sigev_un._tid = r->tid;
 	if (timer_create(chaos ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &event, &r->sampler))
 		return -errno;
 	r->has_sampler = true;
-	return timer_settime(r->sampler, 0, &every, NULL) ? -errno : 0;
+	return set_sampler(r, chaos ? 97000 : SAMPLE_NS);
+}
+
+void signals_sampled(struct runtime *r, bool by_interrupt)
+{
+	if (by_interrupt)
+		r->samples_by_interrupts++;
+	else if (!r->interrupted)
+		r->samples_by_interrupts = 0;
+	r->interrupted = by_interrupt;
+	bool slowly = r->samples_by_interrupts >= SAMPLES_BY_INTERRUPTS && !(r->config.chaos & CHAOS_KICKS);
+	if (slowly != r->samples_slowly)
+		set_sampler(r, slowly ? SAMPLE_SLOWLY_NS : SAMPLE_NS);
+	r->samples_slowly = slowly;
 }
 
 static int start_profiler(struct runtime *r)

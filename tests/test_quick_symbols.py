@@ -9,7 +9,7 @@ import sys
 # Each is behind vcpu.quick, or only for what a quick callout does not do: breakpoints, ports, UMIP, an exception's delivery, the log.
 ALLOWED = {
     'callout_table', 'cpu_task_return', 'cpu_task_switch', 'cpu_umip_allows', 'debug_data_hits', 'debug_port_hits', 'entry_lookup', 'entry_lookup_shared',
-    'entry_lookup_slow',
+    'entry_lookup_slow', 'entry_site',
     'log_levels', 'log_write', 'memory_page_slow', 'memory_probe_write_slow', 'memory_read_slow', 'memory_write_slow', 'runtime_io_read', 'runtime_io_write', '_GLOBAL_OFFSET_TABLE_',
 }
 # What a compiler with sanitizers or coverage adds; such builds run no guest code that this matters to.
