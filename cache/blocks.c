@@ -5,8 +5,6 @@
 #include "cache/internal.h"
 
 #define LINE 64u
-#define JMP_REL32 0xE9u
-#define JMP_LENGTH 5u
 
 /* With slots and fixes; its rows are to lie at *rows, with `row_bytes` at most. */
 static struct entry *allocate(struct cache *c, struct region *r, const struct block *what, uint32_t row_bytes, uint8_t **rows)
@@ -89,15 +87,20 @@ struct block *cache_copy(struct cache *c, const struct block *twin, const struct
 	return install(c, e, twin->host_length);
 }
 
+void bar_make(const struct cache *c, const struct block *b, uint8_t jmp[CACHE_BAR])
+{
+	int32_t rel32 = (int32_t)(c->barred - (b->host_pc + CACHE_BAR));
+	jmp[0] = 0xE9;
+	memcpy(jmp + 1, &rel32, sizeof rel32);
+}
+
 /* JMP in place of the pad that the inline lookup lands on: its tables may go on leading there. */
 static void bar(struct cache *c, const struct block *b)
 {
-	uint8_t *pad = cache_writable(c, b->host_pc);
-	int32_t rel32 = (int32_t)(c->barred - (b->host_pc + JMP_LENGTH));
-
 	if (!b->checked || !c->barred) return;
-	pad[0] = JMP_REL32;
-	memcpy(pad + 1, &rel32, sizeof rel32);
+	uint8_t jmp[CACHE_BAR];
+	bar_make(c, b, jmp);
+	memcpy(cache_writable(c, b->host_pc), jmp, sizeof jmp);
 }
 
 void block_kill(struct cache *c, struct entry *e)

@@ -27,7 +27,8 @@ struct block {
 	uint32_t mode;
 	uint32_t instructions;
 	host_pc_t host_pc;  /* where its code begins */
-	/* Offsets in its code. The pad on which the inline lookup lands is before `checked`, the check for links from other pages before `body`. */
+	/* Offsets in its code. The pad on which the inline lookup lands is before `checked`, of CACHE_BAR bytes at least if there is one; the check for links from
+	 * other pages before `body`. */
 	uint32_t checked, body;
 	uint32_t host_length;
 	uint32_t row_count;
@@ -135,6 +136,10 @@ uint8_t *cache_writable_start(const struct cache *c);
  * touched, as long as nothing changes by that: a first touch takes the host some 300 us. */
 #define CACHE_SIDE_CHUNK MIB(2)
 uint8_t *cache_side_memory_ahead(const struct cache *c);
+
+/* A JMP, which no pad begins with, over the first bytes of a dead block's. */
+#define CACHE_BAR 5u
+static inline bool cache_is_barred(host_pc_t pad) { return *(const uint8_t *)pad == 0xE9; }
 
 /* Link a slot to an entry of a block (`checked`, or from the same page `body` or what cache_find_entry found), patching its rel32. Relinks if linked already. Unlinking (done when `to` dies) points the branch back at its exit stub. */
 void cache_link(struct cache *c, struct block *from, uint32_t slot, struct block *to, uint32_t entry);

@@ -96,11 +96,14 @@ static const char *check_findable(struct cache *c, const struct entry *e)
 	return NULL;
 }
 
-static bool begins_with_jump(const struct cache *c, const struct block *b, host_pc_t to)
+static const char *check_pad(const struct cache *c, const struct block *b)
 {
-	const uint8_t *code = cache_writable(c, b->host_pc);
-	int32_t rel = (int32_t)(to - (b->host_pc + 5));
-	return code[0] == 0xE9 && !memcmp(code + 1, &rel, 4);
+	uint8_t jmp[CACHE_BAR];
+	if (!b->checked || !c->barred) return NULL;
+	MUST(b->checked >= CACHE_BAR, "a pad is too short to be barred");
+	bar_make(c, b, jmp);
+	MUST(b->dead == !memcmp(cache_writable(c, b->host_pc), jmp, sizeof jmp), "the pad of a dead block is not barred, or that of a live one is");
+	return NULL;
 }
 
 static const char *check_entry(struct cache *c, const struct entry *e, struct totals *t, uint32_t *incoming)
@@ -110,7 +113,7 @@ static const char *check_entry(struct cache *c, const struct entry *e, struct to
 	if (!broken) broken = check_incoming(c, e, incoming);
 	if (!broken) broken = check_findable(c, e);
 	if (!broken) broken = twins_check(c, e);
-	if (!broken && e->b.dead && e->b.checked && c->barred && !begins_with_jump(c, &e->b, c->barred)) broken = "the pad of a dead block is not barred";
+	if (!broken) broken = check_pad(c, &e->b);
 	if (!e->b.dead && !entry_is_thunk(e)) {
 		t->live++;
 		t->nodes += e->straddle ? 2 : 1;

@@ -169,5 +169,7 @@ host_pc_t links_target(const struct cache *c, const struct block *b, uint32_t sl
 
 /* blocks.c */
 void block_kill(struct cache *c, struct entry *e);
+/* What stands at the beginning of its pad once it is dead. */
+void bar_make(const struct cache *c, const struct block *b, uint8_t jmp[CACHE_BAR]);
 
 #endif

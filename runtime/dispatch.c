@@ -159,7 +159,7 @@ static bool deliver_fault(struct runtime *r)
 	LOG(LOG_CPU, LOG_DEBUG, "exception %u error %x cr2 %08x at %04x:%08x", r->v->fault.vector, r->v->fault.error, r->v->fault.cr2,
 	    r->v->seg[SEG_CS].selector, r->v->eip);
 	if (r->v->fault.vector == VEC_PF)
-		faults_note(r, r->v->fault.cr2, false);
+		r->stats.true_faults++;
 	return deliver(r, cpu_deliver_fault(r->v));
 }
 
@@ -169,12 +169,12 @@ static bool interrupt_waits(const struct vcpu *v)
 }
 
 /* A user view that keeps the processor busy earns a window: two samples are some milliseconds. */
-static void sample(struct runtime *r, bool by_interrupt)
+static void sample(struct runtime *r)
 {
 	struct shadow_view *view = r->view;
 
-	signals_sampled(r, by_interrupt);
 	returns_look(r);
+	r->next_sample = runtime_now_ns() + SAMPLE_NS / 2; /* for which a guest's clock of 4 ms is not too early */
 	if (!view || !view->user)
 		return;
 	windows_sampled(r, view);
@@ -191,11 +191,9 @@ static void take_interrupt(struct runtime *r)
 
 	if (vector < 0)
 		return;
-	uint64_t now = runtime_now_ns();
-	if (now >= r->next_sample) {
-		r->next_sample = now + SAMPLE_NS / 2; /* a guest's clock of 4 ms is not too early for it */
-		sample(r, true);
-	}
+	signals_pace_sampler(r, true);
+	if (runtime_now_ns() >= r->next_sample)
+		sample(r);
 	r->v->halted = false;
 	r->stats.interrupts++;
 	LOG(LOG_CPU, LOG_DEBUG, "interrupt %d at %08x", vector, r->v->eip);
@@ -235,8 +233,10 @@ static void answer_kick(struct runtime *r)
 	r->kick_deferred = false;
 	if (r->machine && machine_ended(r->machine, &value) != MACHINE_RUNS)
 		dispatch_end(r, RUNTIME_MACHINE_ENDED);
-	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST))
-		sample(r, false);
+	if (__atomic_exchange_n(&r->sampled, 0, __ATOMIC_SEQ_CST)) {
+		signals_pace_sampler(r, false);
+		sample(r);
+	}
 	if (r->profile)
 		profile_take(r);
 }
@@ -416,6 +416,8 @@ static host_pc_t answer_callout(struct runtime *r)
 	case CALLOUT_FAULT:
 		r->single_step = false;
 		v->debug_hits = 0;
+		if (v->fault.vector == VEC_PF)
+			faults_note(r, v->fault.cr2, false);
 		deliver_fault(r);
 		break;
 	case CALLOUT_AGAIN:

@@ -12,14 +12,14 @@ static uint32_t heat_slot(gva_t gva)
 #define FOLLOW_CREDIT 16u /* pages to be shown before it is asked for again whether that is right */
 #define FOLLOW_TRUST 2    /* it is, where so many more were accessed directly than were not, of late */
 
-/* Was the page of the last true fault accessed directly? */
+/* Was the page of the last true fault but for fetches accessed directly by user code? */
 static void note_follower(struct runtime *r, bool followed)
 {
-	struct fault_follow *f = &r->follows[heat_slot(r->faulted_at)];
+	struct fault_follow *f = &r->follows[heat_slot(r->awaited_by)];
 
-	if (!r->faulted_at)
+	if (!r->awaited_by)
 		return;
-	r->faulted_at = 0;
+	r->awaited_by = 0;
 	f->trust = (int8_t)(followed ? f->trust + 1 : f->trust > -FOLLOW_TRUST ? f->trust - 1 : f->trust);
 	if (f->trust < FOLLOW_TRUST)
 		return;
@@ -27,7 +27,7 @@ static void note_follower(struct runtime *r, bool followed)
 	f->credit = FOLLOW_CREDIT;
 }
 
-/* The page of a true fault. Where a direct access met it, the window shows it once the guest has mapped it; for one that the soft form or C met, that
+/* The page of a true fault. Where a direct access of user code met it, the user's window shows it once the guest has mapped it; for one that the soft form or C met, that
  * would be a call to the host for nothing if no direct one follows: so by what followed the instruction's last ones. */
 void faults_note(struct runtime *r, gva_t gva, bool direct)
 {
@@ -36,9 +36,8 @@ void faults_note(struct runtime *r, gva_t gva, bool direct)
 	bool trusted = !direct && f->credit && shadow_expect(r->shadow, gva);
 
 	note_follower(r, false);
-	r->stats.true_faults++;
-	r->faulted = gva >> PAGE_SHIFT;
-	r->faulted_at = direct || trusted ? 0 : at;
+	r->awaited = gva >> PAGE_SHIFT;
+	r->awaited_by = direct || trusted ? 0 : at;
 	f->credit -= trusted;
 	if (direct || trusted)
 		vcpu_forget_user_view(r->v);
@@ -53,6 +52,10 @@ static host_pc_t raise_fault(struct runtime *r, struct guest_fault fault)
 	r->single_step = false;
 	v->debug_hits = 0;
 	r->stats.exceptions++;
+	if (fault.vector == VEC_PF) {
+		r->stats.true_faults++;
+		r->faulted = fault.cr2 >> PAGE_SHIFT;
+	}
 	LOG(LOG_CPU, LOG_DEBUG, "exception %u error %x cr2 %08x at %08x", fault.vector, fault.error, fault.cr2, v->eip);
 	if (!cpu_deliver_fault(v))
 		dispatch_end(r, RUNTIME_TRIPLE_FAULT);
@@ -494,11 +497,11 @@ static host_pc_t window_fault(struct runtime *r, const struct block *b, const st
 			return guard_missed(r, row);
 		if (a.kind == SHADOW_FAULT) {
 			dispatch_stop(v, row);
-			faults_note(r, (gva_t)offset, true);
+			faults_note(r, (gva_t)offset, v->cpl == 3);
 			cool_down(r, v->seg[SEG_CS].base + v->eip);
 			return raise_page_fault(r, (gva_t)offset, a.error);
 		}
-		if (mapped && offset >> PAGE_SHIFT == r->faulted)
+		if (mapped && v->cpl == 3 && offset >> PAGE_SHIFT == r->awaited)
 			note_follower(r, true);
 		if (mapped && (offset >> PAGE_SHIFT == r->faulted || (v->host_fault.error & PF_PRESENT)))
 			cool_down(r, v->seg[SEG_CS].base + row->eip);

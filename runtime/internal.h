@@ -119,7 +119,7 @@ struct jump_table {
  * is taken. While these come, the timer is slow. */
 #define SAMPLE_NS 4000000u
 #define SAMPLE_SLOWLY_NS 32000000u
-#define SAMPLES_BY_INTERRUPTS 8u /* they come */
+#define INTERRUPTS_TO_SAMPLE_BY 8u /* they come */
 
 /* --chaos=check: since the last check. */
 struct sanity {
@@ -213,9 +213,8 @@ struct runtime {
 	bool kick_deferred;        /* a kick came while a block ran that has to finish */
 	uint32_t sampled;          /* the processor-time sampler fired; written by its signal handler */
 	uint64_t next_sample;      /* an interrupt from then on is one, too */
-	uint32_t samples_by_interrupts; /* in a row, but for the timer's between them */
-	bool interrupted;          /* the last one was */
-	bool samples_slowly;       /* the timer */
+	uint32_t interrupts_seen, interrupts_before; /* since the sampler fired without one since it had fired before; and when it fired last */
+	bool samples_slowly;       /* the sampler */
 	bool single_step;          /* the running block was entered with TF */
 	struct {                   /* the instruction that runs in a block of its own (MODE_ONE), and what its entry spent */
 		bool running;
@@ -232,8 +231,9 @@ struct runtime {
 	bool ended;
 	struct soft_place soft_places[SOFT_PLACES];
 	struct fault_heat heat[HEAT_SLOTS]; /* direct instructions that met fresh pages lately */
-	uint32_t faulted; /* the page of the last true fault, */
-	gva_t faulted_at; /* and the instruction that met it, or 0 if it is known what followed */
+	uint32_t faulted; /* the page of the last true fault of emitted code */
+	uint32_t awaited; /* that of the last one but for fetches */
+	gva_t awaited_by; /* and the instruction that met it, or 0 if it is known what followed */
 	struct fault_follow follows[HEAT_SLOTS]; /* of instructions, by a hash */
 	gva_t history[HISTORY];    /* the last dispatched blocks */
 	unsigned history_at;
@@ -386,7 +386,7 @@ static inline bool is_trap_pad_miss(const struct vcpu *v, uint64_t address)
 }
 /* faults.c: host PCs have come to mean something else. */
 void faults_forget_places(struct runtime *r);
-/* The instruction at the vCPU's EIP has met a true fault; by a direct access? */
+/* The instruction at the vCPU's EIP has met a true fault with an access; a direct one of user code? */
 void faults_note(struct runtime *r, gva_t gva, bool direct);
 host_pc_t return_missed(struct runtime *r, const struct side_row *row);
 /* Now and then: may the user view's code have trap pads again? */
@@ -405,8 +405,8 @@ void x87_errors_look(struct runtime *r);
 
 /* signals.c */
 int signals_install(struct runtime *r);
-/* It was looked at who uses the processor: how soon is the timer to ask for it again? */
-void signals_sampled(struct runtime *r, bool by_interrupt);
+/* An interrupt is taken, or the sampler has fired: how soon is it to fire again? */
+void signals_pace_sampler(struct runtime *r, bool interrupt);
 void signals_remove(struct runtime *r);
 
 #endif

@@ -10,8 +10,7 @@ _Static_assert(sizeof(struct jump_set) == 32, "entry_lookup_shared");
 /* A pad that is not its target's costs a host signal in user code, and a shared slot a search for every target that it has, hot ones as well. So targets
  * share a slot that they have taken from each other more often than this, each time within one or two spans of time-stamp ticks, some 10 to 30 ms. */
 #define TAKEN_MOST 1u
-/* Those of sites, where what is shared costs a lookup more, once: a linkage table's place leads to the dynamic linker first. Of tables never. */
-#define TAKEN_CONSTANT_MOST 1u
+/* The slot of a table's entry may not be taken at all: to share it costs a lookup more. (A constant place may: a linkage table's leads to the dynamic linker first.) */
 #define TAKEN_ENTRY_MOST 0u
 #define TAKEN_SPAN_SHIFT 25
 /* And at any time once those of a table together come more often than this, some 20 times what one costs. */
@@ -68,7 +67,8 @@ static void fill_set(struct jump_table *t, const struct block *b)
 {
 	struct jump_set *set = &t->sets[jump_set_index(b->eip)];
 
-	set->way[1] = set->way[0];
+	if (set->way[0].not_eip != ~(uint64_t)b->eip)
+		set->way[1] = set->way[0];
 	set->way[0] = (struct jump_target){.not_eip = ~(uint64_t)b->eip, .pc = b->host_pc};
 }
 
@@ -79,13 +79,6 @@ static void fill_slot(struct jump_table *t, const struct block *b, uint32_t at)
 	t->filled += t->filled <= ARRAY_LEN(t->log);
 	t->slots[at] = b->host_pc;
 	t->eips[at] = b->eip;
-}
-
-static unsigned taken_most(uint32_t at)
-{
-	if (at < JUMP_SLOTS)
-		return TAKEN_MOST;
-	return at < JUMP_SLOTS + JUMP_CONSTANTS ? TAKEN_CONSTANT_MOST : TAKEN_ENTRY_MOST;
 }
 
 /* Another target takes the slot: is it to be shared? */
@@ -101,15 +94,15 @@ static bool is_contested(struct jump_table *t, uint32_t at)
 	if (!recent && t->taken_until - now <= TAKEN_BURST * TAKEN_TICKS)
 		t->taken[at] = 0;
 	t->taken_span[at] = span;
-	return ++t->taken[at] > taken_most(at);
+	return ++t->taken[at] > (at < JUMP_SLOTS + JUMP_CONSTANTS ? TAKEN_MOST : TAKEN_ENTRY_MOST);
 }
 
-/* A slot that was its own, or nobody's, is no matter; one that it takes from another target may be. */
-static bool is_shared(struct runtime *r, struct jump_table *t, const struct block *b, uint32_t at)
+/* The slot is to be this target's: its own, or one that it shares? One that was nobody's, or a dead block's, is no matter; one that it takes from another may be. */
+static bool take_shared(struct runtime *r, struct jump_table *t, const struct block *b, uint32_t at)
 {
 	if (t->slots[at] == jumps_to_share(at))
 		return true;
-	if (t->slots[at] == jumps_nowhere(at) || t->eips[at] == b->eip || !is_contested(t, at))
+	if (t->slots[at] == jumps_nowhere(at) || t->eips[at] == b->eip || cache_is_barred(t->slots[at]) || !is_contested(t, at))
 		return false;
 	t->slots[at] = jumps_to_share(at);
 	t->shares |= at < JUMP_SLOTS;
@@ -133,13 +126,13 @@ void jumps_fill(struct runtime *r, const struct block *b)
 {
 	struct jump_table *t = &r->view->jumps[r->view->jumps_last];
 	uint32_t at = jump_index(b->eip);
-	uint64_t site = r->site ? (uint64_t)(r->site - t->slots) : 0;
+	uint64_t site = ((uint64_t)r->site - (uint64_t)t->slots) / sizeof(host_pc_t); /* if it is this table's */
 
 	r->stats.jump_fills++;
-	if (site - JUMP_SLOTS < JUMP_SITES && r->site_eip == b->eip && !is_shared(r, t, b, (uint32_t)site)) {
+	if (site - JUMP_SLOTS < JUMP_SITES && r->site_eip == b->eip && !take_shared(r, t, b, (uint32_t)site)) {
 		r->stats.jump_site_fills++;
 		fill_slot(t, b, (uint32_t)site);
-	} else if (is_shared(r, t, b, at)) {
+	} else if (take_shared(r, t, b, at)) {
 		fill_set(t, b);
 	} else {
 		fill_slot(t, b, at);

@@ -144,7 +144,7 @@ static void forget_returns(void *ctx, struct shadow_view *view)
 		return_stack_reset(r, view);
 }
 
-/* Its landing pads too are void: what stands behind its calls may have been rewritten. */
+/* Its pads behind calls are void as well: what stands there may have been rewritten. */
 static void block_dead(void *ctx, const struct block *b)
 {
 	struct runtime *r = ctx;

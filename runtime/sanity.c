@@ -43,7 +43,7 @@ static const char *check_returns(struct runtime *r, const struct shadow_view *vi
 	return *at == (uint64_t)entry_underflow ? NULL : "the bottom of a return stack was overwritten";
 }
 
-/* This target leads to a live block, of the table's context, that the view maps. */
+/* This target leads to a block of the table's context that the view maps, a live one or one whose pad is barred (cache/check.c). */
 static const char *check_target(struct runtime *r, const struct shadow_view *view, const struct jump_table *table, uint32_t eip, host_pc_t pc)
 {
 	const struct code_context *context = &r->contexts[table->context];
@@ -51,8 +51,6 @@ static const char *check_target(struct runtime *r, const struct shadow_view *vie
 
 	if (!b || b->host_pc != pc || !b->checked)
 		return "the inline lookup leads to code that is no more";
-	if (b->dead)
-		return NULL; /* its pad is barred: see cache/check.c */
 	if (b->eip != eip || b->mode != context->mode || b->gva - b->eip != context->cs_base || b->cs_end != context->cs_end)
 		return "the inline lookup leads to another block's code";
 	const uint32_t *exec = (const uint32_t *)(const void *)(view->tables + ABI_EXEC_TABLE);

@@ -143,14 +143,16 @@ static int start_sampler(struct runtime *r)
 	return set_sampler(r, chaos ? 97000 : SAMPLE_NS);
 }
 
-void signals_sampled(struct runtime *r, bool by_interrupt)
+void signals_pace_sampler(struct runtime *r, bool interrupt)
 {
-	if (by_interrupt)
-		r->samples_by_interrupts++;
-	else if (!r->interrupted)
-		r->samples_by_interrupts = 0;
-	r->interrupted = by_interrupt;
-	bool slowly = r->samples_by_interrupts >= SAMPLES_BY_INTERRUPTS && !(r->config.chaos & CHAOS_KICKS);
+	if (interrupt) {
+		r->interrupts_seen++;
+	} else {
+		if (r->interrupts_seen == r->interrupts_before)
+			r->interrupts_seen = 0;
+		r->interrupts_before = r->interrupts_seen;
+	}
+	bool slowly = r->interrupts_seen >= INTERRUPTS_TO_SAMPLE_BY && !(r->config.chaos & CHAOS_KICKS);
 	if (slowly != r->samples_slowly)
 		set_sampler(r, slowly ? SAMPLE_SLOWLY_NS : SAMPLE_NS);
 	r->samples_slowly = slowly;

@@ -20,7 +20,7 @@ static struct shadow_answer resolve(struct shadow *s, struct view *v, gva_t gva,
 {
 	uint32_t slot = page_slot(s, gva >> PAGE_SHIFT);
 	if (!s->mode.walk(s, &s->root, gva, access, w)) {
-		v->quiet_writes[slot] = 0; /* it is what the table is asked for most */
+		v->quiet_writes[slot] = 0; /* a use: the table is about to be filled for it */
 		return (struct shadow_answer){ .kind = SHADOW_FAULT, .error = w->error };
 	}
 	walk_mark(s, w, access);

@@ -134,8 +134,8 @@ bool shadow_make_direct(struct shadow *s, struct shadow_view *view);
 /* The same for a user view, with the window at 0, where the host has nothing else, and which shows nothing below LOW_WINDOW_START. Who has it loses it. */
 bool shadow_make_low(struct shadow *s, struct shadow_view *view);
 
-/* A true fault's page is likely to be accessed directly next: shadow_settle maps it if the guest has by then. False if the current user view has no window. As
- * shadow_map does by itself. */
+/* A true fault's page is likely to be accessed directly next: shadow_settle maps it if the guest has by then. False if the current user view has no window.
+ * shadow_map does that by itself. */
 bool shadow_expect(struct shadow *s, gva_t gva);
 /* Before code of CPL 3 runs: the window of the current user view follows what has changed since. A page that is unmapped and mapped anew, or many
  * of them one after the other, cost one call to the host then. */

@@ -75,7 +75,7 @@ bool tables_fill(struct shadow *s, struct view *v, uint32_t page, const struct w
 	touch_piece(s, v, page >> PIECE_SHIFT);
 	v->filled[page / 64] |= 1ULL << (page % 64);
 	if (!w->guarded) v->read[page] = addend;
-	/* Links lead to code that is known before anybody asks for it: where the entry is missing, by a host fault. */
+	/* Links lead to code that is known before anybody asks for it: where the entry is missing, by a host fault. (The supervisor's view is kept.) */
 	bool known_code = v->pub.user && w->executable && s->frames[w->gfn].code;
 	if ((access & ACCESS_FETCH) || known_code) v->exec[page] = w->gfn + 1;
 	if (access & ACCESS_FETCH) return v->write[page] != 0;

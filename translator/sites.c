@@ -80,7 +80,7 @@ void site_note(struct translation *t, const struct insn *insn)
 	t->site_slots = table_slots(&m);
 }
 
-/* R8D is the target. */
+/* R8D is the target. The slots' address is made apart: by R11 and R9 C knows which one led astray. */
 static void go_by(struct translation *t, enum host_reg index, int32_t slots, bool call)
 {
 	struct emitter *e = &t->e;
@@ -95,9 +95,17 @@ static void go_by(struct translation *t, enum host_reg index, int32_t slots, boo
 	emit_op(e, &(struct host_op){.opcode = 0xFF, .reg = call ? 2 : 4, .rm = NO_REG, .mem = slot});
 }
 
+/* Is it a word at a constant place: an absolute address, or, by EBX, one of a linkage table? Calls that are near EBX are those of an object's functions. */
+static bool is_constant(const struct guest_mem *m, bool call)
+{
+	bool near = m->disp >= INT8_MIN && m->disp <= INT8_MAX;
+
+	return m->index == NO_REG && (m->base == NO_REG || (m->base == EBX && !(call && near)));
+}
+
 bool site_exit(struct translation *t, const struct insn *insn, bool call)
 {
-	if (!may_have_sites(t) || insn->form->operand_width != 32 || insn->rule->emit == emit_ret)
+	if (!may_have_sites(t) || insn->form->operand_width != 32)
 		return false;
 	if (insn->form->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		if (!t->site_jump || t->site_jump != t->emitted)
@@ -108,7 +116,7 @@ bool site_exit(struct translation *t, const struct insn *insn, bool call)
 	struct guest_mem m = access_of(insn, &insn->form->op[0]);
 	if (is_table(&m))
 		go_by(t, host_gpr(m.index), table_slots(&m), call);
-	else if (m.index == NO_REG && (m.base == NO_REG || m.base == EBX))
+	else if (is_constant(&m, call))
 		go_by(t, NO_REG, constant_slot(insn, &m), call);
 	else
 		return false;

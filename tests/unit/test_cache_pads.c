@@ -46,8 +46,11 @@ TEST(cache_pads, pads_of_dead_blocks_lead_away)
 	CHECK_STR(cache_check(c), NULL);
 	/* And that is looked at. */
 	without->checked = 12;
-	CHECK_STR(cache_check(c), "the pad of a dead block is not barred");
+	CHECK_STR(cache_check(c), "the pad of a dead block is not barred, or that of a live one is");
 	without->checked = 0;
+	live->checked = CACHE_BAR - 1;
+	CHECK_STR(cache_check(c), "a pad is too short to be barred");
+	live->checked = 12;
 	/* Its successor is another. */
 	struct block *again = commit_with_pad(c, 0x5000, 12);
 	CHECK(again != first && is_unchanged(again, 0) && is_barred(first));

@@ -23,7 +23,9 @@ static void begin(void)
 	jumps_select(&runtime, &view, 1);
 }
 
-static host_pc_t pc_of(uint32_t eip) { return 0x100000000ull + eip; }
+/* Pads: only their first bytes matter. */
+static uint8_t pads[0x20000];
+static host_pc_t pc_of(uint32_t eip) { return (host_pc_t)&pads[eip >> JUMP_SHIFT]; }
 
 static void fill(uint32_t eip)
 {
@@ -64,6 +66,41 @@ TEST(jumps, share_a_slot_that_they_take_from_each_other_often)
 	const struct jump_set *set = &view.jumps[view.jumps_last].sets[jump_set_index(FIRST)];
 	CHECK(jump_set_index(FIRST) != jump_set_index(OTHER) || set->way[0].pc != set->way[1].pc);
 	CHECK(set->way[0].pc == pc_of(FIRST) || set->way[1].pc == pc_of(FIRST));
+}
+
+/* A dead block's slot is there for whoever comes. */
+TEST(jumps, take_a_dead_ones_slot)
+{
+	begin();
+	for (unsigned i = 0; i < 8; i++) {
+		fill(FIRST);
+		pads[FIRST >> JUMP_SHIFT] = 0xE9;
+		fill(OTHER);
+		pads[OTHER >> JUMP_SHIFT] = 0xE9;
+	}
+	CHECK(!is_shared(FIRST) && !runtime.stats.jump_slots_shared);
+	pads[FIRST >> JUMP_SHIFT] = pads[OTHER >> JUMP_SHIFT] = 0;
+	for (unsigned i = 0; i < 8; i++)
+		fill(i % 2 ? OTHER : FIRST);
+	CHECK(is_shared(FIRST));
+}
+
+/* One that is translated anew does not drive the other out of their set. */
+TEST(jumps, keep_the_other_in_the_set)
+{
+	uint32_t other = FIRST;
+	begin();
+	do
+		other += JUMP_SLOTS << JUMP_SHIFT;
+	while (other && jump_set_index(other) != jump_set_index(FIRST));
+	REQUIRE(other);
+	struct block first = {.eip = FIRST, .host_pc = pc_of(FIRST)}, second = {.eip = other, .host_pc = (host_pc_t)&pads[1]};
+	for (unsigned i = 0; i < 8; i++)
+		jumps_fill(&runtime, i % 2 ? &second : &first);
+	for (unsigned i = 0; i < 2; i++)
+		jumps_fill(&runtime, &first);
+	const struct jump_set *set = &view.jumps[view.jumps_last].sets[jump_set_index(FIRST)];
+	CHECK(set->way[0].pc == first.host_pc && set->way[1].pc == second.host_pc);
 }
 
 TEST(jumps, do_not_share_one_that_they_take_seldom)

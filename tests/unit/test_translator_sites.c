@@ -81,7 +81,10 @@ static const struct branch branches[] = {
 	{"jmp [word]", {0xFF, 0x25, TABLE}, 6, BY_WORD, 0, false},
 	{"call [word]", {0xFF, 0x15, TABLE}, 6, BY_WORD, 0, true},
 	{"jmp [ebx + 10h]", {0xFF, 0x63, 0x10}, 3, BY_WORD, 0, false},
-	{"call [ebx]", {0xFF, 0x13}, 2, BY_WORD, 0, true},
+	{"call [ebx + table]", {0xFF, 0x93, TABLE}, 6, BY_WORD, 0, true},
+	{"call [ebx - 84h]", {0xFF, 0x93, 0x7C, 0xFF, 0xFF, 0xFF}, 6, BY_WORD, 0, true},
+	{"call [ebx]", {0xFF, 0x13}, 2, BY_TARGET, 0, true}, /* an object's function */
+	{"call [ebx + 10h]", {0xFF, 0x53, 0x10}, 3, BY_TARGET, 0, true},
 	{"jmp [esi + 10h]", {0xFF, 0x66, 0x10}, 3, BY_TARGET, 0, false},
 	{"jmp word [word]", {0x66, 0xFF, 0x25, TABLE}, 7, BY_TARGET, 0, false},
 	{"jmp eax", {0xFF, 0xE0}, 2, BY_TARGET, 0, false},
