@@ -191,9 +191,11 @@ static void take_interrupt(struct runtime *r)
 
 	if (vector < 0)
 		return;
-	signals_pace_sampler(r, true);
-	if (runtime_now_ns() >= r->next_sample)
-		sample(r);
+	if (!r->v->halted) { /* else nobody used the processor */
+		signals_pace_sampler(r, true);
+		if (runtime_now_ns() >= r->next_sample)
+			sample(r);
+	}
 	r->v->halted = false;
 	r->stats.interrupts++;
 	LOG(LOG_CPU, LOG_DEBUG, "interrupt %d at %08x", vector, r->v->eip);
