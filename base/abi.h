@@ -40,7 +40,6 @@
 #define EXIT_HOST_FAULT 5 /* the signal handler brought us here: vcpu.host_fault, resume_pc = faulting host PC */
 #define EXIT_KICK 6    /* ditto, for a kick that hit translated code: resume_pc = interrupted host PC */
 #define EXIT_ENTER 7   /* a kick hit entry.S on its way in: guest state is still in the vCPU, resume_pc is where it was going */
-
 #define EXIT_SITE 8    /* an indirect branch was led to what is not its target, or nowhere: R8D = target EIP, R9 and R11 say by which slot (jumps.c) */
 
 /* Offsets in struct vcpu that entry.S uses; asserted in runtime/entry.c. */

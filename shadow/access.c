@@ -68,7 +68,7 @@ struct shadow_answer shadow_map(struct shadow *s, gva_t gva, unsigned access, bo
 	struct walk w;
 	struct shadow_answer a = resolve(s, v, gva, access, &w);
 	bool may_show = a.kind == SHADOW_RAM && v->shows && !(v->flags[page_slot(s, gva >> PAGE_SHIFT)] & SLOT_VOLATILE);
-	if (a.kind == SHADOW_FAULT && v->pub.user && v->shows) settle_expect(v, gva >> PAGE_SHIFT);
+	if (a.kind == SHADOW_FAULT && v->pub.user) shadow_expect(s, gva);
 	*mapped = may_show && direct_show_page(s, v, gva >> PAGE_SHIFT, &w);
 	return a;
 }

@@ -353,8 +353,6 @@ bool direct_replace_page(struct shadow *s, struct view *v, uint32_t page, const 
 
 /* settle.c: the page's part of the window will be looked at before code of the view runs. False if it must follow at once. */
 bool settle_later(struct shadow *s, struct view *v, uint32_t page);
-/* The guest is about to fill in this page. */
-void settle_expect(struct view *v, uint32_t page);
 
 /* views.c */
 struct view *view_create(struct shadow *s, bool user);

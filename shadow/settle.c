@@ -16,16 +16,11 @@ static bool put_off(struct view *v, uint32_t page)
 	return true;
 }
 
-void settle_expect(struct view *v, uint32_t page)
-{
-	v->pub.behind |= put_off(v, page);
-}
-
 bool shadow_expect(struct shadow *s, gva_t gva)
 {
 	struct view *v = s->user;
 	if (!v || !v->shows) return false;
-	settle_expect(v, gva >> PAGE_SHIFT);
+	v->pub.behind |= put_off(v, gva >> PAGE_SHIFT);
 	return true;
 }
 

@@ -191,9 +191,9 @@ static void exit_if(struct translation *t, const struct insn *insn, unsigned con
 }
 
 /* A single step must come back. */
-static host_pc_t lookup_stub(const struct translation *t)
+bool looks_up_inline(const struct translation *t)
 {
-	return t->in->mode & (MODE_ONE | MODE_THUNK) ? t->in->stubs.lookup_slow : t->in->stubs.lookup;
+	return !(t->in->mode & (MODE_ONE | MODE_THUNK)) && t->in->stubs.lookup != t->in->stubs.lookup_slow;
 }
 
 /* To the target in R8D, at each site anew: what the processor predicts of it by the past of this branch is its own. */
@@ -204,7 +204,7 @@ static void exit_indirect(struct translation *t, const struct insn *insn, bool c
 	row_add(t, UNDO_TARGET_R8, insn->eip, 0);
 	if (site_exit(t, insn, call))
 		return;
-	if (lookup_stub(t) == t->in->stubs.lookup_slow) {
+	if (!looks_up_inline(t)) {
 		(call ? emit_call_to : emit_jmp_to)(e, t->in->stubs.lookup_slow);
 		return;
 	}
@@ -396,7 +396,7 @@ static void return_pad(struct translation *t, uint32_t return_eip)
 	if (t->in->mode & MODE_TRAP_PADS)
 		trap_pad(t, return_eip);
 	else
-		landing_pad(t, return_eip, lookup_stub(t) == t->in->stubs.lookup_slow ? t->in->stubs.lookup_slow_parked : t->in->stubs.lookup_parked);
+		landing_pad(t, return_eip, looks_up_inline(t) ? t->in->stubs.lookup_parked : t->in->stubs.lookup_slow_parked);
 }
 
 /* The lookup has led here: asking it again would, too. */
@@ -444,7 +444,7 @@ static int thunk_register(const struct translation *t, const struct insn *insn, 
 	const struct translator_input *in = t->in;
 	uint32_t target = target_of(insn);
 	bool flat = (in->mode & MODE_TRAP_PADS) && !in->cs_base && !in->cs_end && insn->form->operand_width == 32 && stack_is_plain(t, insn);
-	bool alone = lookup_stub(t) == in->stubs.lookup_slow || in->basic_blocks || (t->shadow && t->shadow_eip == insn->eip);
+	bool alone = !looks_up_inline(t) || in->basic_blocks || (t->shadow && t->shadow_eip == insn->eip);
 	bool whole = (target & PAGE_MASK) <= PAGE_SIZE - sizeof(*bytes);
 	const uint8_t *code = in->peek && flat && !alone && whole ? in->peek(in->peek_ctx, target) : NULL;
 

@@ -235,7 +235,9 @@ unsigned row_exit(const struct translation *t, uint32_t eip);
 /* rows.c: lea r11, [pc]. */
 void emit_lea_r11(struct emitter *e, host_pc_t pc);
 
-/* control.c: leave for a known EIP. */
+/* control.c: may indirect branches go on without C? */
+bool looks_up_inline(const struct translation *t);
+/* Leave for a known EIP. */
 void emit_exit(struct translation *t, uint32_t eip);
 /* Does this one call its own block? */
 bool calls_itself(const struct translation *t, const struct insn *insn);

@@ -31,7 +31,7 @@ static int32_t constant_slot(const struct insn *insn, const struct guest_mem *m)
 /* Where a pad that is another target's leaves the registers that say which slot led there. */
 static bool may_have_sites(const struct translation *t)
 {
-	return (t->in->mode & MODE_TRAP_PADS) && access_is_low(t) && !(t->in->mode & (MODE_ONE | MODE_THUNK)) && t->in->stubs.lookup != t->in->stubs.lookup_slow;
+	return (t->in->mode & MODE_TRAP_PADS) && access_is_low(t) && looks_up_inline(t);
 }
 
 static bool is_table(const struct guest_mem *m)
