@@ -1,4 +1,6 @@
 /* Branches, calls and returns: never copied. A direct exit is a link slot; an indirect one has its target's EIP in R8D. */
+#include <string.h>
+
 #include "translator/internal.h"
 
 static uint32_t target_of(const struct insn *insn)
@@ -44,7 +46,9 @@ bool calls_itself(const struct translation *t, const struct insn *insn)
 
 void joins_find(struct translation *t)
 {
-	for (uint32_t i = 0; i < t->count; i++) {
+	memset(t->join_to, -1, t->count);
+	for (uint64_t left = t->branches; left; left &= left - 1) {
+		uint32_t i = (uint32_t)__builtin_ctzll(left);
 		int to = join_of(t, &t->insns[i]);
 		t->join_to[i] = (int8_t)to;
 		if (to >= 0 && t->in->joins && t->in->gfn2 == GFN_NONE)

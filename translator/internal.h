@@ -118,6 +118,7 @@ struct translation {
 	uint32_t cold_count;
 	uint32_t shadow_eip;  /* the instruction behind an inline STI, or one half-way, if `shadow`: no interrupt before it */
 	bool shadow;
+	uint64_t branches;    /* a bit for each instruction that is one */
 	uint64_t joins;       /* a bit for each instruction that a branch of this block goes to */
 	int8_t join_to[TRANSLATOR_MAX_INSTRUCTIONS]; /* the one that each branches to, or -1 */
 	uint16_t join_at[TRANSLATOR_MAX_INSTRUCTIONS]; /* where in the code, once it is emitted */

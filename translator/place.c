@@ -23,7 +23,8 @@ static int joined_by(const struct translation *t, uint32_t i)
 
 static void guess_loops(const struct translation *t, struct guess *g)
 {
-	for (uint32_t i = 0; i < t->count; i++) {
+	for (uint64_t left = t->branches & ((2ull << (t->count - 1)) - 1); left; left &= left - 1) {
+		uint32_t i = (uint32_t)__builtin_ctzll(left);
 		bool itself = calls_itself(t, &t->insns[i]);
 		int to = itself ? 0 : joined_by(t, i);
 		uint32_t end = itself ? t->count : i + 1;
@@ -37,9 +38,11 @@ static void guess_flow(const struct translation *t, struct guess *g)
 	uint32_t flow = FLOW;
 
 	for (uint32_t i = 0; i < t->count; i++) {
-		int to = joined_by(t, i);
 		flow += g->flow[i];
 		g->flow[i] = (flow ? flow : 1) << LOOP * g->loops[i];
+		if (!(t->branches >> i & 1))
+			continue;
+		int to = joined_by(t, i);
 		if (to < 0 && t->insns[i].rule->emit != emit_jcc_insn)
 			continue;
 		flow /= 2;
@@ -48,24 +51,25 @@ static void guess_flow(const struct translation *t, struct guess *g)
 	}
 }
 
-/* What it costs that a line begins at this offset of the main line, in or before the instruction of this index. */
-static uint32_t crossing(const struct translation *t, const struct guess *g, uint32_t at, uint32_t i)
-{
-	const uint16_t *starts = t->out->starts;
-	bool behind_call = t->insns[i].rule->emit == emit_call_insn && at + trap_pad_length(t) == starts[i + 1];
-
-	return behind_call ? 0 : g->flow[at == starts[i] && i ? i - 1 : i];
-}
-
-/* What each lead costs, in steps: lines then begin at every offset that is so much before the end of one. */
+/* What each lead costs, in steps: lines then begin at every offset that is so much before the end of one. A line that begins in or before an instruction costs
+ * what comes to that; between two of them, what comes from the first; behind a call and its pad, nothing. */
 static void add_costs(const struct translation *t, const struct guess *g, uint32_t *costs)
 {
 	const uint16_t *starts = t->out->starts;
-	uint32_t i = 0, begin = (uint32_t)t->in->code_pc;
+	uint32_t begin = (uint32_t)t->in->code_pc, at = STEP - begin % STEP, lead = (0u - begin - at) / STEP;
 
-	for (uint32_t at = STEP - begin % STEP; at < starts[t->count]; at += STEP) {
-		while (i + 1 < t->count && starts[i + 1] <= at) i++;
-		costs[(0u - begin - at) % LINE / STEP] += crossing(t, g, at, i);
+	for (uint32_t i = 0; i < t->count; i++) {
+		uint32_t end = starts[i + 1], none = end;
+		if (at >= end)
+			continue;
+		if (at == starts[i] && i) {
+			costs[lead-- % (LINE / STEP)] += g->flow[i - 1];
+			at += STEP;
+		}
+		if (t->insns[i].rule->emit == emit_call_insn)
+			none = end - trap_pad_length(t);
+		for (; at < end; at += STEP)
+			costs[lead-- % (LINE / STEP)] += at == none ? 0 : g->flow[i];
 	}
 }
 

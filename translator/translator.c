@@ -45,6 +45,7 @@ static int scan(struct translation *t)
 		}
 		offset += insn->length;
 		t->out->guest_length = offset;
+		t->branches |= (uint64_t)(insn->form->branch_type != ZYDIS_BRANCH_TYPE_NONE) << t->count;
 		t->count++;
 		if (ends_block(in, insn)) {
 			t->out->end = END_BRANCH;
@@ -99,7 +100,7 @@ static void emit_body(struct translation *t)
 		else
 			keep_pair(t, insn);
 		/* Where it leads depends on the EIP in more than one way. */
-		t->e.unmovable |= insn->form->branch_type != ZYDIS_BRANCH_TYPE_NONE && insn->form->operand_width == 16;
+		t->e.unmovable |= (t->branches >> i & 1) && insn->form->operand_width == 16;
 		site_note(t, insn);
 		ended = insn->rule->emit(t, insn);
 		/* Room for the tail: what does not fit begins another block. What only raises an exception ends it early, too. */
@@ -169,7 +170,7 @@ int translator_translate(const struct translator_input *in, struct translator_ou
 	t->out = out;
 	t->insns = insns;
 	t->count = 0;
-	t->joins = 0;
+	t->branches = t->joins = 0;
 	err = scan(t);
 	if (err)
 		return err;
