@@ -2,11 +2,21 @@
 #include "translator/internal.h"
 
 /* x87 stores do nothing where they raise an unmasked exception (vol. 1, 8.5), which the next such instruction reports. */
-static bool may_not_store(const struct insn *insn)
+static bool may_not_store(const struct form *form)
 {
-	bool x87 = insn->form->isa_ext == ZYDIS_ISA_EXT_X87 || insn->form->mnemonic == ZYDIS_MNEMONIC_FISTTP;
+	bool x87 = form->isa_ext == ZYDIS_ISA_EXT_X87 || form->mnemonic == ZYDIS_MNEMONIC_FISTTP;
 
-	return x87 && insn->form->mnemonic != ZYDIS_MNEMONIC_FNSTCW && insn->form->mnemonic != ZYDIS_MNEMONIC_FNSTSW;
+	return x87 && form->mnemonic != ZYDIS_MNEMONIC_FNSTCW && form->mnemonic != ZYDIS_MNEMONIC_FNSTSW;
+}
+
+static bool writes(const struct operand *op)
+{
+	return op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+}
+
+static bool keeps(const struct form *form, const struct operand *op)
+{
+	return (op->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE)) || may_not_store(form);
 }
 
 struct address address_of(const struct insn *insn, const struct operand *op)
@@ -26,8 +36,8 @@ struct guest_mem access_of(const struct insn *insn, const struct operand *op)
 		.a16 = insn->form->address_width == 16,
 		.disp = insn->disp,
 		.size = (uint8_t)(op->size / 8),
-		.write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE,
-		.keeps = (op->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE)) || may_not_store(insn),
+		.write = writes(op),
+		.keeps = keeps(insn->form, op),
 	};
 }
 
@@ -75,6 +85,13 @@ unsigned row_size(unsigned bytes)
 static unsigned row_access(const struct guest_mem *m)
 {
 	return (m->write ? ROW_WRITE : 0) | (!m->write || m->keeps ? ROW_READ : 0) | row_size(m->size);
+}
+
+unsigned access_row(const struct form *form)
+{
+	const struct operand *op = &form->memory;
+
+	return row_access(&(struct guest_mem){.size = (uint8_t)(op->size / 8), .write = writes(op), .keeps = keeps(form, op)});
 }
 
 static int32_t table_disp(const struct guest_mem *m)
@@ -256,6 +273,14 @@ static struct host_mem based_address(struct translation *t, const struct insn *i
 	emit_load(&t->e, R9, segment_field(m->seg, offsetof(struct segment, base)), 4);
 	row_add(t, UNDO_NONE, insn->eip, row_access(m));
 	return access_at(t, h);
+}
+
+bool access_is_verbatim(const struct translation *t, const struct insn *insn)
+{
+	const struct address *at = &insn->at;
+
+	return access_is_low(t) && at->index == NO_REG && at->base != NO_REG && at->base != ESP && insn->disp >= PLAIN_DISP_MIN &&
+	       MODE_SEG(t->in->mode, at->seg) == MODE_SEG_FLAT && !access_is_soft(t, insn);
 }
 
 struct host_mem access_emit(struct translation *t, const struct insn *insn, const struct guest_mem *m, bool in_r8)

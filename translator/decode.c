@@ -107,8 +107,7 @@ struct head {
 };
 #define MODRM_REG 0x38u
 #define ADDRESS_MOST 5u /* bytes of SIB and displacement */
-/* All of an instruction that may be looked at. */
-#define LOOKED_AT (ZYDIS_MAX_INSTRUCTION_LENGTH + sizeof(uint32_t))
+_Static_assert(INSN_BYTES >= ZYDIS_MAX_INSTRUCTION_LENGTH + sizeof(uint32_t), "fields are read as four bytes");
 _Static_assert(HEAD_MOST - 1 + ADDRESS_MOST + sizeof(uint32_t) <= ZYDIS_MAX_INSTRUCTION_LENGTH, "no address makes an instruction too long");
 
 /* A 67h prefix makes it too long: what follows ModRM is then another matter. */
@@ -178,12 +177,27 @@ static bool form_new(const struct translator_input *in, const uint8_t *bytes, ui
 	return true;
 }
 
-static const struct form *form_keep(const struct form *form, uint64_t key)
+/* Are these bytes, as far as their operand in memory, what the host has for the form, and no more than that? */
+static bool is_verbatim(const struct form *form, const uint8_t *bytes, unsigned head)
+{
+	uint8_t code[64];
+	struct emitter e = {.start = code, .at = code, .end = code + sizeof(code)};
+	struct host_op op = {.mem = mem_at(RAX, 0)};
+
+	if (form->rule->emit != emit_generic || form->has_memory != form->addressed || form->uses_esp || form->writes_esp || form->writes_sp)
+		return false;
+	memcpy(&op, form->host, sizeof(form->host));
+	emit_op(&e, &op);
+	return !e.overflow && emit_offset(&e) == form->length && !memcmp(code, bytes, head);
+}
+
+static const struct form *form_keep(const struct form *form, uint64_t key, const uint8_t *bytes, unsigned head)
 {
 	struct form *kept = &memo.forms[memo.count++];
 
 	*kept = *form;
 	kept->head = key;
+	kept->verbatim = is_verbatim(form, bytes, head);
 	*place_of(key) = (uint16_t)memo.count;
 	return kept;
 }
@@ -191,7 +205,7 @@ static const struct form *form_keep(const struct form *form, uint64_t key)
 /* The same instruction with [EAX] for its operand in memory. NULL if it is none then, or has no such operand. */
 static const struct form *form_new_addressed(const struct translator_input *in, const uint8_t *bytes, struct head h)
 {
-	uint8_t plain[LOOKED_AT] = {0};
+	uint8_t plain[INSN_BYTES] = {0};
 	struct form form;
 	ZyanStatus status;
 	unsigned head;
@@ -202,7 +216,7 @@ static const struct form *form_new_addressed(const struct translator_input *in, 
 	    form.memory.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
 		return NULL;
 	form.addressed = true;
-	return form_keep(&form, h.key);
+	return form_keep(&form, h.key, plain, head);
 }
 
 static const struct form *form_new_whole(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct head h, ZyanStatus *status)
@@ -212,18 +226,17 @@ static const struct form *form_new_whole(const struct translator_input *in, cons
 
 	if (!form_new(in, bytes, left, form, &head, status))
 		return NULL;
-	if (h.key && !h.addressed && head == h.length && left >= LOOKED_AT)
-		return form_keep(form, h.key);
+	if (h.key && !h.addressed && head == h.length && left >= INSN_BYTES)
+		return form_keep(form, h.key, bytes, head);
 	memo.spare_count++;
 	return form;
 }
 
+/* Of one byte at least. */
 static uint32_t read_field(const uint8_t *bytes, struct field f)
 {
 	uint32_t value, unused = 32 - 8u * f.size;
 
-	if (!f.size)
-		return 0;
 	memcpy(&value, bytes + f.offset, sizeof(value));
 	value <<= unused;
 	return f.is_signed ? (uint32_t)((int32_t)value >> unused) : value >> unused;
@@ -251,7 +264,7 @@ static unsigned read_address(const uint8_t *modrm, const struct form *form, stru
 	if ((at.base == ESP || at.base == EBP) && !form->names_segment)
 		at.seg = SEG_SS;
 	insn->at = at;
-	insn->disp = (int32_t)read_field(next, (struct field){.size = disp & 7, .is_signed = 1});
+	insn->disp = disp ? (int32_t)read_field(next, (struct field){.size = disp & 7, .is_signed = 1}) : 0;
 	return sib + disp;
 }
 
@@ -268,42 +281,46 @@ static int decode_failed(ZyanStatus status, uint32_t left, struct insn *insn)
 	return -EILSEQ;
 }
 
-static const struct form *form_find(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct head h, ZyanStatus *status)
+/* Of a head that is not remembered. NULL: there is no such instruction. */
+static __attribute__((noinline)) const struct form *form_meet(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct head h, ZyanStatus *status)
 {
-	uint16_t number = h.key ? *place_of(h.key) : 0;
-	const struct form *form = NULL;
+	const struct form *form = h.key && h.addressed && left >= INSN_BYTES ? form_new_addressed(in, bytes, h) : NULL;
 
-	if (number)
-		return &memo.forms[number - 1];
-	if (h.addressed && left >= LOOKED_AT)
-		form = form_new_addressed(in, bytes, h);
 	return form ? form : form_new_whole(in, bytes, left, h, status);
+}
+
+/* They are looked at here alone, whatever the guest's memory becomes meanwhile. */
+static void take_bytes(struct insn *insn, const uint8_t *bytes, uint32_t left)
+{
+	if (left >= INSN_BYTES) {
+		memcpy(insn->bytes, bytes, INSN_BYTES);
+		return;
+	}
+	memset(insn->bytes, 0, INSN_BYTES);
+	memcpy(insn->bytes, bytes, left);
 }
 
 int decode_insn(const struct translator_input *in, uint32_t offset, struct insn *insn)
 {
 	uint32_t left = in->length - offset;
-	const uint8_t *bytes = in->bytes + offset;
-	uint8_t padded[LOOKED_AT];
+	const uint8_t *bytes = insn->bytes;
 	ZyanStatus status;
 
 	insn->eip = in->eip + offset;
-	if (left < sizeof(padded)) {
-		memset(padded, 0, sizeof(padded));
-		bytes = memcpy(padded, bytes, left);
-	}
+	take_bytes(insn, in->bytes + offset, left);
 	struct head h = head_of(bytes, in->mode);
-	const struct form *form = form_find(in, bytes, left, h, &status);
+	uint16_t number = h.key ? *place_of(h.key) : 0;
+	const struct form *form = number ? &memo.forms[number - 1] : form_meet(in, bytes, left, h, &status);
 	if (!form)
 		return decode_failed(status, left, insn);
 	insn->form = form;
 	insn->rule = form->rule;
-	insn->disp = (int32_t)read_field(bytes, form->disp);
+	insn->disp = form->disp.size ? (int32_t)read_field(bytes, form->disp) : 0;
 	unsigned address = form->addressed ? read_address(bytes + h.length - 1, form, insn) : 0;
 	bytes += address;
 	insn->length = (uint8_t)(form->length + address);
-	insn->imm[0] = read_field(bytes, form->imm[0]);
-	insn->imm[1] = read_field(bytes, form->imm[1]);
+	insn->imm[0] = form->imm[0].size ? read_field(bytes, form->imm[0]) : 0;
+	insn->imm[1] = form->imm[1].size ? read_field(bytes, form->imm[1]) : 0;
 	return insn->length <= left ? 0 : -ENODATA;
 }
 

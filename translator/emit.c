@@ -114,6 +114,16 @@ void emit_op(struct emitter *e, const struct host_op *op)
 	put(e, op->imm, op->imm_size);
 }
 
+void emit_encoded(struct emitter *e, const uint8_t bytes[16], unsigned count)
+{
+	if (e->end - e->at < ROOM) {
+		e->overflow = true;
+		return;
+	}
+	memcpy(e->at, bytes, 16);
+	e->at += count;
+}
+
 static void op_rr(struct emitter *e, uint8_t opcode, unsigned reg, unsigned rm, bool w)
 {
 	emit_op(e, &(struct host_op){.opcode = opcode, .reg = (uint8_t)reg, .rm = (uint8_t)rm, .w = w});

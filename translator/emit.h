@@ -62,6 +62,8 @@ static inline host_pc_t emit_pc(const struct emitter *e) { return e->pc + emit_o
 void emit_byte(struct emitter *e, uint8_t byte);
 void emit_u32(struct emitter *e, uint32_t value);
 void emit_op(struct emitter *e, const struct host_op *op);
+/* One that is encoded already, and what follows it there up to 16 bytes. */
+void emit_encoded(struct emitter *e, const uint8_t bytes[16], unsigned count);
 /* Would this instruction carry a REX prefix (and so lose AH..DH)? */
 bool emit_needs_rex(const struct host_op *op);
 

@@ -238,4 +238,5 @@ void form_make(struct form *form, const ZydisDecodedInstruction *d, const ZydisD
 	take_operands(form, d, op);
 	struct host_op host = host_form(d, op);
 	memcpy(form->host, &host, sizeof(form->host));
+	form->row = access_row(form) & 63;
 }

@@ -61,6 +61,12 @@ bool emit_generic(struct translation *t, const struct insn *insn)
 
 	if (raises_fpu_trap(t, insn))
 		return true;
+	if (form->verbatim && (!form->has_memory || access_is_verbatim(t, insn))) {
+		if (form->has_memory)
+			row_add_access(t, insn->eip, form->row);
+		emit_encoded(&t->e, insn->bytes, insn->length);
+		return false;
+	}
 	if (form->uses_esp)
 		esp_flush(t, insn->eip);
 	memcpy(&op, form->host, sizeof(form->host));

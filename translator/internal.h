@@ -75,6 +75,8 @@ struct form {
 	uint8_t names_segment : 1;
 	uint8_t uses_esp : 1, writes_esp : 1, writes_sp : 1; /* as a general register, named or not */
 	uint8_t uses_high_byte : 1;
+	uint8_t verbatim : 1; /* its bytes mean the same to the host, with whatever address they name that is one register and a displacement */
+	uint8_t row : 6;      /* ROW_* of `memory` */
 	uint8_t opcode;
 	uint8_t modrm_reg, modrm_rm;
 	uint8_t operand_width, address_width; /* bits */
@@ -85,6 +87,7 @@ struct form {
 #define NO_OPERAND 0xFFu
 _Static_assert(offsetof(struct form, op) <= 64, "the first half is a cache line");
 
+#define INSN_BYTES 24u
 struct insn {
 	const struct form *form;
 	const struct rule *rule;
@@ -93,6 +96,7 @@ struct insn {
 	uint32_t imm[2];      /* extended to 32 bits; of a far pointer the offset, then the selector */
 	struct address at;    /* if the form is `addressed` */
 	uint8_t length;
+	uint8_t bytes[INSN_BYTES]; /* as they were when it was decoded, and more */
 };
 
 /* Code that leaves the main line, emitted behind the block. */
@@ -162,6 +166,8 @@ void row_add_entry(struct translation *t, uint32_t eip);
 void rows_shadow(struct translation *t, uint32_t eip);
 /* The same, with a row that says so: this one has changed something that it begins anew with. */
 void row_add_shadow(struct translation *t, uint32_t eip);
+/* Ditto, behind row_add_entry: what it does to memory. */
+void row_add_access(struct translation *t, uint32_t eip, unsigned access);
 /* What was known behind the first so many rows is made use of: an entry behind them would not know it. */
 void rows_void_entries(struct translation *t, uint32_t first);
 struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip);
@@ -180,6 +186,10 @@ struct guest_mem {
 	bool flush;           /* as a read, but code that can only run may be flushed (vol. 2, CLFLUSH) */
 };
 struct guest_mem access_of(const struct insn *insn, const struct operand *op);
+/* form.row: of the operand in memory. */
+unsigned access_row(const struct form *form);
+/* Is the instruction's operand in memory, whose form is `addressed`, where the same bytes say to the host? */
+bool access_is_verbatim(const struct translation *t, const struct insn *insn);
 /* Where an operand in memory is. */
 struct address address_of(const struct insn *insn, const struct operand *op);
 /* The effective address (offset in the segment) into R8D. */

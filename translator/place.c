@@ -51,40 +51,52 @@ static void guess_flow(const struct translation *t, struct guess *g)
 	}
 }
 
-/* What each lead costs, in steps: lines then begin at every offset that is so much before the end of one. A line that begins in or before an instruction costs
- * what comes to that; between two of them, what comes from the first; behind a call and its pad, nothing. */
-static void add_costs(const struct translation *t, const struct guess *g, uint32_t *costs)
+#define STEPS (LINE / STEP)
+#define PLACES 512u /* of longer blocks so many steps are looked at: a multiple of STEPS */
+#define AT_ONCE 4u
+
+/* What it costs that a line begins at each step of the code: in an instruction, or before the first, what comes to it; between two of them, what comes from the
+ * first; behind a call and its pad, nothing. Returns how many there are. */
+static uint32_t find_costs(const struct translation *t, const struct guess *g, uint32_t first, uint32_t places[PLACES + STEPS])
 {
 	const uint16_t *starts = t->out->starts;
-	uint32_t begin = (uint32_t)t->in->code_pc, at = STEP - begin % STEP, lead = (0u - begin - at) / STEP;
+	uint32_t count = starts[t->count] > first ? (starts[t->count] - first + STEP - 1) / STEP : 0, from = 0;
 
-	for (uint32_t i = 0; i < t->count; i++) {
-		uint32_t end = starts[i + 1], none = end;
-		if (at >= end)
-			continue;
-		if (at == starts[i] && i) {
-			costs[lead-- % (LINE / STEP)] += g->flow[i - 1];
-			at += STEP;
-		}
-		if (t->insns[i].rule->emit == emit_call_insn)
-			none = end - trap_pad_length(t);
-		for (; at < end; at += STEP)
-			costs[lead-- % (LINE / STEP)] += at == none ? 0 : g->flow[i];
+	for (uint32_t i = 0; i < t->count && from < PLACES; i++) {
+		uint32_t to = starts[i + 1] < first ? 0 : (starts[i + 1] - first) / STEP + 1;
+		/* What is too many is the next one's, and written over. */
+		for (uint32_t at = from; at < to && at < PLACES; at += AT_ONCE)
+			for (uint32_t k = 0; k < AT_ONCE; k++) places[at + k] = g->flow[i];
+		uint32_t behind_call = starts[i + 1] - trap_pad_length(t) - first;
+		if (t->insns[i].rule->emit == emit_call_insn && behind_call % STEP == 0 && behind_call / STEP < PLACES)
+			places[behind_call / STEP] = 0;
+		from = to;
 	}
+	return count < PLACES ? count : PLACES;
 }
 
 uint32_t place_lead(const struct translation *t)
 {
-	uint32_t costs[LINE / STEP] = {0}, best = 0;
+	uint32_t places[PLACES + STEPS], costs[STEPS] = {0}, best = 0, first = STEP - (uint32_t)t->in->code_pc % STEP;
 	struct guess g;
 
 	memset(g.flow, 0, t->count * sizeof(*g.flow));
 	memset(g.loops, 0, t->count * sizeof(*g.loops));
 	guess_loops(t, &g);
 	guess_flow(t, &g);
-	add_costs(t, &g, costs);
-	for (uint32_t i = 1; i < LINE / STEP; i++)
-		if (costs[i] + i * STEP / 2 < costs[best] + best * STEP / 2)
-			best = i;
+	uint32_t count = find_costs(t, &g, first, places);
+	memset(places + count, 0, STEPS * sizeof(*places));
+	for (uint32_t i = 0; i < count; i += STEPS)
+		for (uint32_t j = 0; j < STEPS; j++) costs[j] += places[i + j];
+	/* With a lead of none, the first step is so many before a line's end. */
+	uint32_t none = (0u - (uint32_t)t->in->code_pc - first) / STEP;
+	uint32_t least = costs[none % STEPS];
+	for (uint32_t lead = 1; lead < STEPS; lead++) {
+		uint32_t cost = costs[(none - lead) % STEPS] + lead * STEP / 2;
+		if (cost < least) {
+			least = cost;
+			best = lead;
+		}
+	}
 	return best * STEP;
 }

@@ -38,6 +38,16 @@ void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access
 	out->row_count = at + 1;
 }
 
+void row_add_access(struct translation *t, uint32_t eip, unsigned access)
+{
+	struct side_row *last = &t->out->rows[t->out->row_count - 1];
+
+	if (last->host_offset == emit_offset(&t->e) && last->eip == eip && (last->undo == UNDO_ENTRY || last->undo == UNDO_NONE))
+		last->access = access & 63;
+	else
+		row_add(t, UNDO_NONE, eip, access);
+}
+
 void row_add_entry(struct translation *t, uint32_t eip)
 {
 	bool enterable = t->in->joins && t->in->gfn2 == GFN_NONE && !t->esp && !is_shadowed(t, eip);
