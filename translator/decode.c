@@ -191,13 +191,12 @@ static bool is_verbatim(const struct form *form, const uint8_t *bytes, unsigned 
 	return !e.overflow && emit_offset(&e) == form->length && !memcmp(code, bytes, head);
 }
 
-static const struct form *form_keep(const struct form *form, uint64_t key, const uint8_t *bytes, unsigned head)
+static const struct form *form_keep(const struct form *form, uint64_t key)
 {
 	struct form *kept = &memo.forms[memo.count++];
 
 	*kept = *form;
 	kept->head = key;
-	kept->verbatim = is_verbatim(form, bytes, head);
 	*place_of(key) = (uint16_t)memo.count;
 	return kept;
 }
@@ -216,7 +215,8 @@ static const struct form *form_new_addressed(const struct translator_input *in, 
 	    form.memory.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
 		return NULL;
 	form.addressed = true;
-	return form_keep(&form, h.key, plain, head);
+	form.verbatim = is_verbatim(&form, plain, head);
+	return form_keep(&form, h.key);
 }
 
 static const struct form *form_new_whole(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct head h, ZyanStatus *status)
@@ -226,8 +226,9 @@ static const struct form *form_new_whole(const struct translator_input *in, cons
 
 	if (!form_new(in, bytes, left, form, &head, status))
 		return NULL;
+	form->verbatim = is_verbatim(form, bytes, head);
 	if (h.key && !h.addressed && head == h.length && left >= INSN_BYTES)
-		return form_keep(form, h.key, bytes, head);
+		return form_keep(form, h.key);
 	memo.spare_count++;
 	return form;
 }
@@ -284,7 +285,7 @@ static int decode_failed(ZyanStatus status, uint32_t left, struct insn *insn)
 /* Of a head that is not remembered. NULL: there is no such instruction. */
 static __attribute__((noinline)) const struct form *form_meet(const struct translator_input *in, const uint8_t *bytes, uint32_t left, struct head h, ZyanStatus *status)
 {
-	const struct form *form = h.key && h.addressed && left >= INSN_BYTES ? form_new_addressed(in, bytes, h) : NULL;
+	const struct form *form = h.key && h.addressed && left >= h.length ? form_new_addressed(in, bytes, h) : NULL;
 
 	return form ? form : form_new_whole(in, bytes, left, h, status);
 }
