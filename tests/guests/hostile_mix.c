@@ -1,6 +1,6 @@
 /* Random programs of all that hostile code may do at once: stacks that point anywhere, code and page tables that are written as data through any
  * of their mappings, by the code that uses them and by the kernel that it calls, which remaps pages under it; segments of all kinds, single steps,
- * breakpoints, alignment checks, hardware tasks; at CPL 3, at CPL 1 and in virtual-8086 mode. Whatever they raise is noted, and they go on. hostile_mix_test.py compares
+ * breakpoints, alignment checks, hardware tasks, interrupts that lead to these; at CPL 3, at CPL 1 and in virtual-8086 mode. Whatever they raise is noted, and they go on. hostile_mix_test.py compares
  * what is left of each with a monitor that runs one instruction at a time, in another form. hostile_mix_pae.c is the same with page tables of PAE. */
 #include "hostile_mix.h"
 
@@ -18,7 +18,7 @@
 #define LINT0_NMI 0x400u
 
 static u8 enter_stack[4096] __attribute__((aligned(4096)));
-static u32 steps, traps, works, digest, late, seen[256], work_state, first_cr4, task_now, switches, rescues;
+static u32 steps, traps, works, digest, late, seen[256], work_state, first_cr4, task_now, switches, rescues, sent, taken, left;
 static u8 *done_code;
 static bool traced; /* "trace=N" on the command line: the traps of the Nth are shown */
 static u8 sse_state[512] __attribute__((aligned(16)));
@@ -262,6 +262,7 @@ static void set_segments_of(struct trap_frame *f, const struct state *s)
 static void skip(struct trap_frame *f)
 {
 	const struct state *s = &the_case.state;
+	if (the_case.tasks && draw() % 4 == 0) interrupt_soon();
 	bool mode_stays = !((f->eflags ^ s->eflags) & EFLAGS_VM);
 	if (unit == UNITS) {
 		end_case(f);
@@ -464,6 +465,7 @@ static void prepare(void)
 	out8(0x21, 0xFE);
 	trap_handle(TIMER, on_timer);
 	trap_handle(2, on_nmi);
+	trap_handle(EXTERNAL_VECTOR, on_external);
 	wrmsr(0x174, CODE0);
 	wrmsr(0x175, (u32)enter_stack + sizeof enter_stack);
 	wrmsr(0x176, (u32)mix_enter);
@@ -486,7 +488,8 @@ void guest_main(void)
 	for (u32 i = 0; i < 32; i++)
 		if (seen[i]) print("# exception %u: %u\n", i, seen[i]);
 	check("half of them end", ended_late < CASES / 2);
-	print("# switches %u, rescues %u\n", switches, rescues);
+	print("# switches %u, rescues %u, interrupts %u, taken %u, left over %u\n", switches, rescues, sent, taken, left);
 	check("they switch tasks", switches > CASES / 4 && rescues);
+	check("by external interrupts, too", taken > CASES / 4);
 	check("they meet all kinds of exceptions", seen[0] && seen[1] && seen[3] && seen[6] && seen[12] && seen[13] > CASES && seen[14] > CASES);
 }

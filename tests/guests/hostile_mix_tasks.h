@@ -8,6 +8,9 @@
 #define NARROW_BYTES 0x2Cu
 #define LOW_STACKS 0x2000u
 #define EFLAGS_RESERVED 2u
+#define EXTERNAL_VECTOR 0x50u
+#define ICR_SELF 0x40000u
+#define CR4_PSE 0x10u
 enum { LINK, ESP0, SS0, CR3 = 7, STATE_EIP, STATE_EFLAGS, STATE_GPR, STATE_ESP = STATE_GPR + 4, STATE_ES = 18, STATE_CS, STATE_SS, STATE_DS, STATE_FS, STATE_GS, STATE_LDT, IO_MAP };
 
 static u8 task_pages[TASKS][2][4096] __attribute__((aligned(4096))), task_stacks[TASKS][4096] __attribute__((aligned(16)));
@@ -131,17 +134,43 @@ static void task_make(u32 n)
 	gdt_set(TASK_FIRST + n, draw() % 12 ? last_page + 4096 - head : nowhere(), limit, access, 0);
 }
 
+/* The last one is over, whoever it led to. */
+static void end_interrupt(void)
+{
+	taken += *(volatile u32 *)(APIC + 0x100 + EXTERNAL_VECTOR / 32 * 16) >> EXTERNAL_VECTOR % 32 & 1;
+	*(volatile u32 *)(APIC + 0xB0) = 0;
+}
+
+/* The kernel, where it stands, takes none; the program does as soon as it may, by a task gate. */
+static void interrupt_soon(void)
+{
+	if (!(READ_CR(4) & (CR4_PSE | CR4_PAE))) return; /* the APIC is in a large page */
+	u32 n = draw() % TASKS;
+	if (draw() % 4 && (task_register() & ~3u) != 8 * (TASK_FIRST + n)) { /* one that is not busy */
+		task_make(n);
+		idt_set(EXTERNAL_VECTOR, 0, 8 * (TASK_FIRST + n), 0x85);
+	}
+	end_interrupt();
+	*(volatile u32 *)(APIC + 0x300) = ICR_SELF | EXTERNAL_VECTOR;
+	sent++;
+}
+
 static u64 drawn_gate(void) { return (u64)(draw() % 8 ? 0xE500 : 0x6500) << 32 | drawn_task() << 16; }
 
 static void work_tasks(void)
 {
 	u32 n = draw() % TASKS, bit = draw() % 8;
-	switch (draw() % 8) {
+	switch (draw() % 10) {
 	case 0: gdt[TASK_FIRST + n] ^= bit == 3 ? 0 : 1ull << (40 + bit); break; /* it stays of 16 or of 32 bits: the same bytes are another CR3 in the other */
 	case 1: gdt[GATE_FIRST + n % TASK_GATES] = drawn_gate(); break;
 	case 2: idt_set(TASK_VECTOR + n % TASK_GATES, 0, drawn_task(), 0xE5); break;
 	case 3: tss.link = drawn_task(); break;
 	case 4: if (the_case.tasks == STRANGE_PLACES) show_rest(n, *kernel_entry((u32)task_pages[n][1]) ^ (draw() % 2 ? P : W)); break;
+	case 5: interrupt_soon(); break;
+	case 6:
+		idt_set(EXTERNAL_VECTOR, 0, drawn_task(), draw() % 8 ? 0x85 : 0x05);
+		interrupt_soon();
+		break;
 	default: if ((task_register() & ~3u) != 8 * (TASK_FIRST + n)) task_make(n); /* where that one is the processor knows already */
 	}
 }
@@ -168,6 +197,7 @@ static void tasks_begin(void)
 	}
 	local[0] = gdt[DATA3 >> 3];
 	local[1] = gdt[GDT_FREE + FROM_REGION];
+	idt_set(EXTERNAL_VECTOR, 0, drawn_task(), 0x85);
 	gdt_set(LOCAL_INDEX, (u32)local, sizeof local - 1, 0x82, 0);
 	task_exception = exceptions[draw() % sizeof exceptions];
 	if (draw() % 2) idt_set(task_exception, 0, drawn_task(), 0xE5);
@@ -179,6 +209,22 @@ static void tasks_begin(void)
 	rescue.ss = rescue.ds = rescue.es = rescue.fs = rescue.gs = DATA0;
 	gdt_set(RESCUE_INDEX, (u32)&rescue, TSS_BYTES - 1, 0x89, 0);
 	if (the_case.tasks == NO_STACKS) idt_set(8, 0, 8 * RESCUE_INDEX, 0x85);
+}
+
+static void on_external(struct trap_frame *f)
+{
+	(void)f;
+	left++;
+}
+
+/* One that nobody could take is taken here. */
+static void forget_external(void)
+{
+	idt_set(EXTERNAL_VECTOR, (u32)(trap_stubs + 16 * EXTERNAL_VECTOR), CODE0, 0x8E);
+	WRITE_CR(4, first_cr4);
+	end_interrupt();
+	__asm__ volatile("sti; nop; cli" : : : "memory");
+	*(volatile u32 *)(APIC + 0xB0) = 0;
 }
 
 static void mix_words(const void *at, u32 count)
@@ -208,6 +254,7 @@ static void tasks_end(void)
 	idt_set(task_exception, (u32)(trap_stubs + 16 * task_exception), CODE0, task_exception == 3 || task_exception == 4 ? 0xEE : 0x8E);
 	idt_set(8, (u32)(trap_stubs + 16 * 8), CODE0, 0x8E);
 	for (u32 i = 0; i < TASK_GATES; i++) idt_set(TASK_VECTOR + i, (u32)(trap_stubs + 16 * (TASK_VECTOR + i)), CODE0, 0x8E);
+	forget_external();
 }
 
 #endif
