@@ -272,11 +272,11 @@ static inline bool host_callout_word_good(uint32_t word)
 	       (CALLOUT_SIZE(word) <= 2 || CALLOUT_ID(word) == CALLOUT_check_segment) && CALLOUT_REP(word) < 3 && !(word >> 30);
 }
 
-/* Did an instruction begin here that needs no code, as LEA of ESP may, whose step waits? */
-static inline bool host_has_codeless_insn(const struct host_code *c, uint32_t at)
+/* Did an instruction begin here that needs no code, as LEA of ESP may, whose step waits: for what is behind it, or for the exit? */
+static inline bool host_has_codeless_insn(const struct host_code *c, uint32_t at, uint32_t eip)
 {
 	for (uint32_t i = 0; i < c->out->instructions; i++)
-		if (c->out->starts[i] == at && c->out->starts[i + 1] == at)
+		if (c->out->starts[i] == at && (c->out->starts[i + 1] == at || (i + 1 == c->out->instructions && eip == c->in->eip + c->out->guest_length)))
 			return true;
 	return false;
 }
@@ -286,7 +286,7 @@ static inline bool host_goes_on_between(const struct host_code *c, uint32_t back
 {
 	const struct side_row *row = host_row(c, back);
 
-	return row && row->host_offset == back && (!row->esp || host_has_codeless_insn(c, back)) && (row->undo == UNDO_NONE || row->undo == UNDO_ENTRY || row->undo == UNDO_SHADOW || row->undo == UNDO_DONE);
+	return row && row->host_offset == back && (!row->esp || host_has_codeless_insn(c, back, row->eip)) && (row->undo == UNDO_NONE || row->undo == UNDO_ENTRY || row->undo == UNDO_SHADOW || row->undo == UNDO_DONE);
 }
 
 /* The stubs of segment loads know one callout. */
