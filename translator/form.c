@@ -1,5 +1,5 @@
 /* From Zydis' words to ours: what an instruction's bytes say apart from its numbers, and how the host writes it where it runs as itself:
- * re-encoded from the decode, never copied, so that stray prefixes cannot change its meaning in 64-bit mode. */
+ * re-encoded from the decode, so that stray prefixes cannot change its meaning in 64-bit mode. Only what that gives anyway may be copied (decode.c). */
 #include <string.h>
 
 #include "translator/internal.h"
@@ -238,5 +238,5 @@ void form_make(struct form *form, const ZydisDecodedInstruction *d, const ZydisD
 	take_operands(form, d, op);
 	struct host_op host = host_form(d, op);
 	memcpy(form->host, &host, sizeof(form->host));
-	form->row = access_row(form) & 63;
+	form->row = form->has_memory ? access_row(form) & 63 : 0;
 }

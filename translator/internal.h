@@ -162,12 +162,12 @@ bool rule_is_explained(const struct rule *rule);
 void row_add(struct translation *t, unsigned undo, uint32_t eip, unsigned access);
 /* The instruction begins here, and nothing is left to do of those before it: the block may be entered, so far. */
 void row_add_entry(struct translation *t, uint32_t eip);
+/* Then: what it does to memory. */
+void row_add_access(struct translation *t, uint32_t eip, unsigned access);
 /* From here on an interrupt that would stop this instruction lets it run first. */
 void rows_shadow(struct translation *t, uint32_t eip);
 /* The same, with a row that says so: this one has changed something that it begins anew with. */
 void row_add_shadow(struct translation *t, uint32_t eip);
-/* Ditto, behind row_add_entry: what it does to memory. */
-void row_add_access(struct translation *t, uint32_t eip, unsigned access);
 /* What was known behind the first so many rows is made use of: an entry behind them would not know it. */
 void rows_void_entries(struct translation *t, uint32_t first);
 struct cold *cold_add(struct translation *t, int kind, uint32_t jump, uint32_t eip);

@@ -52,11 +52,12 @@ static void guess_flow(const struct translation *t, struct guess *g)
 }
 
 #define STEPS (LINE / STEP)
-#define PLACES 512u /* of longer blocks so many steps are looked at: a multiple of STEPS */
+#define PLACES 512u /* of longer blocks so many steps are looked at */
 #define AT_ONCE 4u
+_Static_assert(PLACES % STEPS == 0 && AT_ONCE <= STEPS, "what is added up or written at once stays within the places");
 
 /* What it costs that a line begins at each step of the code: in an instruction, or before the first, what comes to it; between two of them, what comes from the
- * first; behind a call and its pad, nothing. Returns how many there are. */
+ * first that has code; behind a call and its pad, nothing. Returns how many there are. */
 static uint32_t find_costs(const struct translation *t, const struct guess *g, uint32_t first, uint32_t places[PLACES + STEPS])
 {
 	const uint16_t *starts = t->out->starts;

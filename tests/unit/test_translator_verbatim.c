@@ -39,6 +39,14 @@ TEST(translator_verbatim, what_is)
 		{7, {0xC7, 0x45, 0xFC, 1, 2, 3, 4}, true, false},       /* mov dword [ebp - 4], imm32 */
 		{4, {0xF0, 0x0F, 0xB1, 0x0B}, true, false},             /* lock cmpxchg [ebx], ecx */
 		{4, {0x66, 0x0F, 0x6F, 0x06}, true, false},             /* movdqa xmm0, [esi] */
+		{4, {0x8B, 0x44, 0x23, 0x04}, true, false},             /* mov eax, [ebx + 4], with an SIB byte that names no index */
+		{4, {0x8B, 0x44, 0xE5, 0}, true, false},                /* mov eax, [ebp + 0], the same with a scale */
+		{3, {0x8B, 0x45, 0}, true, false},                      /* mov eax, [ebp + 0] */
+		{2, {0x8A, 0x23}, true, false},                         /* mov ah, [ebx] */
+		{2, {0x86, 0x3B}, true, false},                         /* xchg bh, [ebx] */
+		{3, {0x2E, 0x8B, 0x03}, false, false},                  /* mov eax, cs:[ebx] */
+		{7, {0x8B, 0x04, 0x25, 0, 0, 0x40, 0}, false, false},   /* mov eax, [400000h], with an SIB byte */
+		{5, {0xF3, 0x66, 0x0F, 0xB8, 0xC1}, false, false},      /* popcnt ax, cx, its prefixes the other way round */
 		{1, {0x40}, false, false},                              /* inc eax: REX in 64-bit mode */
 		{2, {0x89, 0xE0}, false, false},                        /* mov eax, esp */
 		{4, {0x8B, 0x44, 0x24, 0x04}, false, false},            /* mov eax, [esp + 4] */
