@@ -18,10 +18,20 @@ static bool is_entry(struct cache *c, const struct entry *e)
 	return cache_find_host(c, e->b.host_pc) == &e->b;
 }
 
+/* Where it may be entered is the first row that says so. */
+static bool is_found(const struct block *b, const struct side_row *row)
+{
+	struct side_row there;
+	uint32_t offset;
+	if (row->undo != UNDO_ENTRY || !rows_find_entry(b, row->eip, &offset)) return true;
+	return offset <= row->host_offset && cache_find_row(b, b->host_pc + offset, &there) && there.host_offset == offset && there.eip == row->eip && there.undo == UNDO_ENTRY;
+}
+
 static const char *check_rows(const struct block *b)
 {
 	uint32_t last = 0;
 	for (struct row_cursor c = cache_rows(b); cache_next_row(&c); last = c.row.host_offset) {
+		MUST(is_found(b, &c.row), "a block is not to be entered where its rows say");
 		MUST(c.row.host_offset <= b->host_length, "a side-table row lies behind its block");
 		MUST(last <= c.row.host_offset, "side-table rows are not in order");
 	}

@@ -35,17 +35,33 @@ static uint8_t *put_row(uint8_t *at, const struct side_row *last, const struct s
 {
 	uint32_t distance = (uint32_t)row->host_offset - last->host_offset, eip = row->eip - last->eip;
 	bool entry = eip && row->undo == UNDO_ENTRY;
+	uint64_t number = (uint64_t)fold(eip) << 1 | entry;
+	if (distance < DISTANCE && number <= 0x7F && (entry || !row->undo) && !row->esp) {
+		/* Most of them. */
+		unsigned count = eip ? 2 : 1;
+		uint32_t bytes = distance | (eip ? HAS_EIP : 0) | (uint32_t)number << 8;
+		if (row->access) bytes |= HAS_ACCESS | (uint32_t)row->access << 8 * count++;
+		memcpy(at, &bytes, sizeof bytes);
+		return at + count;
+	}
 	*at++ = (uint8_t)((distance < DISTANCE ? distance : DISTANCE) | (eip ? HAS_EIP : 0) | (row->undo && !entry ? HAS_UNDO : 0) |
 			  (row->access ? HAS_ACCESS : 0) | (row->esp ? HAS_ESP : 0));
 	if (distance >= DISTANCE) at = put_number(at, distance - DISTANCE);
-	if (eip) at = put_number(at, (uint64_t)fold(eip) << 1 | entry);
+	if (eip) at = put_number(at, number);
 	if (row->undo && !entry) *at++ = row->undo;
 	if (row->access) *at++ = row->access;
 	if (row->esp) *at++ = (uint8_t)row->esp;
 	return at;
 }
 
-/* Before the rows lie bits for the block's guest bytes: where it may be entered. Rows would have to be searched for that, of many blocks. */
+/* Before the rows lie bits for the block's guest bytes: where it may be entered. Behind them, from their end down, where in the code that is, two bytes each. Rows
+ * would have to be searched for both, of many blocks. */
+#define ENTRIES_MOST 64u
+struct entries {
+	uint32_t count, from; /* the next one's guest bytes begin there at the least */
+	uint16_t offsets[ENTRIES_MOST];
+};
+
 static uint32_t entry_bytes(const struct block *b)
 {
 	return (b->guest_length + 7) / 8;
@@ -56,27 +72,54 @@ static uint8_t *entry_bits(const struct block *b)
 	return (uint8_t *)(uintptr_t)b->rows - entry_bytes(b);
 }
 
-static void note_entry(const struct block *b, const struct side_row *row)
+static void note_entry(const struct block *b, const struct side_row *row, struct entries *e)
 {
 	uint32_t at = row->eip - b->eip;
-	if (row->undo == UNDO_ENTRY && at < b->guest_length) entry_bits(b)[at / 8] |= (uint8_t)(1u << at % 8);
+	if (row->undo != UNDO_ENTRY || at >= b->guest_length || at < e->from || e->count == ENTRIES_MOST) return;
+	entry_bits(b)[at / 8] |= (uint8_t)(1u << at % 8);
+	e->offsets[e->count++] = row->host_offset;
+	e->from = at + 1;
+}
+
+/* The place of the entry with so many before it. */
+static uint8_t *entry_offset(const struct block *b, uint32_t before)
+{
+	return entry_bits(b) + b->row_bytes - sizeof(uint16_t) * (before + 1);
+}
+
+static uint32_t entries_before(const struct block *b, uint32_t at)
+{
+	const uint8_t *bits = entry_bits(b);
+	uint32_t count = 0;
+	uint64_t some;
+	for (; at >= 64; at -= 64, bits += sizeof some) {
+		memcpy(&some, bits, sizeof some);
+		count += (uint32_t)__builtin_popcountll(some);
+	}
+	some = 0;
+	memcpy(&some, bits, (at + 7) / 8);
+	return count + (uint32_t)__builtin_popcountll(some & ((1ull << at) - 1));
 }
 
 uint32_t rows_most(const struct block *b)
 {
-	return entry_bytes(b) + b->row_count * ROW_MOST;
+	return entry_bytes(b) + b->row_count * (ROW_MOST + (uint32_t)sizeof(uint16_t));
 }
 
 uint8_t *rows_keep(struct block *b, const struct side_row *rows, uint8_t *to)
 {
 	struct side_row first = {.eip = b->eip};
+	struct entries entries;
+	entries.count = entries.from = 0;
 	memset(to, 0, entry_bytes(b));
 	b->rows = to += entry_bytes(b);
 	for (uint32_t i = 0; i < b->row_count; i++) {
 		to = put_row(to, i ? &rows[i - 1] : &first, &rows[i]);
-		note_entry(b, &rows[i]);
+		note_entry(b, &rows[i], &entries);
 	}
+	to += entries.count * sizeof *entries.offsets;
 	b->row_bytes = (uint16_t)(to - entry_bits(b));
+	for (uint32_t i = 0; i < entries.count; i++) memcpy(entry_offset(b, i), &entries.offsets[i], sizeof *entries.offsets);
 	return to;
 }
 
@@ -91,10 +134,9 @@ bool rows_find_entry(const struct block *b, uint32_t eip, uint32_t *offset)
 {
 	uint32_t at = eip - b->eip;
 	if (at >= b->guest_length || !(entry_bits(b)[at / 8] >> at % 8 & 1)) return false;
-	struct row_cursor c = cache_rows(b);
-	while (cache_next_row(&c) && (c.row.undo != UNDO_ENTRY || c.row.eip != eip))
-		;
-	*offset = c.row.host_offset;
+	uint16_t found;
+	memcpy(&found, entry_offset(b, entries_before(b, at)), sizeof found);
+	*offset = found;
 	return true;
 }
 

@@ -79,6 +79,49 @@ TEST(cache, blocks_are_entered_where_their_rows_say)
 	cache_destroy(c);
 }
 
+static uint32_t entry_of(struct cache *c, gva_t gva)
+{
+	uint32_t entry = 0;
+	return cache_find_entry(c, &(struct block){.gva = gva, .eip = gva, .gpa = gva, .mode = 3}, &entry) ? entry : 0;
+}
+
+#define LONG 400u /* guest bytes */
+#define LONG_ROWS 160u
+
+/* With other rows between them, and those of two that say the same the first. */
+TEST(cache, each_entry_of_a_long_block_is_found)
+{
+	struct seen seen;
+	struct cache *c = make(&seen, NULL);
+	struct cache_space space;
+	uint64_t state = 7;
+	REQUIRE(c);
+	for (unsigned round = 0; round < 200; round++) {
+		uint32_t expected[LONG] = {0}, at = 0, offset = 0, count = 0, entries = 0;
+		gva_t gva = 0x1000 + (uint32_t)(state >> 40) % 64;
+		struct side_row rows[LONG_ROWS];
+		while (count + 3 < LONG_ROWS && offset < 3000) {
+			state = state * 6364136223846793005u + 1442695040888963407u;
+			uint32_t draw = (uint32_t)(state >> 33);
+			offset += 1 + (draw % 4 ? draw / 4 % 14 : draw / 4 % 300);
+			at += 1 + draw / 2048 % 12;
+			if (at >= LONG) break;
+			bool entry = draw >> 24 & 3 && entries < 60;
+			rows[count++] = (struct side_row){(uint16_t)offset, entry ? UNDO_ENTRY : UNDO_NONE, draw >> 26 & 1 ? ROW_READ : 0, 0, gva + at};
+			if (entry) expected[at] = offset, entries++;
+			if (draw >> 27 & 1) rows[count++] = (struct side_row){(uint16_t)++offset, draw >> 28 & 1 ? UNDO_ENTRY : UNDO_RCX, ROW_WRITE, -4, gva + at};
+			if (!entry && (draw >> 27 & 3) == 3) expected[at] = offset, entries++;
+		}
+		struct block what = {.gva = gva, .eip = gva, .gpa = gva, .gfn2 = GFN_NONE, .guest_length = LONG, .mode = 3, .instructions = 64, .row_count = count};
+		CHECK_EQ(cache_reserve(c, 4000, 0, &space), 0);
+		cache_commit(c, &what, rows, 4000);
+		CHECK_STR(cache_check(c), NULL);
+		for (uint32_t i = 0; i < LONG; i++) CHECK_EQ(entry_of(c, gva + i), expected[i]);
+		CHECK_EQ(cache_invalidate(c, gva, LONG), 1u);
+	}
+	cache_destroy(c);
+}
+
 /* It is entered at its beginning alone, and nobody ends before it or is led to its middle. */
 TEST(cache, a_block_aside_is_not_entered_in_the_middle)
 {
