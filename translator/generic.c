@@ -117,7 +117,7 @@ bool emit_lea_insn(struct translation *t, const struct insn *insn)
 	if (wide && !m.a16 && m.base != ESP && m.base != NO_REG && host_gpr(m.base) == to && m.index == NO_REG && !m.disp)
 		return false;
 	if (wide && to == REG_GUEST_ESP && m.base == ESP && m.index == NO_REG && (t->in->mode & MODE_SS32)) {
-		esp_add(t, insn->eip + insn->length, m.disp);
+		esp_move(t, m.disp);
 		return false;
 	}
 	if (to == REG_GUEST_ESP)

@@ -288,6 +288,8 @@ struct guest_mem stack_top(const struct translation *t, int32_t disp, unsigned s
 /* A push (or pop) of so many bytes changes guest ESP, now or with the next esp_flush, and the instruction is done; `next` is the one behind
  * it. Flag-free; R9 may be clobbered. */
 void esp_add(struct translation *t, uint32_t next, int32_t by);
+/* Ditto, by an instruction that does nothing else. */
+void esp_move(struct translation *t, int32_t by);
 /* Guest ESP becomes this register plus a constant (with R13, translation.esp is in it). Flag-free; R9 may be clobbered. */
 void esp_set(struct translation *t, enum host_reg from, int32_t by);
 /* R13 becomes guest ESP; `eip` is the instruction being emitted. Flag-free; R9 may be clobbered. */

@@ -102,14 +102,26 @@ void esp_set(struct translation *t, enum host_reg from, int32_t by)
 		esp_assign(t, R9);
 }
 
-void esp_add(struct translation *t, uint32_t next, int32_t by)
+static bool defer(struct translation *t, int32_t by)
 {
 	int64_t sum = (int64_t)t->esp + by;
+	bool fits = !is_narrow(t) && sum % 4 == 0 && sum >= ROW_ESP_MIN && sum <= ROW_ESP_MAX;
 
-	if (!is_narrow(t) && sum % 4 == 0 && sum >= ROW_ESP_MIN && sum <= ROW_ESP_MAX) {
+	if (fits)
 		t->esp = (int32_t)sum;
+	return fits;
+}
+
+void esp_move(struct translation *t, int32_t by)
+{
+	if (!defer(t, by))
+		esp_set(t, REG_GUEST_ESP, by);
+}
+
+void esp_add(struct translation *t, uint32_t next, int32_t by)
+{
+	if (defer(t, by))
 		return;
-	}
 	/* The memory that was pushed from or popped to may have overlapped the stack's word: no beginning anew. */
 	if (by == 2 || by == -2 || by == 4 || by == -4)
 		row_add(t, by < 0 ? UNDO_PUSH : UNDO_POP, next, row_size((unsigned)(by < 0 ? -by : by)));
