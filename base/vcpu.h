@@ -133,7 +133,7 @@ struct vcpu {
 
 	uint64_t pdpte[4];    /* with PAE paging: as they were when CR3 was loaded */
 	uint32_t efer;
-	uint64_t tsc_offset;  /* the guest's time stamp is the host's plus this; not zero: RDTSC is a callout */
+	uint64_t tsc_offset;  /* the guest's time stamp is the host's plus this, and IA32_TSC_ADJUST; not zero: RDTSC is a callout */
 	struct x87_pointers x87; /* as far as the host's registers cannot tell: see callouts_fpu.c */
 	uint8_t x87_hidden;      /* flags of exceptions that the status word lacks while an instruction runs that ignores them */
 

@@ -6,6 +6,7 @@
 enum msr {
 	MSR_TSC = 0x10,
 	MSR_APIC_BASE = 0x1B,
+	MSR_TSC_ADJUST = 0x3B,
 	MSR_BIOS_SIGN_ID = 0x8B, /* microcode revision; systems write 0, run CPUID and read it on this family without asking */
 	MSR_SYSENTER_CS = 0x174,
 	MSR_SYSENTER_ESP = 0x175,
@@ -23,6 +24,7 @@ static bool read_msr(struct vcpu *v, uint32_t number, uint64_t *value)
 {
 	switch (number) {
 	case MSR_TSC: *value = cpu_read_tsc(v); return true;
+	case MSR_TSC_ADJUST: *value = v->tsc_offset; return cpu_has(v, FEATURE_TSC_ADJUST);
 	case MSR_APIC_BASE: *value = v->apic_base; return cpu_has(v, FEATURE_APIC);
 	case MSR_BIOS_SIGN_ID: *value = MICROCODE_REVISION; return true;
 	case MSR_SYSENTER_CS: *value = v->sysenter_cs; return true;
@@ -63,13 +65,19 @@ static bool write_efer(struct vcpu *v, uint64_t value)
 	return true;
 }
 
+/* IA32_TSC_ADJUST is what writes to it and to IA32_TIME_STAMP_COUNTER have added up to (vol. 3, 18.17.3). */
+static bool set_tsc_offset(struct vcpu *v, uint64_t offset)
+{
+	v->tsc_offset = offset;
+	cpu_update_mode(v);
+	return true;
+}
+
 static bool write_msr(struct vcpu *v, uint32_t number, uint64_t value)
 {
 	switch (number) {
-	case MSR_TSC:
-		v->tsc_offset = value - runtime_read_tsc(v);
-		cpu_update_mode(v);
-		return true;
+	case MSR_TSC: return set_tsc_offset(v, value - runtime_read_tsc(v));
+	case MSR_TSC_ADJUST: return cpu_has(v, FEATURE_TSC_ADJUST) && set_tsc_offset(v, value);
 	case MSR_APIC_BASE: return write_apic_base(v, value);
 	case MSR_BIOS_SIGN_ID: return true;
 	case MSR_SYSENTER_CS: v->sysenter_cs = (uint32_t)value; return true;

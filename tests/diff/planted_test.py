@@ -61,7 +61,7 @@ def check_log(folder):
     (folder / 'tests/diff').mkdir(parents=True)
     (folder / 'tests/diff/difftest').symlink_to(Path(DIFFTEST).resolve())
     log = folder / 'log'
-    command = [TOOL, '--log', log, '--chunk', '5000', '--seconds', '0.1', '--jobs', '2']
+    command = [TOOL, '--log', log, '--chunk', '5000', '--seconds', '0.5', '--jobs', '2']
     environment = {**os.environ, 'BUILD': str(folder)}
     result = run(*command, env=environment)
     first = log.read_text().splitlines() if log.exists() else []

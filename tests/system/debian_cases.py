@@ -5,6 +5,7 @@ import math
 import re
 import struct
 import time
+from pathlib import Path
 
 from serial_guest import CTRL_C, CTRL_Z, ESCAPE, GuestError
 
@@ -329,6 +330,22 @@ def serial_line(guest):
     text = ''.join(chr(97 + number % 26) for number in random_numbers(200))
     same(guest.run(f"printf '{text}' | md5sum"), hashlib.md5(text.encode()).hexdigest() + '  -', 'typed text')
     same(guest.run('seq 1 4000', 60).split(), [str(number) for number in range(1, 4001)], 'printed numbers')
+
+
+def host_flags():
+    return re.search(r'^flags\s*: (.*)$', Path('/proc/cpuinfo').read_text(), re.MULTILINE)[1].split()
+
+
+@case
+def time_stamp(guest):
+    """One that never stops needs nobody to watch it: a busy host does not make the guest's clock another, and slower, one."""
+    source = '/sys/devices/system/clocksource/clocksource0/current_clocksource'
+    text = guest.run('cat /proc/cpuinfo')
+    if 'bt-vmm' not in text or 'nonstop_tsc' not in host_flags():
+        return  # another monitor is asked, or the host's may stop
+    flags = text.split()
+    same([flag for flag in ('constant_tsc', 'nonstop_tsc', 'tsc_adjust') if flag in flags], ['constant_tsc', 'nonstop_tsc', 'tsc_adjust'], 'flags')
+    same(guest.run(f'cat {source}'), 'tsc', 'the clock')
 
 
 @case

@@ -351,6 +351,7 @@ static const struct { enum feature feature; uint32_t leaf, gpr, bit; } places[] 
 	{ FEATURE_RDRAND, 1, ECX, 30 }, { FEATURE_CLFLUSH, 1, EDX, 19 }, { FEATURE_BMI1, 7, EBX, 3 }, { FEATURE_BMI2, 7, EBX, 8 },
 	{ FEATURE_RDSEED, 7, EBX, 18 }, { FEATURE_ADX, 7, EBX, 19 }, { FEATURE_CLFLUSHOPT, 7, EBX, 23 }, { FEATURE_CLWB, 7, EBX, 24 },
 	{ FEATURE_SHA, 7, EBX, 29 }, { FEATURE_LZCNT, 0x80000001, ECX, 5 }, { FEATURE_PREFETCHW, 0x80000001, ECX, 8 },
+	{ FEATURE_INVTSC, 0x80000007, EDX, 8 },
 };
 
 /* What a kernel concludes from CPUID must hold: no feature whose registers or instructions are absent. */
@@ -381,7 +382,7 @@ TEST(cpu_system, cpuid_features)
 	CHECK_EQ(cpu.gpr[EDX], 1u << 20);
 	CHECK_EQ(cpu.gpr[ECX], 0);
 	cpuid(7);
-	CHECK_EQ(cpu.gpr[EBX], 1u << 6 | 1u << 7 | 1u << 13);
+	CHECK_EQ(cpu.gpr[EBX], 1u << 1 | 1u << 6 | 1u << 7 | 1u << 13);
 	CHECK_EQ(cpu.gpr[ECX], 1u << 2);
 	cpu.gpr[EAX] = 7, cpu.gpr[ECX] = 1;
 	callout_cpuid(&cpu, 2 << 8, 0, 0);
@@ -550,6 +551,30 @@ TEST(cpu_system, time_stamp_written)
 	set_up();
 	CHECK_EQ(msr(0x10, 0x1122334455667788, true), CALLOUT_NEXT); /* the host's own: inline again */
 	CHECK(!(cpu.mode & MODE_TSD));
+}
+
+/* What writes to the counter and to its adjustment have added up to. */
+TEST(cpu_system, time_stamp_adjusted)
+{
+	const uint64_t host = 0x1122334455667788;
+	set_up();
+	CHECK_EQ(msr(0x3B, 0, false), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), 0);
+	CHECK_EQ(msr(0x3B, 0x10, true), CALLOUT_LEAVE);
+	CHECK(cpu.mode & MODE_TSD);
+	CHECK_EQ(msr(0x10, 0, false), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), host + 0x10);
+	CHECK_EQ(msr(0x10, host - 1, true), CALLOUT_NEXT);
+	CHECK_EQ(msr(0x3B, 0, false), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), UINT64_MAX);
+	CHECK_EQ(msr(0x3B, 0, true), CALLOUT_LEAVE);
+	CHECK(!(cpu.mode & MODE_TSD));
+	CHECK_EQ(msr(0x10, 0, false), CALLOUT_NEXT);
+	CHECK_EQ(edx_eax(), host);
+	cpu.features &= ~FEATURE_BIT(FEATURE_TSC_ADJUST);
+	CHECK_EQ(msr(0x3B, 0, false), CALLOUT_FAULT);
+	CHECK_EQ(msr(0x3B, 0x10, true), CALLOUT_FAULT);
+	CHECK_EQ(cpu.tsc_offset, 0);
 }
 
 TEST(cpu_system, interrupt_flag)
