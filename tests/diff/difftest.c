@@ -136,7 +136,7 @@ static int replay(struct driver *d, const char *text)
 		puts(driver_is_unusable(driver_theirs(d)) ? "# the processor gives no answer" : "# bt-vmm and the processor agree");
 		return 0;
 	}
-	driver_print_finding(d, &c, 0);
+	driver_print_finding(d, &c, 0, NULL, NULL);
 	return 1;
 }
 
@@ -164,7 +164,7 @@ static int run_list(struct driver *d, const char *name)
 		driver_fit_host(d, &c);
 		bool good = known && !driver_fails(d, &c, &ours);
 		if (known && !good)
-			driver_print_finding(d, &c, 0);
+			driver_print_finding(d, &c, 0, NULL, NULL);
 		report(d, ++line, good, known ? what : "a line that is no case");
 	}
 	free(text);

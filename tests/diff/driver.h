@@ -47,7 +47,7 @@ bool driver_is_unusable(const struct diff_result *theirs);
 /* All of a source's; false at the first that differs. */
 bool driver_run(struct driver *d, struct source *s);
 
-/* finding.c: made small, and how to run it again. */
-void driver_print_finding(struct driver *d, const struct diff_case *c, uint64_t seed);
+/* finding.c: made small, and how to run it again. Where it does not show alone, how it was first, which may be NULL. */
+void driver_print_finding(struct driver *d, const struct diff_case *c, uint64_t seed, const struct diff_result *first, const struct diff_result *theirs);
 
 #endif

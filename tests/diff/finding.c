@@ -17,7 +17,7 @@ static bool still_fails(void *ctx, const struct diff_case *c)
 	return driver_fails(kin->d, c, &ours) && (ours.out.vector == kin->vector || ours.out.vector == VEC_BP);
 }
 
-void driver_print_finding(struct driver *d, const struct diff_case *c, uint64_t seed)
+void driver_print_finding(struct driver *d, const struct diff_case *c, uint64_t seed, const struct diff_result *first, const struct diff_result *theirs)
 {
 	static struct diff_result ours;
 	static struct diff_case smallest;
@@ -31,6 +31,8 @@ void driver_print_finding(struct driver *d, const struct diff_case *c, uint64_t 
 		printf("# it does not show when the case runs alone: what ran before it matters\n# as found: ");
 		diff_print_case(stdout, c);
 		putchar('\n');
+		if (first)
+			diff_print_difference(stdout, c, first, "processor", theirs);
 		return;
 	}
 	if (d->minimise)

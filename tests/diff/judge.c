@@ -181,8 +181,10 @@ static bool judge(struct driver *d, struct source *s, const struct diff_case *c,
 	bool ran = run_monitor(d, c, &ours, theirs), same = ran && diff_equal(c, &ours, theirs);
 	if (!same && !(ran && diff_is_unspecified(c, &ours, theirs))) {
 		static struct diff_case found; /* the batch is overwritten */
+		static struct diff_result found_theirs;
 		found = *c;
-		driver_print_finding(d, &found, seed);
+		found_theirs = *theirs;
+		driver_print_finding(d, &found, seed, ran ? &ours : NULL, &found_theirs);
 		return false;
 	}
 	if (!same || !d->reference || !s->for_reference || !suits_reference(c, &ours))
