@@ -134,6 +134,9 @@ static void task_make(u32 n)
 	gdt_set(TASK_FIRST + n, draw() % 12 ? last_page + 4096 - head : nowhere(), limit, access, 0);
 }
 
+/* Where the one that runs is the processor knows already. */
+static bool is_other_task(u32 n) { return (task_register() & ~3u) != 8 * (TASK_FIRST + n); }
+
 /* The last one is over, whoever it led to. */
 static void end_interrupt(void)
 {
@@ -146,7 +149,7 @@ static void interrupt_soon(void)
 {
 	if (!(READ_CR(4) & (CR4_PSE | CR4_PAE))) return; /* the APIC is in a large page */
 	u32 n = draw() % TASKS;
-	if (draw() % 4 && (task_register() & ~3u) != 8 * (TASK_FIRST + n)) { /* one that is not busy */
+	if (draw() % 4 && is_other_task(n)) { /* one that is not busy */
 		task_make(n);
 		idt_set(EXTERNAL_VECTOR, 0, 8 * (TASK_FIRST + n), 0x85);
 	}
@@ -171,7 +174,7 @@ static void work_tasks(void)
 		idt_set(EXTERNAL_VECTOR, 0, drawn_task(), draw() % 8 ? 0x85 : 0x05);
 		interrupt_soon();
 		break;
-	default: if ((task_register() & ~3u) != 8 * (TASK_FIRST + n)) task_make(n); /* where that one is the processor knows already */
+	default: if (is_other_task(n)) task_make(n);
 	}
 }
 

@@ -41,11 +41,15 @@ def md5_lines(lines):
     return hashlib.md5(''.join(f'{line}\n' for line in lines).encode()).hexdigest()
 
 
+def flags_of(cpuinfo):
+    return re.search(r'^flags\s*: (.*)$', cpuinfo, re.MULTILINE)[1].split()
+
+
 @case
 def processor(guest):
     text = guest.run('cat /proc/cpuinfo')
     holds(text, r'^processor\s*: 0$', r'^fpu\s*: yes$')
-    flags = re.search(r'^flags\s*: (.*)$', text, re.MULTILINE)[1].split()
+    flags = flags_of(text)
     for flag in 'fpu tsc cx8 sep cmov mmx fxsr sse sse2'.split():
         if flag not in flags:
             raise GuestError(f'no {flag} among the flags {flags}')
@@ -332,20 +336,15 @@ def serial_line(guest):
     same(guest.run('seq 1 4000', 60).split(), [str(number) for number in range(1, 4001)], 'printed numbers')
 
 
-def host_flags():
-    return re.search(r'^flags\s*: (.*)$', Path('/proc/cpuinfo').read_text(), re.MULTILINE)[1].split()
-
-
 @case
 def time_stamp(guest):
     """One that never stops needs nobody to watch it: a busy host does not make the guest's clock another, and slower, one."""
-    source = '/sys/devices/system/clocksource/clocksource0/current_clocksource'
     text = guest.run('cat /proc/cpuinfo')
-    if 'bt-vmm' not in text or 'nonstop_tsc' not in host_flags():
+    if 'bt-vmm' not in text or 'nonstop_tsc' not in flags_of(Path('/proc/cpuinfo').read_text()):
         return  # another monitor is asked, or the host's may stop
-    flags = text.split()
+    flags = flags_of(text)
     same([flag for flag in ('constant_tsc', 'nonstop_tsc', 'tsc_adjust') if flag in flags], ['constant_tsc', 'nonstop_tsc', 'tsc_adjust'], 'flags')
-    same(guest.run(f'cat {source}'), 'tsc', 'the clock')
+    same(guest.run('cat /sys/devices/system/clocksource/clocksource0/current_clocksource'), 'tsc', 'the clock')
 
 
 @case
