@@ -5,12 +5,18 @@
 /* Bytes are gathered in a register and stored as eight; what is too many is written over, or lies behind all. */
 #define ROOM 32
 
+static bool has_room(struct emitter *e)
+{
+	if (e->end - e->at >= ROOM)
+		return true;
+	e->overflow = true;
+	return false;
+}
+
 static void put(struct emitter *e, uint64_t bytes, unsigned count)
 {
-	if (e->end - e->at < ROOM) {
-		e->overflow = true;
+	if (!has_room(e))
 		return;
-	}
 	memcpy(e->at, &bytes, sizeof(bytes));
 	e->at += count;
 }
@@ -116,10 +122,8 @@ void emit_op(struct emitter *e, const struct host_op *op)
 
 void emit_encoded(struct emitter *e, const uint8_t bytes[16], unsigned count)
 {
-	if (e->end - e->at < ROOM) {
-		e->overflow = true;
+	if (!has_room(e))
 		return;
-	}
 	memcpy(e->at, bytes, 16);
 	e->at += count;
 }
